@@ -1,0 +1,89 @@
+"""What each named parameter is: its unit, the values it may take, and how names are resolved."""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+MATRIX = "baseline_conn_prob"
+ENTRIES = {f"{MATRIX}_{t}{s}": (i, j) for i, t in enumerate("EI") for j, s in enumerate("EI")}
+"""One entry of the matrix by name, target first: `baseline_conn_prob_EI` is [0, 1], I to E."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Domain:
+    """The values a parameter may take: in words, and as a test of an array."""
+
+    words: str
+    holds: Callable[[np.ndarray], np.ndarray]
+
+
+REAL = Domain("a finite number", np.isfinite)
+POSITIVE = Domain("a finite number > 0", lambda x: np.isfinite(x) & (x > 0))
+NOT_NEGATIVE = Domain("a finite number >= 0", lambda x: np.isfinite(x) & (x >= 0))
+COUNT = Domain("a whole number >= 1", lambda x: np.isfinite(x) & (x >= 1) & (x == np.floor(x)))
+PROBABILITY = Domain("a probability > 0 and <= 1", lambda x: (x > 0) & (x <= 1))
+
+
+def number(default: float, unit: str, domain: Domain) -> Any:
+    """A dataclass field that holds a number, or an array of them."""
+    return dataclasses.field(default=default, metadata={"unit": unit, "domain": domain})
+
+
+def choice(default: Any, *options: Any) -> Any:
+    """A dataclass field that no formula differentiates: static in the pytree."""
+    return dataclasses.field(default=default, metadata={"static": True, "options": options})
+
+
+def unknown_name(name: str, valid: Iterable[str], what: str = "parameter") -> ValueError:
+    """The error for a name that nothing has: the near ones first, then all."""
+    valid = sorted(valid)
+    folded = {other.lower(): other for other in valid}
+    near = [folded[match] for match in difflib.get_close_matches(name.lower(), folded, n=3)]
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return ValueError(f"unknown {what} {name!r}; {hint}valid names: {', '.join(valid)}")
+
+
+def as_number(name: str, value: Any, domain: Domain = REAL) -> Any:
+    """value as a float or an array of numbers; ValueError for anything else."""
+    if isinstance(value, jax.Array):
+        return value
+    array = np.asarray(value) if not isinstance(value, str | None | Mapping) else None
+    if array is None or array.dtype.kind not in "iuf":
+        raise ValueError(f"{name}={value!r}: must be a number, not a {type(value).__name__}")
+    return float(array) if array.ndim == 0 else array
+
+
+def as_matrix(name: str, value: Any) -> Any:
+    """value as a (..., 2, 2) array of numbers; ValueError for anything else."""
+    array = value if isinstance(value, jax.Array) else as_number(name, value, PROBABILITY)
+    if np.shape(array)[-2:] != (2, 2):
+        raise ValueError(
+            f"{name} has the shape {np.shape(array)}: must be (2, 2), "
+            "rows targets, columns sources, [[EE, EI], [IE, II]]"
+        )
+    return array
+
+
+def complaint(name: str, value: Any, domain: Domain, unit: str = "") -> str | None:
+    """What is wrong with a value, or None; a value under a trace is not looked at."""
+    if isinstance(value, jax.core.Tracer):
+        return None
+    array = np.asarray(value)
+    bad = np.argwhere(~domain.holds(array))
+    if not len(bad):
+        return None
+    index = tuple(int(i) for i in bad[0])
+    where = f"{name}[{', '.join(map(str, index))}]" if index else name
+    more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+    return f"{where}={array[index]:g}{unit and ' ' + unit}{more}: must be {domain.words}"
+
+
+def raise_all(complaints: Iterable[str | None], advice: str) -> None:
+    """One ValueError that holds every complaint, and what to do."""
+    found = [text for text in complaints if text]
+    if found:
+        raise ValueError("; ".join(found) + f". {advice}")

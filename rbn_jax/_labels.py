@@ -1,0 +1,111 @@
+"""Names on numbers: the dimensions, coordinates and units of what a function returns."""
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+F = TypeVar("F", bound=Callable[..., Any])
+Coords = tuple[tuple[str, tuple[str, ...], tuple[Any, ...]], ...]
+
+POPULATIONS = (("target", ("target",), ("E", "I")), ("source", ("source",), ("E", "I")))
+"""The coordinates of a (2, 2) matrix: rows are targets, columns sources."""
+
+
+def require(module: str, extra: str) -> Any:
+    """An optional module, or an ImportError that names the extra to install."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f"{module} is missing: pip install 'rbn_jax[{extra}]'") from error
+
+
+def labels(**attrs: str) -> Callable[[F], F]:
+    """A decorator that notes the attributes (units, long_name) of a function's result."""
+
+    def note(function: F) -> F:
+        vars(function)["labels"] = attrs
+        return function
+
+    return note
+
+
+def name_of(fn: Callable[..., Any]) -> str:
+    """The function's name; "result" for one that has none."""
+    name = getattr(fn, "__name__", None) or name_of(getattr(fn, "func", lambda: None))
+    return "result" if name == "<lambda>" else name
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Variable:
+    """An array with its labels, which are static, so that it passes through jit and vmap."""
+
+    data: Any
+    dims: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+    coords: Coords = dataclasses.field(default=(), metadata={"static": True})
+    attrs: tuple[tuple[str, str], ...] = dataclasses.field(default=(), metadata={"static": True})
+
+
+def variables(fn: Callable[..., Any], result: Any) -> dict[str, Variable]:
+    """What fn returned, by name: an array, a mapping of arrays, or either as xarray has it.
+
+    The labels of an xarray object are kept. An array that ends in (2, 2) has the dimensions
+    target and source; any other is numbered.
+    """
+    if hasattr(result, "data_vars"):
+        return {str(name): _from_xarray(array) for name, array in result.data_vars.items()}
+    if isinstance(result, Mapping):
+        return {str(name): _variable(str(name), value, ()) for name, value in result.items()}
+    attrs = tuple(getattr(fn, "labels", {}).items())
+    name = getattr(result, "name", None) or name_of(fn)
+    return {str(name): _variable(str(name), result, attrs)}
+
+
+def _variable(name: str, value: Any, attrs: tuple[tuple[str, str], ...]) -> Variable:
+    if hasattr(value, "dims"):
+        return _from_xarray(value)
+    if not isinstance(value, jax.Array | np.ndarray | np.generic | float | int):
+        raise ValueError(
+            f"{name} is a {type(value).__name__}: a function must return an array, a mapping "
+            "of arrays, or an xarray object"
+        )
+    data = jnp.asarray(value)
+    if data.shape[-2:] != (2, 2):
+        return Variable(data, tuple(f"{name}_dim_{i}" for i in range(data.ndim)), (), attrs)
+    batch = tuple(f"{name}_dim_{i}" for i in range(data.ndim - 2))
+    return Variable(data, (*batch, "target", "source"), POPULATIONS, attrs)
+
+
+def _from_xarray(array: Any) -> Variable:
+    coords = tuple(
+        (str(name), tuple(map(str, coord.dims)), tuple(np.ravel(coord.values).tolist()))
+        for name, coord in array.coords.items()
+        if coord.ndim == 1
+    )
+    attrs = tuple((str(name), str(value)) for name, value in array.attrs.items())
+    return Variable(jnp.asarray(array.data), tuple(map(str, array.dims)), coords, attrs)
+
+
+def dataset(
+    found: Mapping[str, Variable],
+    dims: tuple[str, ...] = (),
+    coords: Mapping[str, Any] | None = None,
+    attrs: Mapping[str, str] | None = None,
+) -> Any:
+    """An xarray.Dataset of variables whose first dimensions are `dims`.
+
+    The arrays are read-only views of JAX's where that is possible, tracers under a trace.
+    """
+    xr = require("xarray", "sweep")
+    own = {name: (d, list(v)) for x in found.values() for name, d, v in x.coords}
+    arrays = {name: ((*dims, *x.dims), _array(x.data), dict(x.attrs)) for name, x in found.items()}
+    return xr.Dataset(arrays, coords={**(coords or {}), **own}, attrs=attrs)
+
+
+def _array(data: Any) -> Any:
+    return data if isinstance(data, jax.core.Tracer) else np.asarray(data)

@@ -1,0 +1,117 @@
+"""One event on an exponential synapse: its waveform, its peak, and the current it takes.
+
+An event of 1 pA decays with tau_syn and charges a membrane with tau_m and c_m, which answers
+with the post-synaptic potential (PSP)
+
+    V(t) = tau_m tau_syn / (c_m (tau_syn - tau_m)) (exp(-t/tau_syn) - exp(-t/tau_m)),
+
+at equal time constants t/c_m exp(-t/tau_m). It is symmetric in the two. All functions are
+elementwise over inputs that broadcast, exact for every pair of time constants, and
+differentiable to any order. Outside the domain they return NaN.
+"""
+
+import jax
+from jax import Array
+from jax.typing import ArrayLike
+
+from rbn_jax import _numerics as num
+
+
+@jax.jit
+def postsynaptic_current_to_potential(
+    tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayLike = 1.0, e_l: ArrayLike = 0.0
+) -> Array:
+    """Peak of the PSP to an event of 1 pA [mV].
+
+    max V = tau_m / c_m (tau_m/tau_syn)^(tau_m / (tau_syn - tau_m)), with the limit
+    tau_m / (e c_m) at equal time constants; plus e_l exp(-t*/tau_m), t* the time to peak.
+
+    The last term is the reference's. It is what remains at the peak of a membrane that the
+    event finds at e_l above rest, so with e_l != 0 the result is no depolarisation: the
+    amplitude of the PSP is the value at e_l = 0.
+
+    Args:
+        tau_m: membrane time constant [ms], > 0.
+        tau_syn: synaptic time constant [ms], > 0.
+        c_m: membrane capacitance [pF], > 0.
+        e_l: resting potential [mV].
+
+    Returns:
+        The peak [mV], in the broadcast shape; NaN outside the domain.
+
+    Source: the function of this name in NEST's EI_clustered_network/helper.py; Rostami et al.
+    (2020), doi 10.1101/2020.02.27.968339, Eqs. 7-10.
+
+    >>> print(f"{postsynaptic_current_to_potential(20.0, 5.0):.5f}")
+    3.14980
+    >>> print(f"{postsynaptic_current_to_potential(10.0, 10.0):.5f}")
+    3.67879
+    """
+    tau_m, tau_syn, c_m, e_l = num.as_floats(tau_m, tau_syn, c_m, e_l)
+    tau_syn = num.positive(tau_syn)
+    peak = num.peak(num.positive(tau_m), tau_syn)
+    return peak / num.positive(c_m) + e_l * (peak / tau_syn)
+
+
+@jax.jit
+def postsynaptic_potential_to_current(
+    psp: ArrayLike, tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayLike = 1.0
+) -> Array:
+    """Synaptic current whose PSP peaks at `psp` [pA]: psp / postsynaptic_current_to_potential.
+
+    Args:
+        psp: wanted peak [mV], negative for inhibition.
+        tau_m: membrane time constant [ms], > 0.
+        tau_syn: synaptic time constant [ms], > 0.
+        c_m: membrane capacitance [pF], > 0.
+
+    Returns:
+        The current [pA], in the broadcast shape; NaN outside the domain.
+
+    >>> print(f"{postsynaptic_potential_to_current(0.15, 10.0, 0.5, 250.0):.4f}")
+    87.8099
+    """
+    psp, tau_m, tau_syn, c_m = num.as_floats(psp, tau_m, tau_syn, c_m)
+    return psp * (num.positive(c_m) / num.peak(num.positive(tau_m), num.positive(tau_syn)))
+
+
+@jax.jit
+def psp_time_to_peak(tau_m: ArrayLike, tau_syn: ArrayLike) -> Array:
+    """Time from the event to the peak of its PSP [ms].
+
+    t* = ln(tau_syn/tau_m) / (1/tau_m - 1/tau_syn), with the limit tau_m at equal constants.
+
+    Args:
+        tau_m: membrane time constant [ms], > 0.
+        tau_syn: synaptic time constant [ms], > 0.
+
+    Returns:
+        The time [ms], in the broadcast shape; NaN outside the domain.
+
+    >>> print(f"{psp_time_to_peak(20.0, 5.0):.4f} {psp_time_to_peak(10.0, 10.0):.4f}")
+    9.2420 10.0000
+    """
+    tau_m, tau_syn = num.as_floats(tau_m, tau_syn)
+    return num.time_of_peak(num.positive(tau_m), num.positive(tau_syn))
+
+
+@jax.jit
+def psp_waveform(t: ArrayLike, tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayLike = 1.0) -> Array:
+    """PSP at time t after an event of 1 pA [mV/pA]; the formula stands at the top of the module.
+
+    Args:
+        t: time since the event [ms]; before it, for t < 0, the potential is 0.
+        tau_m: membrane time constant [ms], > 0.
+        tau_syn: synaptic time constant [ms], > 0.
+        c_m: membrane capacitance [pF], > 0.
+
+    Returns:
+        The potential [mV/pA], in the broadcast shape; NaN outside the domain. At t = 0 the
+        derivative in t is that from the right, 1/c_m.
+
+    >>> print(psp_waveform([-1.0, 0.0, 10.0], 10.0, 10.0).round(5))
+    [0.      0.      3.67879]
+    """
+    t, tau_m, tau_syn, c_m = num.as_floats(t, tau_m, tau_syn, c_m)
+    wave = num.difference_of_exponentials(t, num.positive(tau_m), num.positive(tau_syn))
+    return wave / num.positive(c_m)

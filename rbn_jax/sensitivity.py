@@ -1,0 +1,110 @@
+"""Derivatives of any function of the parameters, labelled as a sweep labels its results."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rbn_jax import _fields as f
+from rbn_jax._labels import Variable, dataset, variables
+from rbn_jax.params import FIELDS, NetworkParams, names, read, write
+
+
+def jacobian(
+    fn: Callable[[Any], Any],
+    params: NetworkParams | Mapping[str, Any],
+    wrt: str | Sequence[str],
+) -> Any:
+    """dy/dx of everything fn returns, in each parameter named.
+
+    Args:
+        fn: a function of the parameters as `sweep` takes it.
+        params: one network, or a mapping of numbers.
+        wrt: names of parameters, or of entries as in `baseline_conn_prob_EI`.
+
+    Returns:
+        An `xarray.Dataset` of fn's variables with a last dimension `parameter`, whose
+        coordinate `parameter_unit` holds the unit that the variable's own is divided by.
+        In a function that is swept it can be returned as it is.
+
+    Raises:
+        ValueError: an unknown or a repeated name, or a parameter that is an array.
+        ImportError: xarray is missing.
+
+    >>> from rbn_jax import calculate_RBN_weights
+    >>> slopes = jacobian(calculate_RBN_weights, NetworkParams(), ["tau_syn_ex", "gei"])
+    >>> slopes["calculate_RBN_weights"].dims
+    ('target', 'source', 'parameter')
+    """
+    wrt = _names(params, wrt)
+    values, slopes = _derivatives(fn, wrt, params)
+    return dataset({name: _along(wrt, values[name], slopes[name]) for name in values})
+
+
+def elasticity(
+    fn: Callable[[Any], Any],
+    params: NetworkParams | Mapping[str, Any],
+    wrt: str | Sequence[str],
+) -> Any:
+    """d ln|y| / d ln x = (x / y) dy/dx: per cent of change in y for one per cent in x.
+
+    Arguments, result and errors are those of `jacobian`; the result has no unit. It is 0
+    where x is 0, and NaN where y is.
+
+    >>> from rbn_jax import calculate_RBN_weights
+    >>> shares = elasticity(calculate_RBN_weights, NetworkParams(), ["tau_E", "tau_syn_ex"])
+    >>> print(shares["calculate_RBN_weights"].sel(target="E", source="E").values.round(4))
+    [-0.2828 -0.7172]
+    """
+    wrt = _names(params, wrt)
+    values, slopes = _derivatives(fn, wrt, params)
+    found = {}
+    for name, value in values.items():
+        scaled = [
+            read(params, x) * dy / value.data for x, dy in zip(wrt, slopes[name], strict=True)
+        ]
+        plain = dataclasses.replace(value, attrs=(("units", "1"), ("long_name", "elasticity")))
+        found[name] = _along(wrt, plain, scaled)
+    return dataset(found)
+
+
+def _names(params: Any, wrt: str | Sequence[str]) -> tuple[str, ...]:
+    wrt = (wrt,) if isinstance(wrt, str) else tuple(wrt)
+    valid = names(params)
+    for name in wrt:
+        if name not in valid:
+            raise f.unknown_name(str(name), valid)
+        if jnp.ndim(read(params, name)):
+            raise ValueError(f"{name} is an array: take one network, and sweep over the rest")
+    if not wrt or len(set(wrt)) < len(wrt):
+        raise ValueError(f"wrt={list(wrt)}: must name one parameter or more, each once")
+    return wrt
+
+
+@functools.partial(jax.jit, static_argnames=("fn", "wrt"))
+def _derivatives(fn: Any, wrt: tuple[str, ...], params: Any) -> tuple[dict[str, Variable], Any]:
+    """fn's variables, and for each their derivatives in the order of wrt.
+
+    One tangent at a time, and no other parameter has one: zeros that follow from the
+    structure are then never computed.
+    """
+
+    def value(name: str, x: Any) -> dict[str, Variable]:
+        return variables(fn, fn(write(params, {name: x})))
+
+    slopes = []
+    for name in wrt:
+        x = jnp.asarray(read(params, name), jnp.result_type(float, read(params, name)))
+        here, slope = jax.jvp(functools.partial(value, name), (x,), (jnp.ones_like(x),))
+        slopes.append(slope)
+    return here, {name: [slope[name].data for slope in slopes] for name in here}
+
+
+def _along(wrt: tuple[str, ...], like: Variable, slopes: list[Any]) -> Variable:
+    units = tuple(FIELDS[name][0] or "1" if name in FIELDS else "1" for name in wrt)
+    own = (("parameter", ("parameter",), wrt), ("parameter_unit", ("parameter",), units))
+    data = jnp.stack(slopes, axis=-1)
+    return Variable(data, (*like.dims, "parameter"), (*like.coords, *own), like.attrs)

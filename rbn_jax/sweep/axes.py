@@ -1,0 +1,121 @@
+"""The axes of a sweep: what varies, along which dimension, checked before anything runs."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rbn_jax import _fields as f
+from rbn_jax.params import FIELDS, NetworkParams, complaints, names, read, write
+
+_RESERVED = ("target", "source", "parameter")
+_ADVICE = "Nothing was computed; correct the axes or the parameters named."
+
+
+@dataclasses.dataclass(frozen=True)
+class Axes:
+    """Values of the parameters that vary, and the dimensions they vary along.
+
+    values: 1-D float64 values by parameter name
+    layout: (dimension, names of the parameters along it), in the order of the result
+    coords: what an axis brought along from xarray, by name
+    """
+
+    values: dict[str, np.ndarray]
+    layout: tuple[tuple[str, tuple[str, ...]], ...]
+    coords: dict[str, Any]
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """The names of the dimensions, in the order of the result."""
+        return tuple(dim for dim, _ in self.layout)
+
+
+def read_axes(params: Any, axes: Mapping[str, Any]) -> Axes:
+    """The axes of a sweep over params.
+
+    Raises:
+        ValueError: an unknown name; values that are not a 1-D array of finite numbers, or
+            outside the parameter's domain; two axes of one name, or of one dimension and
+            different lengths; parameters that are arrays, or no network.
+    """
+    if not isinstance(axes, Mapping):
+        raise ValueError(f"axes is a {type(axes).__name__}: must map parameter names to values")
+    valid = names(params)
+    for name in axes:
+        if name not in valid:
+            raise f.unknown_name(str(name), valid, "axis")
+    values = {name: _values(name, axis) for name, axis in axes.items()}
+    layout = _layout(axes, values)
+    _check(params, values, layout)
+    return Axes(values, layout, _coords(axes))
+
+
+def _values(name: str, axis: Any) -> np.ndarray:
+    array = np.asarray(axis)
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"axis {name} holds {array.dtype} values: must be numbers")
+    if array.ndim != 1 or not array.size:
+        raise ValueError(
+            f"axis {name} has the shape {array.shape}: must be a 1-D array of one value or more"
+        )
+    return array.astype(float)
+
+
+def _layout(
+    axes: Mapping[str, Any], values: Mapping[str, np.ndarray]
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """A dimension a plain axis, of its name; one a shared dimension of xarray.DataArrays."""
+    along: dict[str, list[str]] = {}
+    plain = {name for name, axis in axes.items() if not hasattr(axis, "dims")}
+    for name, axis in axes.items():
+        dim = name if name in plain else str(axis.dims[0])
+        along.setdefault(dim, []).append(name)
+        if dim in _RESERVED:
+            raise ValueError(f"axis {name} has the dimension {dim!r}, which results use: rename it")
+    for dim, sharing in along.items():
+        if len(sharing) > 1 and plain.intersection(sharing):
+            raise ValueError(
+                f"two axes of one name, {dim!r}: {' and '.join(sharing)}; give paired values as "
+                "xarray.DataArrays that share a dimension of another name"
+            )
+        sizes = {name: values[name].size for name in sharing}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"axes along {dim!r} differ in length: {sizes}")
+    if f.MATRIX in axes and any(entry in axes for entry in f.ENTRIES):
+        raise ValueError(f"{f.MATRIX} and one of its entries are both axes")
+    return tuple((dim, tuple(sharing)) for dim, sharing in along.items())
+
+
+def _check(params: Any, values: Mapping[str, np.ndarray], layout: Any) -> None:
+    """Every axis within its domain, and every network of the sweep one that can be."""
+    for name in names(params):
+        if name not in values and np.ndim(read(params, name)):
+            raise ValueError(
+                f"{name} has the shape {np.shape(read(params, name))}: give a sweep one network, "
+                "and what varies as an axis"
+            )
+    found = []
+    for name, axis in values.items():
+        field = f.MATRIX if name in f.ENTRIES else name
+        unit, domain = FIELDS.get(field, ("", f.REAL))
+        found.append(f.complaint(name, axis, domain, unit))
+    f.raise_all(found, _ADVICE)
+    spread = {}
+    for position, (_, along) in enumerate(layout):
+        shape = [-1 if i == position else 1 for i in range(len(layout))]
+        spread |= {name: values[name].reshape(shape) for name in along}
+    network = write(params, spread)
+    everything = vars(network) if isinstance(network, NetworkParams) else network
+    f.raise_all(complaints(everything), _ADVICE)
+
+
+def _coords(axes: Mapping[str, Any]) -> dict[str, Any]:
+    """The other 1-D coordinates of the axes that are DataArrays, such as a sample's number."""
+    found = {}
+    for axis in axes.values():
+        for name, coord in getattr(axis, "coords", {}).items():
+            if name not in axes and coord.ndim == 1:
+                found[str(name)] = coord.variable
+    return found

@@ -1,0 +1,114 @@
+"""The weights of a balanced random network, and the current that takes a neuron to threshold."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from rbn_jax import _numerics as num
+from rbn_jax._labels import labels
+from rbn_jax.params import NetworkParams
+
+NAMES = (
+    *("N_E", "N_I", "E_L", "V_th_E", "V_th_I", "tau_E", "tau_I", "tau_syn_ex", "tau_syn_in"),
+    *("gei", "gie", "gii", "baseline_conn_prob"),
+)
+
+
+@labels(units="pA*sqrt(N)", long_name="synaptic weight")
+def calculate_RBN_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
+    """Synaptic weights of a balanced random network [pA sqrt(N)], [[EE, EI], [IE, II]].
+
+    With N = N_E + N_I, K_xy = p_xy N_y, theta_x = V_th_x - E_L and A_xy the peak of the PSP
+    of a synapse from y to x, from `postsynaptic_current_to_potential(tau_x, tau_syn_y, C_m)`:
+
+        EE = theta_E sqrt(N / K_EE) / A_EE        EI = -gei theta_E sqrt(N K_EE) / (K_EI A_EI)
+        IE = gie theta_I sqrt(N / K_IE) / A_IE    II = -gii gie theta_I sqrt(N K_IE) / (K_II A_II)
+
+    so that sqrt(K_EE) simultaneous events take an excitatory neuron from rest to threshold,
+    and inhibition balances. A simulator's weight in pA is `s * weight / sqrt(N)`.
+
+    Args:
+        params: a NetworkParams, or a mapping with the reference's keys (`C_m` may be absent
+            and is then 1 pF). Values broadcast, the last two axes of `baseline_conn_prob`
+            apart: axes of a grid kept as (n, 1) and (m,) cost n + m evaluations where they can.
+
+    Returns:
+        (..., 2, 2) weights, rows are targets, columns sources; NaN where a time constant,
+        `C_m`, a number of neurons or a threshold's height above rest is not positive or a
+        probability not in (0, 1].
+
+    Raises:
+        ValueError: a mapping lacks keys; all are named.
+
+    Source: Rostami et al. (2020), doi 10.1101/2020.02.27.968339, Eqs. 7-10, as in NEST's
+    EI_clustered_network/helper.py, which takes C_m = 1 pF whatever `C_m` says.
+
+    >>> print(calculate_RBN_weights(NetworkParams()).round(3))
+    [[ 15.874 -30.478]
+     [ 12.649 -50.596]]
+    >>> jax.jacfwd(calculate_RBN_weights)(NetworkParams()).tau_syn_ex.shape
+    (2, 2)
+    """
+    if not isinstance(params, Mapping):
+        return _weights(params.C_m, *(getattr(params, name) for name in NAMES))
+    missing = [name for name in NAMES if name not in params]
+    if missing:
+        raise ValueError(f"params lacks {', '.join(missing)}: each of {', '.join(NAMES)} is needed")
+    return _weights(params.get("C_m", 1.0), *(params[name] for name in NAMES))
+
+
+@jax.jit
+def _weights(c_m: Any, *values: Any) -> Array:
+    """The matrix from C_m and the values of NAMES."""
+    c_m, *numbers, prob = num.as_floats(c_m, *values[:-1], jnp.asarray(values[-1]))
+    n_e, n_i, e_l, v_th_e, v_th_i, tau_e, tau_i, tau_ex, tau_in, gei, gie, gii = numbers
+    n_e, n_i = num.positive(n_e), num.positive(n_i)
+    tau_e, tau_i, tau_ex, tau_in = map(num.positive, (tau_e, tau_i, tau_ex, tau_in))
+    prob = jnp.where((prob > 0) & (prob <= 1), prob, jnp.nan)
+    k_ee, k_ei, k_ie, k_ii = (
+        prob[..., target, source] * size
+        for target in (0, 1)
+        for source, size in enumerate((n_e, n_i))
+    )
+    charge_e = num.positive(v_th_e - e_l) * num.positive(c_m) * jnp.sqrt(n_e + n_i)
+    charge_i = num.positive(v_th_i - e_l) * num.positive(c_m) * jnp.sqrt(n_e + n_i) * gie
+    return _matrix(
+        charge_e / jnp.sqrt(k_ee) / num.peak(tau_e, tau_ex),
+        -gei * charge_e * jnp.sqrt(k_ee) / k_ei / num.peak(tau_e, tau_in),
+        charge_i / jnp.sqrt(k_ie) / num.peak(tau_i, tau_ex),
+        -gii * charge_i * jnp.sqrt(k_ie) / k_ii / num.peak(tau_i, tau_in),
+    )
+
+
+def _matrix(ee: Array, ei: Array, ie: Array, ii: Array) -> Array:
+    """[[EE, EI], [IE, II]] on two new last axes; XLA vectorises these selects, not a stack."""
+    ee, ei, ie, ii = (x[..., None, None] for x in (ee, ei, ie, ii))
+    column = jnp.arange(2) == 0
+    row = column[:, None]
+    return jnp.where(row, jnp.where(column, ee, ei), jnp.where(column, ie, ii))
+
+
+@jax.jit
+def rheobase_current(tau_m: ArrayLike, e_l: ArrayLike, v_th: ArrayLike, c_m: ArrayLike) -> Array:
+    """Current that just takes a leaky membrane to threshold, (v_th - e_l) c_m / tau_m [pA].
+
+    Args:
+        tau_m: membrane time constant [ms], > 0.
+        e_l: resting potential [mV].
+        v_th: threshold [mV]; below e_l the current is negative.
+        c_m: membrane capacitance [pF], > 0.
+
+    Returns:
+        The current [pA], in the broadcast shape; NaN outside the domain.
+
+    Source: NEST's EI_clustered_network/helper.py.
+
+    >>> print(rheobase_current(20.0, -70.0, -50.0, 250.0))
+    250.0
+    """
+    tau_m, e_l, v_th, c_m = num.as_floats(tau_m, e_l, v_th, c_m)
+    return (v_th - e_l) * num.positive(c_m) / num.positive(tau_m)
