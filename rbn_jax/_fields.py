@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 MATRIX = "baseline_conn_prob"
 ENTRIES = {f"{MATRIX}_{t}{s}": (i, j) for i, t in enumerate("EI") for j, s in enumerate("EI")}
@@ -47,6 +48,12 @@ def unknown_name(name: str, valid: Iterable[str], what: str = "parameter") -> Va
     return ValueError(f"unknown {what} {name!r}; {hint}valid names: {', '.join(valid)}")
 
 
+def is_real(value: Any) -> bool:
+    """Whether value is one finite number; text and truth values are none."""
+    array = np.asarray(value)
+    return array.ndim == 0 and array.dtype.kind in "iuf" and bool(np.isfinite(array))
+
+
 def as_number(name: str, value: Any, domain: Domain = REAL) -> Any:
     """value as a float or an array of numbers; ValueError for anything else."""
     if isinstance(value, jax.Array):
@@ -70,9 +77,11 @@ def as_matrix(name: str, value: Any) -> Any:
 
 def complaint(name: str, value: Any, domain: Domain, unit: str = "") -> str | None:
     """What is wrong with a value, or None; a value under a trace is not looked at."""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return None
     array = np.asarray(value)
+    if array.dtype.kind not in "iuf":
+        return f"{name}={value!r}: must be {domain.words}, not a {type(value).__name__}"
     bad = np.argwhere(~domain.holds(array))
     if not len(bad):
         return None

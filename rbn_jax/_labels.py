@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 F = TypeVar("F", bound=Callable[..., Any])
 Coords = tuple[tuple[str, tuple[str, ...], tuple[Any, ...]], ...]
@@ -108,4 +109,4 @@ def dataset(
 
 
 def _array(data: Any) -> Any:
-    return data if isinstance(data, jax.core.Tracer) else np.asarray(data)
+    return data if isinstance(data, Tracer) else np.asarray(data)

@@ -36,9 +36,14 @@ def as_floats(*values: ArrayLike) -> tuple[Array, ...]:
     return tuple(jnp.asarray(value, dtype) for value in values)
 
 
+def where_else_nan(inside: Array, x: Array) -> Array:
+    """x where it is inside its domain; elsewhere NaN, and with it every derivative in x."""
+    return x * jnp.where(inside, jnp.ones_like(x), jnp.nan)
+
+
 def positive(x: Array) -> Array:
     """x where it is a positive finite number that is not subnormal, NaN elsewhere."""
-    return jnp.where((x >= jnp.finfo(x.dtype).tiny) & (x < jnp.inf), x, jnp.nan)
+    return where_else_nan((x >= jnp.finfo(x.dtype).tiny) & (x < jnp.inf), x)
 
 
 def _atanh_series(w: Array, start: int, bound: float) -> Array:

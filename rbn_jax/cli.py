@@ -50,9 +50,10 @@ def run(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as error:
         return _fail(str(error))
     except Exception as error:
-        if not hasattr(error, "format_message"):  # only typer's own errors have one
+        message = getattr(error, "format_message", None)  # only typer's own errors have one
+        if message is None:
             raise
-        return _fail(error.format_message())
+        return _fail(message())
     return status or 0
 
 

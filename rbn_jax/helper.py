@@ -35,8 +35,8 @@ def postsynaptic_current_to_potential(
     Raises:
         ValueError: a time constant [ms] or the capacitance [pF] is not a number > 0.
 
-    >>> postsynaptic_current_to_potential(10.0, 10.0)
-    3.678794411714423
+    >>> round(postsynaptic_current_to_potential(10.0, 10.0), 12)  # 10 / e
+    3.678794411714
     """
     values = {"tau_m": tau_m, "tau_syn": tau_syn, "c_m": c_m, "e_l": e_l}
     return _float64(psp.postsynaptic_current_to_potential, values)

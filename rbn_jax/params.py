@@ -10,6 +10,7 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from rbn_jax import _fields as f
 from rbn_jax._fields import COUNT, NOT_NEGATIVE, POSITIVE, PROBABILITY, REAL
@@ -125,6 +126,8 @@ class NetworkParams:
             for name, allowed in _CHOICES.items()
             if allowed and getattr(self, name) not in allowed
         ]
+        if not (self.V_m == "rand" or f.is_real(self.V_m)):
+            options.append(f"V_m={self.V_m!r}: must be 'rand' or a finite number")
         f.raise_all([*complaints(values), *options], _ADVICE)
         return self
 
@@ -293,7 +296,7 @@ def complaints(values: Mapping[str, Any]) -> list[str | None]:
 
 
 def _order_complaint(low: str, below: Any, high: str, above: Any) -> str | None:
-    if isinstance(below, jax.core.Tracer) or isinstance(above, jax.core.Tracer):
+    if any(isinstance(x, Tracer) or np.asarray(x).dtype.kind not in "iuf" for x in (below, above)):
         return None
     below, above = np.broadcast_arrays(below, above)
     bad = np.argwhere(above <= below)
@@ -307,7 +310,7 @@ def _differences(one: NetworkParams, other: NetworkParams) -> list[str]:
     """The names of the fields in which two networks differ; a tracer differs from all else."""
 
     def same(x: Any, y: Any) -> bool:
-        if isinstance(x, jax.core.Tracer) or isinstance(y, jax.core.Tracer):
+        if isinstance(x, Tracer) or isinstance(y, Tracer):
             return x is y
         return np.array_equal(x, y)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from rbn_jax.psp import psp_time_to_peak, psp_waveform
 from rbn_jax.spikes import as_spiketimes
@@ -73,9 +74,8 @@ def raster_plot(
     bottom = ax if rate_bin is None else _rate_panel(ax, times, ids, groups, rate_bin)
     bottom.set_xlabel("Time [ms]")
     if any(label for *_, label in groups):
-        legend = ax.legend(loc="upper right", framealpha=1)
-        for handle in legend.legend_handles:
-            handle.set(marker="o", markersize=4)  # the spikes' own size is hardly seen
+        keys = [Line2D([], [], color=c, marker="o", ls="", label=x) for c, *_, x in groups if x]
+        ax.legend(handles=keys, loc="upper right", framealpha=1)
     return ax
 
 

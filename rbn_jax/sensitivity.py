@@ -86,21 +86,21 @@ def _names(params: Any, wrt: str | Sequence[str]) -> tuple[str, ...]:
 
 @functools.partial(jax.jit, static_argnames=("fn", "wrt"))
 def _derivatives(fn: Any, wrt: tuple[str, ...], params: Any) -> tuple[dict[str, Variable], Any]:
-    """fn's variables, and for each their derivatives in the order of wrt.
+    """fn's variables, and for each its derivatives in the order of wrt.
 
     One tangent at a time, and no other parameter has one: zeros that follow from the
     structure are then never computed.
     """
 
-    def value(name: str, x: Any) -> dict[str, Variable]:
+    def at(name: str, x: Any) -> dict[str, Variable]:
         return variables(fn, fn(write(params, {name: x})))
 
-    slopes = []
-    for name in wrt:
+    def slopes(name: str) -> dict[str, Variable]:
         x = jnp.asarray(read(params, name), jnp.result_type(float, read(params, name)))
-        here, slope = jax.jvp(functools.partial(value, name), (x,), (jnp.ones_like(x),))
-        slopes.append(slope)
-    return here, {name: [slope[name].data for slope in slopes] for name in here}
+        return jax.jvp(functools.partial(at, name), (x,), (jnp.ones_like(x),))[1]
+
+    here, each = variables(fn, fn(params)), [slopes(name) for name in wrt]
+    return here, {name: [slope[name].data for slope in each] for name in here}
 
 
 def _along(wrt: tuple[str, ...], like: Variable, slopes: list[Any]) -> Variable:

@@ -42,6 +42,13 @@ def read_axes(params: Any, axes: Mapping[str, Any]) -> Axes:
     """
     if not isinstance(axes, Mapping):
         raise ValueError(f"axes is a {type(axes).__name__}: must map parameter names to values")
+    if isinstance(params, Mapping):
+        for name, value in params.items():
+            if isinstance(value, str | bool | None):
+                raise ValueError(
+                    f"{name}={value!r} is no number; for NEST's net_dict use "
+                    "NetworkParams.from_mapping(net_dict)"
+                )
     valid = names(params)
     for name in axes:
         if name not in valid:

@@ -88,12 +88,6 @@ def precision(dtype: Any) -> Any:
 def numbers(params: Any, dtype: Any) -> Any:
     """The parameters with every number as an array of one dtype."""
     if isinstance(params, Mapping):
-        for name, value in params.items():
-            if isinstance(value, str | bool | None):
-                raise ValueError(
-                    f"{name}={value!r} is no number; for NEST's net_dict use "
-                    "NetworkParams.from_mapping(net_dict)"
-                )
         params = dict(params)
         if f.MATRIX in params:
             params[f.MATRIX] = f.as_matrix(f.MATRIX, params[f.MATRIX])

@@ -1,0 +1,30 @@
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from hypothesis import settings
+
+plt.switch_backend("Agg")
+
+# the same examples in every run; compiling takes longer than any deadline
+settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=60)
+settings.load_profile("fixed")
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    """Each precision in turn, in a context in which JAX has it."""
+    with jax.enable_x64(request.param == "float64"), jax.numpy_dtype_promotion("strict"):
+        yield np.dtype(request.param)
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")

@@ -1,0 +1,212 @@
+"""Sweeps: every point equals the function there, labelled; bad axes stop before anything runs."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+
+import rbn_jax as rbn
+from rbn_jax.sweep.run import _evaluate
+
+NET = rbn.NetworkParams(tau_syn_ex=3.0)
+weights = rbn.calculate_RBN_weights
+
+
+def never(params):
+    raise AssertionError("nothing may run")
+
+
+def at(net, **values):
+    with jax.enable_x64(True):
+        return np.asarray(weights(net.replace(**values)))
+
+
+def test_every_point_of_a_grid_is_the_function_there():
+    axes = {"tau_E": [5.0, 20.0], "tau_syn_in": [1.0, 5.0, 20.0], "gei": np.linspace(1, 2, 4)}
+    found = rbn.sweep(weights, NET, axes, dtype="float64")["calculate_RBN_weights"]
+    assert found.dims == ("tau_E", "tau_syn_in", "gei", "target", "source")
+    assert found.dtype == np.float64
+    for index in np.ndindex(2, 3, 4):
+        point = {name: axes[name][i] for name, i in zip(axes, index, strict=True)}
+        np.testing.assert_allclose(found.sel(point), at(NET, **point), rtol=1e-15)
+    assert found.sel(target="E", source="I").max() < 0 < found.sel(source="E").min()
+
+
+def test_labels_units_and_what_was_held_fixed():
+    ds = rbn.sweep(weights, NET, {"tau_E": [5.0, 20.0], "gei": [1.0]})
+    assert ds["calculate_RBN_weights"].attrs["units"] == "pA*sqrt(N)"
+    assert ds["tau_E"].attrs == {"units": "ms"}
+    assert ds["gei"].attrs == {}
+    assert list(ds["target"].values) == list(ds["source"].values) == ["E", "I"]
+    assert rbn.NetworkParams.from_mapping(json.loads(ds.attrs["params"])) == NET
+    assert ds.attrs["function"] == "calculate_RBN_weights"
+    assert ds.attrs["dtype"] == "float32"
+    assert json.loads(ds.attrs["versions"]).keys() == {"rbn_jax", "jax"}
+
+
+def test_paired_samples_share_a_dimension():
+    rng = np.random.default_rng(0)
+    tau = rng.uniform(1, 20, (2, 5))
+    sample = {"sample": list("abcde")}
+    axes = {
+        "tau_E": xr.DataArray(tau[0], dims="sample", coords=sample),
+        "gei": [1.0, 2.0],
+        "tau_I": xr.DataArray(tau[1], dims="sample"),
+    }
+    ds = rbn.sweep(weights, NET, axes, dtype="float64")
+    found = ds["calculate_RBN_weights"]
+    assert found.dims == ("sample", "gei", "target", "source")
+    assert list(ds["sample"].values) == list("abcde")
+    np.testing.assert_array_equal(ds["tau_I"], tau[1])
+    for i, j in np.ndindex(5, 2):
+        point = at(NET, tau_E=tau[0, i], tau_I=tau[1, i], gei=axes["gei"][j])
+        np.testing.assert_allclose(found[i, j], point, rtol=1e-15)
+
+
+def test_an_entry_of_the_matrix_can_be_an_axis():
+    values = [0.1, 0.2, 1.0]
+    axes = {"baseline_conn_prob_EI": values, "baseline_conn_prob_EE": [0.2, 0.4]}
+    found = rbn.sweep(weights, NET, axes, dtype="float64")["calculate_RBN_weights"]
+    np.testing.assert_allclose(
+        found.sel(baseline_conn_prob_EE=0.4, baseline_conn_prob_EI=0.1),
+        at(NET, baseline_conn_prob_EI=0.1, baseline_conn_prob_EE=0.4),
+        rtol=1e-15,
+    )
+
+
+def test_no_axes_is_one_point():
+    found = rbn.sweep(weights, NET, {})["calculate_RBN_weights"]
+    np.testing.assert_allclose(found, at(NET), rtol=1e-6)
+
+
+def divisions_on_the_whole_grid(fn):
+    names = ("tau_E", "tau_I", "tau_syn_ex", "tau_syn_in")
+    layout = tuple((name, (name,)) for name in names)
+    values = {name: jnp.linspace(1.0, 20.0, 7) for name in names}
+    params = jax.tree.map(jnp.asarray, NET)
+    program = str(jax.make_jaxpr(_evaluate, static_argnums=(0, 1))(fn, layout, params, values))
+    return sum("[7,7,7,7" in line and "= div " in line for line in program.splitlines())
+
+
+def test_a_grid_costs_its_distinct_evaluations():
+    """No peak depends on more than two of the four time constants; a product of all does."""
+    assert divisions_on_the_whole_grid(weights) == 0
+    assert divisions_on_the_whole_grid(lambda p: p.tau_E / (p.tau_I * p.tau_syn_ex * p.tau_syn_in))
+
+
+def test_any_function_of_the_parameters_can_be_swept():
+    def both(p):
+        rate = xr.DataArray(p.tau_E * jnp.arange(3.0), dims="k", attrs={"units": "mV"})
+        return {"psp": rbn.psp_time_to_peak(p.tau_E, p.tau_syn_ex), "rate": rate}
+
+    ds = rbn.sweep(both, NET, {"tau_E": [1.0, 2.0]})
+    assert ds["psp"].dims == ("tau_E",)
+    assert ds["rate"].dims == ("tau_E", "k")
+    assert ds["rate"].attrs == {"units": "mV"}
+    np.testing.assert_allclose(ds["rate"], [[0, 1, 2], [0, 2, 4]])
+    assert list(rbn.sweep(lambda p: p.tau_E, NET, {"tau_E": [1.0]}).data_vars) == ["result"]
+    partial = functools.partial(weights)
+    assert list(rbn.sweep(partial, NET, {"tau_E": [1.0]}).data_vars) == ["calculate_RBN_weights"]
+
+
+def test_a_mapping_of_numbers_can_be_swept():
+    peak = {"tau_m": 20.0, "tau_syn": 5.0}
+    ds = rbn.sweep(
+        lambda p: rbn.postsynaptic_current_to_potential(p["tau_m"], p["tau_syn"]),
+        peak,
+        {"tau_m": [10.0, 20.0]},
+        dtype="float64",
+    )
+    np.testing.assert_allclose(ds["result"], [2.5, 3.1498026247371826], rtol=1e-14)
+
+
+def test_dtype_is_jaxs_default_or_the_one_asked_for():
+    axes = {"tau_E": [10.0, 20.0]}
+    for enabled in (False, True):
+        with jax.enable_x64(enabled):
+            default = rbn.sweep(weights, NET, axes)["calculate_RBN_weights"].dtype
+            assert default == (np.float64 if enabled else np.float32)
+            for dtype in ("float32", np.float64, jnp.float32):
+                found = rbn.sweep(weights, NET, axes, dtype=dtype)["calculate_RBN_weights"]
+                assert found.dtype == np.dtype(dtype)
+
+
+def test_jacobian_and_elasticity_can_be_swept():
+    for derivative in (rbn.jacobian, rbn.elasticity):
+        swept = rbn.sweep(
+            lambda p, d=derivative: d(weights, p, ["tau_E", "gei"]),
+            NET,
+            {"tau_syn_ex": [3.0, 7.0]},
+            dtype="float64",
+        )
+        assert swept["calculate_RBN_weights"].dims == (
+            *("tau_syn_ex", "target", "source", "parameter"),
+        )
+        with jax.enable_x64(True):
+            one = derivative(weights, NET.replace(tau_syn_ex=7.0), ["tau_E", "gei"])
+        last = swept.sel(tau_syn_ex=7.0, drop=True)
+        xr.testing.assert_allclose(last, one, rtol=1e-14)
+
+
+AXIS = xr.DataArray([1.0, 2.0], dims="sample")
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        ({"tau_e": [1.0]}, "unknown axis 'tau_e'; did you mean tau_E"),
+        ({"baseline_conn_prob": [0.5]}, "unknown axis.*baseline_conn_prob_EE"),
+        ({"clustering": [0.5]}, "unknown axis"),
+        ({"tau_E": []}, r"axis tau_E has the shape \(0,\)"),
+        ({"tau_E": 3.0}, r"axis tau_E has the shape \(\)"),
+        ({"tau_E": [[1.0]]}, r"axis tau_E has the shape \(1, 1\)"),
+        ({"tau_E": ["a"]}, "axis tau_E holds <U1 values"),
+        ({"tau_E": [1.0, np.nan]}, r"tau_E\[1\]=nan ms"),
+        ({"tau_E": [np.inf]}, r"tau_E\[0\]=inf ms"),
+        ({"tau_E": [1.0, -1.0, -2.0]}, r"tau_E\[1\]=-1 ms and 1 more: must be a finite number > 0"),
+        ({"N_E": [10.5]}, r"N_E\[0\]=10.5: must be a whole number"),
+        ({"baseline_conn_prob_II": [0.0, 1.0]}, r"baseline_conn_prob_II\[0\]=0: must be a prob"),
+        ({"E_L": [0.0, 30.0]}, "V_th_E=20 mV: must be > E_L=30 mV"),
+        ({"E_L": [0.0, 5.0], "V_th_E": [30.0, 4.0]}, "V_th_E=4 mV: must be > E_L=5 mV"),
+        ({"tau_E": [1.0], "tau_I": xr.DataArray([1.0], dims="tau_E")}, "two axes of one name"),
+        ({"tau_E": AXIS, "tau_I": xr.DataArray([1.0], dims="sample")}, "differ in length"),
+        ({"tau_E": xr.DataArray([1.0], dims="target")}, "'target', which results use"),
+        ([("tau_E", [1.0])], "axes is a list"),
+    ],
+)
+def test_bad_axes_stop_before_anything_runs(axes, message):
+    with pytest.raises(ValueError, match=message):
+        rbn.sweep(never, NET, axes)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        (NET.replace(tau_E=-1.0), "tau_E=-1 ms"),
+        (NET.replace(tau_E=np.ones(3)), r"tau_E has the shape \(3,\)"),
+        ({"tau_I": 3.0, "tau_E": "a"}, "tau_E='a' is no number"),
+    ],
+)
+def test_bad_parameters_stop_before_anything_runs(params, message):
+    with pytest.raises(ValueError, match=message):
+        rbn.sweep(never, params, {"tau_I": [1.0]})
+
+
+def test_a_bad_dtype_or_result_is_named():
+    with pytest.raises(ValueError, match="dtype='float16': must be float32 or float64"):
+        rbn.sweep(never, NET, {"tau_I": [1.0]}, dtype="float16")
+    with pytest.raises(ValueError, match="dtype='quad': must be float32"):
+        rbn.sweep(never, NET, {"tau_I": [1.0]}, dtype="quad")
+    with pytest.raises(ValueError, match="result is a tuple: a function must return an array"):
+        rbn.sweep(lambda p: (p.tau_E, 1), NET, {"tau_I": [1.0]})
+
+
+def test_result_is_written_as_netcdf_and_read_back(tmp_path):
+    ds = rbn.sweep(weights, NET, {"tau_E": [5.0, 20.0], "gei": [1.0, 2.0]})
+    ds.to_netcdf(tmp_path / "a.nc", engine="netcdf4")
+    with xr.open_dataset(tmp_path / "a.nc", engine="netcdf4") as back:
+        xr.testing.assert_identical(back.load(), ds)
