@@ -25,7 +25,6 @@ from rbn_jax.sweep import sweep as run_sweep
 from rbn_jax.weights import calculate_RBN_weights
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -45,10 +44,11 @@ DEFAULT_AXES = ("tau_syn_ex=0.5:20:200:log", "tau_syn_in=0.5:20:200:log")
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; 0, or 2 after one line on stderr for bad input."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        status = app(arguments, standalone_mode=False)
-    except (ValueError, OSError, ImportError) as error:
-        return _fail(str(error))
+        status = app(arguments or ["--help"], standalone_mode=False)
+    except (ValueError, OSError, ImportError, MemoryError) as error:
+        return _fail(str(error) or "out of memory")
     except Exception as error:
         message = getattr(error, "format_message", None)  # only typer's own errors have one
         if message is None:
@@ -93,6 +93,8 @@ def _axes(specs: list[str]) -> dict[str, np.ndarray]:
         if name in axes:
             raise ValueError(f"--axis {spec}: {name} is an axis already")
         start, stop = (_number(f"--axis {spec}", part) for part in parts[:2])
+        if not np.isfinite([start, stop]).all():
+            raise ValueError(f"--axis {spec}: start and stop must be finite")
         if not parts[2].isdecimal() or int(parts[2]) < 1:
             raise ValueError(f"--axis {spec}: num={parts[2]!r} must be a whole number >= 1")
         if len(parts) == 4 and not (start > 0 and stop > 0):
@@ -107,6 +109,8 @@ def _whole(path: Path) -> Iterator[str]:
     """A temporary name beside `path` that becomes `path` only if nothing fails."""
     if not path.parent.is_dir():
         raise ValueError(f"{path}: the folder {path.parent} does not exist")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: must be the name of a file")
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".rbn-jax-", suffix=path.suffix)
     os.close(handle)
     try:
@@ -186,7 +190,10 @@ def sweep(
         slopes = elasticity(calculate_RBN_weights, net, list(axes))["calculate_RBN_weights"]
     report = {
         "weights": matrix.tolist(),
-        "elasticities": dict(zip(axes, slopes.values.reshape(4, -1).T.tolist(), strict=True)),
+        "elasticities": {
+            name: [x if np.isfinite(x) else None for x in slopes.sel(parameter=name).values.flat]
+            for name in axes
+        },
         "points": points,
         "points_per_second": points / seconds,
         "files": [str(out), str(out.with_suffix(".png"))],
@@ -248,7 +255,10 @@ def raster(
         raise ValueError(f"--out {out}: must end in .png, .pdf or .svg")
     net = _network(params, settings)
     recording = load_spikes(spikes, resolution=resolution)
-    first = first_id if first_id is not None else int(spikes[0].suffix.lower() == ".dat")
+    firsts = {int(path.suffix.lower() == ".dat") for path in spikes}
+    if first_id is None and len(firsts) > 1:
+        raise ValueError(".dat files count neurons from 1, arrays from 0: draw one kind at a time")
+    first = first_id if first_id is not None else firsts.pop()
     split, end = first + int(net.N_E), first + int(net.N_E) + int(net.N_I)
     outside = int(np.sum((recording[1] < first) | (recording[1] >= end)))
     if outside:
@@ -256,7 +266,7 @@ def raster(
             f"{outside} spikes are of neurons outside {first} to {end - 1}: give the network's "
             "size with --set N_E=... --set N_I=... and the first ID with --first-id"
         )
-    figure = Figure(figsize=(8.0, 6.0), layout="constrained")
+    figure = Figure(figsize=(8.0, 6.0), layout="tight")
     groups = [("k", first, split, "excitatory"), ("darkred", split, end, "inhibitory")]
     plot.raster_plot(recording, colorgroups=groups, ax=figure.subplots(), rate_bin=rate_bin)
     with _whole(out) as image:

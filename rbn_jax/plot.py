@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import is_color_like
 from matplotlib.lines import Line2D
 
+from rbn_jax._fields import POSITIVE, complaint, is_real, raise_all
 from rbn_jax.psp import psp_time_to_peak, psp_waveform
 from rbn_jax.spikes import as_spiketimes
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 _RASTERIZE = 50_000  # spikes above which markers are stored as pixels, also in a PDF
+_MOST_BINS = 1_000_000
+_NAMED = ("target", "source", "parameter")
 _UNITS = {"pA*sqrt(N)": r"pA$\,\sqrt{N}$", "1": ""}
 
 
@@ -39,8 +43,8 @@ def raster_plot(
         markersize: in points. Of more than 50 000 spikes the markers are rasterised, and
             one of up to 1 point is drawn as one pixel.
         rate_bin: width of the bins [ms] of a panel below with each group's rate over time,
-            per neuron of the group, silent ones included; None: no panel. The panel is the
-            last of `ax.figure.axes`.
+            per neuron of the group, silent ones included; the last bin ends with the axis.
+            None: no panel. The panel is the last of `ax.figure.axes`.
 
     Returns:
         The axes of the raster.
@@ -54,8 +58,9 @@ def raster_plot(
     low, high = _limits(times, tlim)
     top = ids.max() if ids.size else 1.0
     groups = _groups(colorgroups, top)
-    if not markersize > 0:
-        raise ValueError(f"markersize={markersize!r}: must be > 0 points")
+    if not (is_real(markersize) and markersize > 0):
+        raise ValueError(f"markersize={markersize!r}: must be a number of points > 0")
+    edges = None if rate_bin is None else _edges(low, high, rate_bin)
     ax = plt.subplots()[1] if ax is None else ax
     many = times.size > _RASTERIZE
     for color, start, stop, label in groups:
@@ -71,7 +76,7 @@ def raster_plot(
             rasterized=many,
         )
     ax.set(xlim=(low, high), ylim=(0, max(top, 1.0)), ylabel="Neuron ID")
-    bottom = ax if rate_bin is None else _rate_panel(ax, times, ids, groups, rate_bin)
+    bottom = ax if edges is None else _rate_panel(ax, times, ids, groups, edges)
     bottom.set_xlabel("Time [ms]")
     if any(label for *_, label in groups):
         keys = [Line2D([], [], color=c, marker="o", ls="", label=x) for c, *_, x in groups if x]
@@ -81,10 +86,9 @@ def raster_plot(
 
 def _limits(times: np.ndarray, tlim: Sequence[float] | None) -> tuple[float, float]:
     if tlim is not None:
-        low, high = tlim
-        if not low < high:
-            raise ValueError(f"tlim={tuple(tlim)}: must be (start, stop) with start < stop [ms]")
-        return float(low), float(high)
+        if len(tlim) != 2 or not all(map(is_real, tlim)) or not tlim[0] < tlim[1]:
+            raise ValueError(f"tlim={tlim!r}: must be (start, stop) with start < stop [ms]")
+        return float(tlim[0]), float(tlim[1])
     if not times.size:
         return 0.0, 1.0
     low, high = float(times.min()), float(times.max())
@@ -95,7 +99,13 @@ def _groups(colorgroups: Sequence[tuple] | None, top: float) -> list[tuple]:
     """(color, start, stop, label) of each group; the default one holds the highest ID too."""
     groups = []
     for group in [("k", 0, top + 1)] if colorgroups is None else colorgroups:
-        if len(group) not in (3, 4) or not group[1] < group[2]:
+        if (
+            not isinstance(group, tuple | list)
+            or len(group) not in (3, 4)
+            or not all(map(is_real, group[1:3]))
+            or not group[1] < group[2]
+            or not is_color_like(group[0])
+        ):
             raise ValueError(
                 f"colorgroup {group!r}: must be (color, start, stop) or "
                 "(color, start, stop, label) with start < stop"
@@ -104,19 +114,30 @@ def _groups(colorgroups: Sequence[tuple] | None, top: float) -> list[tuple]:
     return groups
 
 
+def _edges(low: float, high: float, width: float) -> np.ndarray:
+    """Edges of bins from low on; the last ends at high."""
+    if not (is_real(width) and width > 0) or (high - low) / width > _MOST_BINS:
+        raise ValueError(
+            f"rate_bin={width!r}: must be > 0 ms and give {_MOST_BINS} bins or fewer "
+            f"over {high - low:g} ms"
+        )
+    count = int(np.ceil((high - low) / width - 1e-9))
+    return np.append(low + width * np.arange(count), high)
+
+
 def _rate_panel(
-    ax: Axes, times: np.ndarray, ids: np.ndarray, groups: list[tuple], rate_bin: float
+    ax: Axes, times: np.ndarray, ids: np.ndarray, groups: list[tuple], edges: np.ndarray
 ) -> Axes:
     """Each group's rate over time [spikes/s per neuron], on new axes under the raster."""
     from mpl_toolkits.axes_grid1 import make_axes_locatable
 
-    low, high = ax.get_xlim()
-    if not 0 < rate_bin <= high - low:
-        raise ValueError(f"rate_bin={rate_bin!r}: must be > 0 and <= {high - low:g} ms")
     panel = make_axes_locatable(ax).append_axes("bottom", size="30%", pad=0.1, sharex=ax)
-    edges = np.append(np.arange(low, high - 1e-9 * rate_bin, rate_bin), high)
+    # NEST's times are multiples of the resolution, which binary fractions only come near: a
+    # spike just before an edge is on it, and belongs to the bin that begins there
+    early = edges - 1e-9 * (edges[1] - edges[0])
+    early[-1] = edges[-1]
     for color, start, stop, _ in groups:
-        counts, _ = np.histogram(times[(ids >= start) & (ids < stop)], edges)
+        counts, _ = np.histogram(times[(ids >= start) & (ids < stop)], early)
         panel.stairs(1000 * counts / np.diff(edges) / (stop - start), edges, color=color)
     panel.set(ylabel="Rate\n[spikes/s]", ylim=(0, None))
     ax.tick_params(labelbottom=False)
@@ -136,9 +157,9 @@ def plot_psp(
     Raises:
         ValueError: a time constant or capacitance that is not positive.
     """
+    given = {"tau_m": tau_m, "tau_syn": tau_syn, "c_m": c_m}
+    raise_all([complaint(name, x, POSITIVE) for name, x in given.items()], "Nothing was drawn.")
     sets = np.broadcast_arrays(*np.atleast_1d(tau_m, tau_syn, c_m))
-    if not all(np.all(np.isfinite(x) & (x > 0)) for x in sets):
-        raise ValueError(f"tau_m={tau_m}, tau_syn={tau_syn}, c_m={c_m}: must all be > 0")
     ax = plt.subplots()[1] if ax is None else ax
     t = np.linspace(0, 8 * max(float(x.max()) for x in sets[:2]), 1000)
     for m, s, c in zip(*(x.ravel() for x in sets), strict=True):
@@ -201,6 +222,9 @@ def _entries(dataset: Any, name: str | None) -> tuple[Any, list[tuple[str, Any]]
     if name not in dataset.data_vars:
         raise ValueError(f"name={name!r}: must be one of {', '.join(map(str, dataset.data_vars))}")
     array = dataset[name]
+    for dim in array.dims:
+        if dim not in _NAMED and array[dim].dtype.kind in "iuf":
+            array = array.sortby(dim)
     if "target" not in array.dims:
         return array, [("", array)]
     pairs = [(t, s) for t in array["target"].values for s in array["source"].values]
@@ -213,18 +237,33 @@ def _coordinate(array: Any, dim: str) -> np.ndarray:
     return values if values.dtype.kind in "iuf" else np.arange(values.size)
 
 
+def _is_log(values: np.ndarray) -> bool:
+    """Whether values are spaced evenly in their logarithm, and not so themselves."""
+    if values.size < 3 or not np.all(values > 0):
+        return False
+    steps, gaps = np.diff(np.log(values)), np.diff(values)
+    return bool(np.allclose(steps, steps[0]) and not np.allclose(gaps, gaps[0]))
+
+
 def _scale(set_scale: Any, set_label: Any, array: Any, dim: str) -> None:
-    values = _coordinate(array, dim)
-    if values.size > 2 and np.all(values > 0):
-        steps = np.diff(np.log(values))
-        if np.allclose(steps, steps[0]) and not np.allclose(np.diff(values), values[1] - values[0]):
-            set_scale("log")
+    if _is_log(_coordinate(array, dim)):
+        set_scale("log")
     set_label(dim + _bracketed(array[dim].attrs.get("units", "")))
 
 
+def _cells(values: np.ndarray) -> np.ndarray:
+    """Edges of cells around values, midway between them on the axis they are drawn on."""
+    if values.size == 1:
+        return values[0] + np.array([-0.5, 0.5])
+    if _is_log(values):
+        return np.exp(_cells(np.log(values)))
+    middle = (values[1:] + values[:-1]) / 2
+    return np.concatenate([[2 * values[0] - middle[0]], middle, [2 * values[-1] - middle[-1]]])
+
+
 def _map(ax: Axes, array: Any, dims: list[str], label: str, values: np.ndarray) -> None:
-    x, y = _coordinate(array, dims[0]), _coordinate(array, dims[1])
-    mesh = ax.pcolormesh(x, y, values.T, shading="nearest", rasterized=True)
+    x, y = (_cells(_coordinate(array, dim)) for dim in dims)
+    mesh = ax.pcolormesh(x, y, values.T, rasterized=True)
     title = f"{label}{_bracketed(array.attrs.get('units', ''))}" if label else _titled(array)
     ax.figure.colorbar(mesh, ax=ax, label=title)
     _scale(ax.set_xscale, ax.set_xlabel, array, dims[0])

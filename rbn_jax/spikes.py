@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -71,7 +72,7 @@ def load_spikes(path: Path | Sequence[Path], *, resolution: float | None = None)
         raise ValueError(f"resolution={resolution!r}: must be > 0 ms")
     parts = [_load(os.fspath(one), resolution) for one in paths]
     spikes = np.concatenate(parts, axis=1)
-    return spikes if len(parts) == 1 else spikes[:, np.argsort(spikes[0], kind="stable")]
+    return spikes[:, np.argsort(spikes[0], kind="stable")]
 
 
 def _load(path: str, resolution: float | None) -> np.ndarray:
@@ -87,7 +88,7 @@ def _load(path: str, resolution: float | None) -> np.ndarray:
         raise ValueError(f"{path}: must end in {', '.join(readers)}")
     try:
         return as_spiketimes(readers[suffix](path))
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         text = str(error)
         reason = _PICKLED if "pickle" in text else f"no readable {suffix} spike file: {text}"
         raise ValueError(f"{path}: {reason}") from error
@@ -99,9 +100,10 @@ def _read_npy(path: str) -> np.ndarray:
 
 
 def _read_npz(path: str) -> Any:
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("it is no archive of arrays")
+    with open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise ValueError("it is no zip archive of arrays, or is cut short")
+    with np.load(path, allow_pickle=False) as archive:
         if {"times", "senders"} <= set(archive.files):
             return {key: archive[key] for key in ("times", "senders")}
         if "spiketimes" in archive.files or len(archive.files) == 1:
@@ -121,7 +123,7 @@ def _read_nest(path: str, resolution: float | None) -> np.ndarray:
         )
     if lines[-1]:
         raise ValueError(f"line {len(lines)} is cut short: {lines[-1][:40]!r}")
-    rows = lines[start + 1 : -1]
+    rows = [line for line in lines[start + 1 :] if line.strip()]
     if not rows:
         return np.empty((2, 0))
     table = np.loadtxt(rows, ndmin=2)
