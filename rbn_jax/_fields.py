@@ -1,4 +1,4 @@
-"""What each named parameter is: its unit, the values it may take, and how names are resolved."""
+"""What a named parameter is: its unit, the values it may take, and how it is read and changed."""
 
 import dataclasses
 import difflib
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -37,6 +38,55 @@ def number(default: float, unit: str, domain: Domain) -> Any:
 def choice(default: Any, *options: Any) -> Any:
     """A dataclass field that no formula differentiates: static in the pytree."""
     return dataclasses.field(default=default, metadata={"static": True, "options": options})
+
+
+def numbers_of(params: Any) -> tuple[str, ...]:
+    """The names of a dataclass's fields that hold numbers."""
+    return tuple(field.name for field in dataclasses.fields(params) if "domain" in field.metadata)
+
+
+def names(params: Any) -> tuple[str, ...]:
+    """The names of the numbers in a NetworkParams or a mapping, matrix entries included."""
+    own = params if isinstance(params, Mapping) else numbers_of(params)
+    return tuple(n for n in own if n != MATRIX) + (tuple(ENTRIES) if MATRIX in own else ())
+
+
+def read(params: Any, name: str) -> Any:
+    """One number of a NetworkParams or a mapping, by field name or by entry of the matrix."""
+    get = params.__getitem__ if isinstance(params, Mapping) else params.__getattribute__
+    if name not in ENTRIES:
+        return get(name)
+    matrix = get(MATRIX)
+    matrix = matrix if isinstance(matrix, jax.Array) else np.asarray(matrix)
+    return matrix[(..., *ENTRIES[name])]
+
+
+def write(params: Any, changes: Mapping[str, Any]) -> Any:
+    """A copy of a NetworkParams or a mapping with some values changed, entries included."""
+    fields = params if isinstance(params, Mapping) else [x.name for x in dataclasses.fields(params)]
+    valid = {*fields, *names(params)}
+    for name in changes:
+        if name not in valid:
+            raise unknown_name(name, valid)
+    values = {name: value for name, value in changes.items() if name not in ENTRIES}
+    for name in changes.keys() - values.keys():
+        matrix = values.get(MATRIX, read(params, MATRIX))
+        values[MATRIX] = _with_entry(matrix, ENTRIES[name], changes[name])
+    if isinstance(params, Mapping):
+        return {**params, **values}
+    return dataclasses.replace(params, **values)
+
+
+def _with_entry(matrix: Any, entry: tuple[int, int], value: Any) -> Any:
+    """A copy of the matrix with one entry changed; an array of values gives as many matrices."""
+    if isinstance(matrix, jax.Array) or isinstance(value, jax.Array):
+        shape = (*np.shape(value), 2, 2)
+        matrix = jnp.broadcast_to(jnp.asarray(matrix), np.broadcast_shapes(shape, np.shape(matrix)))
+        return matrix.at[(..., *entry)].set(value)
+    shape = (*np.shape(value), 2, 2)
+    matrix = np.array(np.broadcast_to(matrix, np.broadcast_shapes(shape, np.shape(matrix))))
+    matrix[(..., *entry)] = value
+    return matrix
 
 
 def unknown_name(name: str, valid: Iterable[str], what: str = "parameter") -> ValueError:

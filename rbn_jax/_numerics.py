@@ -30,10 +30,11 @@ _NEAR = 0.4  # |z| below which T is summed as a series
 
 def as_floats(*values: ArrayLike) -> tuple[Array, ...]:
     """Arrays of the common floating dtype; integers alone become JAX's default float."""
-    dtype = jnp.result_type(*values)
+    arrays = [jnp.asarray(value) if isinstance(value, list | tuple) else value for value in values]
+    dtype = jnp.result_type(*arrays)
     if not jnp.issubdtype(dtype, jnp.floating):
         dtype = jnp.result_type(float)
-    return tuple(jnp.asarray(value, dtype) for value in values)
+    return tuple(jnp.asarray(value, dtype) for value in arrays)
 
 
 def where_else_nan(inside: Array, x: Array) -> Array:

@@ -16,9 +16,9 @@ import typer
 from matplotlib.figure import Figure
 
 from rbn_jax import plot
-from rbn_jax._fields import unknown_name
+from rbn_jax._fields import names, unknown_name
 from rbn_jax._labels import require
-from rbn_jax.params import NetworkParams, names
+from rbn_jax.params import NetworkParams
 from rbn_jax.sensitivity import elasticity
 from rbn_jax.spikes import load_spikes
 from rbn_jax.sweep import sweep as run_sweep

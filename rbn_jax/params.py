@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -105,7 +104,7 @@ class NetworkParams:
         >>> NetworkParams().replace(gei=1.5, baseline_conn_prob_EE=0.1).baseline_conn_prob[0, 0]
         np.float64(0.1)
         """
-        return write(self, changes)
+        return f.write(self, changes)
 
     def check(self) -> Self:
         """self, if every value is one that a network can have.
@@ -214,7 +213,7 @@ class NetworkParams:
 FIELDS = {
     field.name: (field.metadata["unit"], field.metadata["domain"])
     for field in dataclasses.fields(NetworkParams)
-    if "domain" in field.metadata
+    if field.name in f.numbers_of(NetworkParams)
 }
 """(unit, domain) of every number, by name."""
 
@@ -234,50 +233,6 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 """(source, what differs from NEST's example) of every preset, by name."""
-
-
-def names(params: Any) -> tuple[str, ...]:
-    """The names of the numbers in a NetworkParams or a mapping, matrix entries included."""
-    own = FIELDS if isinstance(params, NetworkParams) else params
-    return tuple(n for n in own if n != f.MATRIX) + (tuple(f.ENTRIES) if f.MATRIX in own else ())
-
-
-def read(params: Any, name: str) -> Any:
-    """One number of a NetworkParams or a mapping, by field name or by entry of the matrix."""
-    get = params.__getitem__ if isinstance(params, Mapping) else params.__getattribute__
-    if name not in f.ENTRIES:
-        return get(name)
-    matrix = get(f.MATRIX)
-    matrix = matrix if isinstance(matrix, jax.Array) else np.asarray(matrix)
-    return matrix[(..., *f.ENTRIES[name])]
-
-
-def write(params: Any, changes: Mapping[str, Any]) -> Any:
-    """A copy of a NetworkParams or a mapping with some values changed, entries included."""
-    fields = params if isinstance(params, Mapping) else [x.name for x in dataclasses.fields(params)]
-    valid = {*fields, *names(params)}
-    for name in changes:
-        if name not in valid:
-            raise f.unknown_name(name, valid)
-    values = {name: value for name, value in changes.items() if name not in f.ENTRIES}
-    for name in changes.keys() - values.keys():
-        matrix = values.get(f.MATRIX, read(params, f.MATRIX))
-        values[f.MATRIX] = _with_entry(matrix, f.ENTRIES[name], changes[name])
-    if isinstance(params, Mapping):
-        return {**params, **values}
-    return dataclasses.replace(params, **values)
-
-
-def _with_entry(matrix: Any, entry: tuple[int, int], value: Any) -> Any:
-    """A copy of the matrix with one entry changed; an array of values gives as many matrices."""
-    if isinstance(matrix, jax.Array) or isinstance(value, jax.Array):
-        shape = (*np.shape(value), 2, 2)
-        matrix = jnp.broadcast_to(jnp.asarray(matrix), np.broadcast_shapes(shape, np.shape(matrix)))
-        return matrix.at[(..., *entry)].set(value)
-    shape = (*np.shape(value), 2, 2)
-    matrix = np.array(np.broadcast_to(matrix, np.broadcast_shapes(shape, np.shape(matrix))))
-    matrix[(..., *entry)] = value
-    return matrix
 
 
 def complaints(values: Mapping[str, Any]) -> list[str | None]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from rbn_jax import _fields as f
 from rbn_jax._labels import Variable, dataset, variables
-from rbn_jax.params import FIELDS, NetworkParams, names, read, write
+from rbn_jax.params import FIELDS, NetworkParams
 
 
 def jacobian(
@@ -64,7 +64,7 @@ def elasticity(
     found = {}
     for name, value in values.items():
         scaled = [
-            read(params, x) * dy / value.data for x, dy in zip(wrt, slopes[name], strict=True)
+            f.read(params, x) * dy / value.data for x, dy in zip(wrt, slopes[name], strict=True)
         ]
         plain = dataclasses.replace(value, attrs=(("units", "1"), ("long_name", "elasticity")))
         found[name] = _along(wrt, plain, scaled)
@@ -73,11 +73,11 @@ def elasticity(
 
 def _names(params: Any, wrt: str | Sequence[str]) -> tuple[str, ...]:
     wrt = (wrt,) if isinstance(wrt, str) else tuple(wrt)
-    valid = names(params)
+    valid = f.names(params)
     for name in wrt:
         if name not in valid:
             raise f.unknown_name(str(name), valid)
-        if jnp.ndim(read(params, name)):
+        if jnp.ndim(f.read(params, name)):
             raise ValueError(f"{name} is an array: take one network, and sweep over the rest")
     if not wrt or len(set(wrt)) < len(wrt):
         raise ValueError(f"wrt={list(wrt)}: must name one parameter or more, each once")
@@ -93,10 +93,10 @@ def _derivatives(fn: Any, wrt: tuple[str, ...], params: Any) -> tuple[dict[str, 
     """
 
     def at(name: str, x: Any) -> dict[str, Variable]:
-        return variables(fn, fn(write(params, {name: x})))
+        return variables(fn, fn(f.write(params, {name: x})))
 
     def slopes(name: str) -> dict[str, Variable]:
-        x = jnp.asarray(read(params, name), jnp.result_type(float, read(params, name)))
+        x = jnp.asarray(f.read(params, name), jnp.result_type(float, f.read(params, name)))
         return jax.jvp(functools.partial(at, name), (x,), (jnp.ones_like(x),))[1]
 
     here, each = variables(fn, fn(params)), [slopes(name) for name in wrt]

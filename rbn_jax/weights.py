@@ -65,7 +65,7 @@ def calculate_RBN_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
 @jax.jit
 def _weights(c_m: Any, *values: Any) -> Array:
     """The matrix from C_m and the values of NAMES."""
-    c_m, *numbers, prob = num.as_floats(c_m, *values[:-1], jnp.asarray(values[-1]))
+    c_m, *numbers, prob = num.as_floats(c_m, *values)
     n_e, n_i, e_l, v_th_e, v_th_i, tau_e, tau_i, tau_ex, tau_in, gei, gie, gii = numbers
     n_e, n_i = num.positive(n_e), num.positive(n_i)
     tau_e, tau_i, tau_ex, tau_in = map(num.positive, (tau_e, tau_i, tau_ex, tau_in))

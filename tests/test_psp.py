@@ -97,6 +97,13 @@ def test_python_numbers_follow_jax_and_integers_are_floats():
         assert peak(np.float32(20), np.float64(5)).dtype == jnp.float64
 
 
+def test_lists_are_arrays():
+    expected = peak(np.array([10.0, 20.0]), np.array([[5.0], [6.0]]))
+    np.testing.assert_array_equal(peak([10.0, 20.0], [[5.0], [6.0]]), expected)
+    net = rbn.NetworkParams(tau_E=[10.0, 20.0], baseline_conn_prob=[[0.2, 0.5], [0.5, 0.5]])
+    assert rbn.calculate_RBN_weights(net).shape == (2, 2, 2)
+
+
 def test_rheobase_current_is_ohms_law(dtype):
     found = rbn.rheobase_current(*map(dtype.type, (20.0, -70.0, -50.0, 250.0)))
     assert found.dtype == dtype

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rbn_jax import _fields as f
-from rbn_jax.params import FIELDS, NetworkParams, complaints, names, read, write
+from rbn_jax.params import FIELDS, NetworkParams, complaints
 
 _RESERVED = ("target", "source", "parameter")
 _ADVICE = "Nothing was computed; correct the axes or the parameters named."
@@ -49,7 +49,7 @@ def read_axes(params: Any, axes: Mapping[str, Any]) -> Axes:
                     f"{name}={value!r} is no number; for NEST's net_dict use "
                     "NetworkParams.from_mapping(net_dict)"
                 )
-    valid = names(params)
+    valid = f.names(params)
     for name in axes:
         if name not in valid:
             raise f.unknown_name(str(name), valid, "axis")
@@ -97,10 +97,10 @@ def _layout(
 
 def _check(params: Any, values: Mapping[str, np.ndarray], layout: Any) -> None:
     """Every axis within its domain, and every network of the sweep one that can be."""
-    for name in names(params):
-        if name not in values and np.ndim(read(params, name)):
+    for name in f.names(params):
+        if name not in values and np.ndim(f.read(params, name)):
             raise ValueError(
-                f"{name} has the shape {np.shape(read(params, name))}: give a sweep one network, "
+                f"{name} has the shape {np.shape(f.read(params, name))}: give a sweep one network, "
                 "and what varies as an axis"
             )
     found = []
@@ -113,7 +113,7 @@ def _check(params: Any, values: Mapping[str, np.ndarray], layout: Any) -> None:
     for position, (_, along) in enumerate(layout):
         shape = [-1 if i == position else 1 for i in range(len(layout))]
         spread |= {name: values[name].reshape(shape) for name in along}
-    network = write(params, spread)
+    network = f.write(params, spread)
     everything = vars(network) if isinstance(network, NetworkParams) else network
     f.raise_all(complaints(everything), _ADVICE)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from rbn_jax import _fields as f
 from rbn_jax._labels import Variable, dataset, name_of, variables
-from rbn_jax.params import FIELDS, NetworkParams, write
+from rbn_jax.params import FIELDS, NetworkParams
 from rbn_jax.sweep.axes import Axes, read_axes
 
 _DTYPES = ("float32", "float64")
@@ -103,7 +103,7 @@ def evaluate(fn: Callable[[Any], Any], axes: Axes, params: Any, dtype: Any) -> d
 @functools.partial(jax.jit, static_argnames=("fn", "layout"))
 def _evaluate(fn: Any, layout: Any, params: Any, values: dict[str, Any]) -> dict[str, Variable]:
     def point(changes: dict[str, Any]) -> dict[str, Variable]:
-        return variables(fn, fn(write(params, changes)))
+        return variables(fn, fn(f.write(params, changes)))
 
     for _, along in reversed(layout):
         point = jax.vmap(point, in_axes=({name: 0 if name in along else None for name in values},))
