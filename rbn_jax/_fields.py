@@ -24,7 +24,8 @@ class Domain:
 
 
 REAL = Domain("a finite number", np.isfinite)
-POSITIVE = Domain("a finite number > 0", lambda x: np.isfinite(x) & (x > 0))
+TINY = np.finfo(float).tiny  # the formulas take no subnormal numbers
+POSITIVE = Domain("a finite number > 0", lambda x: np.isfinite(x) & (x >= TINY))
 NOT_NEGATIVE = Domain("a finite number >= 0", lambda x: np.isfinite(x) & (x >= 0))
 COUNT = Domain("a whole number >= 1", lambda x: np.isfinite(x) & (x >= 1) & (x == np.floor(x)))
 PROBABILITY = Domain("a probability > 0 and <= 1", lambda x: (x > 0) & (x <= 1))
@@ -56,9 +57,13 @@ def read(params: Any, name: str) -> Any:
     get = params.__getitem__ if isinstance(params, Mapping) else params.__getattribute__
     if name not in ENTRIES:
         return get(name)
-    matrix = get(MATRIX)
-    matrix = matrix if isinstance(matrix, jax.Array) else np.asarray(matrix)
-    return matrix[(..., *ENTRIES[name])]
+    return _array(get(MATRIX))[(..., *ENTRIES[name])]
+
+
+def _array(value: Any) -> Any:
+    """value as JAX's array if it is or holds one, as NumPy's otherwise."""
+    traced = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
+    return jnp.asarray(value) if traced else np.asarray(value)
 
 
 def write(params: Any, changes: Mapping[str, Any]) -> Any:
@@ -69,7 +74,7 @@ def write(params: Any, changes: Mapping[str, Any]) -> Any:
         if name not in valid:
             raise unknown_name(name, valid)
     values = {name: value for name, value in changes.items() if name not in ENTRIES}
-    for name in changes.keys() - values.keys():
+    for name in (name for name in changes if name in ENTRIES):
         matrix = values.get(MATRIX, read(params, MATRIX))
         values[MATRIX] = _with_entry(matrix, ENTRIES[name], changes[name])
     if isinstance(params, Mapping):
@@ -78,22 +83,45 @@ def write(params: Any, changes: Mapping[str, Any]) -> Any:
 
 
 def _with_entry(matrix: Any, entry: tuple[int, int], value: Any) -> Any:
-    """A copy of the matrix with one entry changed; an array of values gives as many matrices."""
+    """A float copy of the matrix with one entry changed; an array of values gives as many."""
+    matrix, value = _array(matrix), _array(value)
+    shape = np.broadcast_shapes((*value.shape, 2, 2), matrix.shape)
     if isinstance(matrix, jax.Array) or isinstance(value, jax.Array):
-        shape = (*np.shape(value), 2, 2)
-        matrix = jnp.broadcast_to(jnp.asarray(matrix), np.broadcast_shapes(shape, np.shape(matrix)))
-        return matrix.at[(..., *entry)].set(value)
-    shape = (*np.shape(value), 2, 2)
-    matrix = np.array(np.broadcast_to(matrix, np.broadcast_shapes(shape, np.shape(matrix))))
-    matrix[(..., *entry)] = value
-    return matrix
+        copy = jnp.broadcast_to(matrix, shape).astype(jnp.result_type(matrix, value, float))
+        return copy.at[(..., *entry)].set(value)
+    copy = np.array(np.broadcast_to(matrix, shape), float)
+    copy[(..., *entry)] = value
+    return copy
+
+
+def plain(params: Any) -> dict[str, Any]:
+    """A NetworkParams or a mapping as numbers, text and lists, for JSON and TOML."""
+    values = params if isinstance(params, Mapping) else params.to_dict()
+    return {name: np.asarray(value).tolist() for name, value in values.items()}
+
+
+def check_numbers(params: Any) -> None:
+    """ValueError unless params is a dataclass of parameters or a mapping of numbers."""
+    if not isinstance(params, Mapping):
+        if not dataclasses.is_dataclass(params):
+            raise ValueError(
+                f"params is a {type(params).__name__}: must be a NetworkParams, or a mapping of "
+                "numbers"
+            )
+        return
+    for name, value in params.items():
+        if isinstance(value, str | bool | None):
+            raise ValueError(
+                f"{name}={value!r} is no number; for NEST's net_dict use "
+                "NetworkParams.from_mapping(net_dict)"
+            )
 
 
 def unknown_name(name: str, valid: Iterable[str], what: str = "parameter") -> ValueError:
     """The error for a name that nothing has: the near ones first, then all."""
     valid = sorted(valid)
     folded = {other.lower(): other for other in valid}
-    near = [folded[match] for match in difflib.get_close_matches(name.lower(), folded, n=3)]
+    near = [folded[match] for match in difflib.get_close_matches(name.lower(), folded, n=4)]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return ValueError(f"unknown {what} {name!r}; {hint}valid names: {', '.join(valid)}")
 
@@ -104,25 +132,28 @@ def is_real(value: Any) -> bool:
     return array.ndim == 0 and array.dtype.kind in "iuf" and bool(np.isfinite(array))
 
 
-def as_number(name: str, value: Any, domain: Domain = REAL) -> Any:
-    """value as a float or an array of numbers; ValueError for anything else."""
+def as_number(name: str, value: Any) -> Any:
+    """value as a float, or a copy of an array of numbers; ValueError for anything else."""
     if isinstance(value, jax.Array):
         return value
-    array = np.asarray(value) if not isinstance(value, str | None | Mapping) else None
-    if array is None or array.dtype.kind not in "iuf":
+    array = np.array(None if isinstance(value, Mapping) else value)
+    if array.dtype.kind not in "iuf":
         raise ValueError(f"{name}={value!r}: must be a number, not a {type(value).__name__}")
-    return float(array) if array.ndim == 0 else array
+    return float(array) if array.ndim == 0 else array.astype(float)
 
 
 def as_matrix(name: str, value: Any) -> Any:
     """value as a (..., 2, 2) array of numbers; ValueError for anything else."""
-    array = value if isinstance(value, jax.Array) else as_number(name, value, PROBABILITY)
-    if np.shape(array)[-2:] != (2, 2):
-        raise ValueError(
-            f"{name} has the shape {np.shape(array)}: must be (2, 2), "
-            "rows targets, columns sources, [[EE, EI], [IE, II]]"
-        )
+    array = value if isinstance(value, jax.Array) else as_number(name, value)
+    raise_all([shape_complaint(array)], "Rows are targets, columns sources: [[EE, EI], [IE, II]].")
     return array
+
+
+def shape_complaint(matrix: Any) -> str | None:
+    """What is wrong with the shape of the matrix of probabilities, or None."""
+    if np.shape(matrix)[-2:] == (2, 2):
+        return None
+    return f"{MATRIX} has the shape {np.shape(matrix)}: must be (2, 2)"
 
 
 def complaint(name: str, value: Any, domain: Domain, unit: str = "") -> str | None:

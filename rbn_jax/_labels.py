@@ -103,7 +103,20 @@ def dataset(
     The arrays are read-only views of JAX's where that is possible, tracers under a trace.
     """
     xr = require("xarray", "sweep")
-    own = {name: (d, list(v)) for x in found.values() for name, d, v in x.coords}
+    own: dict[str, Any] = {}
+    for name, dims_of, values in (coord for x in found.values() for coord in x.coords):
+        if own.setdefault(name, (dims_of, list(values))) != (dims_of, list(values)):
+            raise ValueError(f"results have different coordinates {name!r}: rename one")
+    for name, x in found.items():
+        for taken in (*dims, *x.dims, *(coords or {}), *own):
+            if taken == name:
+                raise ValueError(
+                    f"a result and one of its axes are both called {name!r}: rename one"
+                )
+        if clash := set(dims) & set(x.dims):
+            raise ValueError(
+                f"{name} has the dimension {clash.pop()!r}, which is an axis: rename it"
+            )
     arrays = {name: ((*dims, *x.dims), _array(x.data), dict(x.attrs)) for name, x in found.items()}
     return xr.Dataset(arrays, coords={**(coords or {}), **own}, attrs=attrs)
 

@@ -18,14 +18,23 @@ the domain (see `positive`); NaN stays NaN in every value and derivative.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 _SCALED = 0.201  # the largest |z| of two numbers scaled by a power of two towards each other
 _NEAR = 0.4  # |z| below which T is summed as a series
+
+
+def jit(function: F) -> F:
+    """jax.jit that keeps the function's type for those who call it."""
+    return cast(F, jax.jit(function))
 
 
 def as_floats(*values: ArrayLike) -> tuple[Array, ...]:

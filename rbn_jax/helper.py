@@ -79,7 +79,7 @@ def calculate_RBN_weights(params: Mapping[str, Any]) -> np.ndarray:
         raise ValueError(f"params lacks {', '.join(missing)}")
     values = {key: _scalar(key, params[key]) for key in weights.NAMES}
     f.raise_all(complaints(values), _ADVICE)
-    if params.get("C_m", 1.0) != 1.0:
+    if f.as_number("C_m", params.get("C_m", 1.0)) != 1.0:
         warnings.warn(
             f"C_m={params['C_m']} pF is ignored, as in NEST's helper, which takes 1 pF; "
             "rbn_jax.calculate_RBN_weights uses it",
@@ -95,15 +95,16 @@ def _scalar(key: str, value: Any) -> Any:
     shape = (2, 2) if key == f.MATRIX else ()
     if np.shape(checked) != shape:
         raise ValueError(f"{key} has the shape {np.shape(checked)}: must be {shape}")
-    return checked
+    return np.asarray(checked, np.float64)
 
 
 def _float64(function: Any, values: dict[str, Any]) -> Any:
     """function of checked values, as a float, or an array where one came in."""
-    numbers = {name: f.as_number(name, value) for name, value in values.items()}
-    domains = {
-        name: f.POSITIVE if name in ("tau_m", "tau_syn", "c_m") else f.REAL for name in values
+    numbers = {
+        name: np.asarray(f.as_number(name, value), np.float64) for name, value in values.items()
     }
+    positive = {"tau_m", "tau_syn", "c_m"}
+    domains = {name: f.POSITIVE if name in positive else f.REAL for name in numbers}
     f.raise_all([f.complaint(name, x, domains[name]) for name, x in numbers.items()], _ADVICE)
     with jax.enable_x64(True):
         result = np.array(function(**numbers))

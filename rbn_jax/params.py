@@ -20,7 +20,7 @@ _NEST_ONLY = frozenset(
     "jplus pplus js I_xE I_xI delta rho".split()
 )
 _COUNTS = ("N_E", "N_I", "n_clusters")
-_ADVICE = "Correct the values named, for instance with replace(name=value)."
+_ADVICE = "Correct the values named."
 
 
 @jax.tree_util.register_dataclass
@@ -96,6 +96,18 @@ class NetworkParams:
     rj: Any = f.number(0.82, "", NOT_NEGATIVE)
     rep: Any = f.number(6.0, "", NOT_NEGATIVE)
 
+    def __new__(cls, *args: Any, **values: Any) -> Self:
+        """Refuse unknown names with the near ones, where Python would name none."""
+        fields = [field.name for field in dataclasses.fields(cls)]
+        if args:
+            raise TypeError("NetworkParams takes name=value; a mapping goes into from_mapping")
+        for name in values:
+            if name in f.ENTRIES:
+                raise TypeError(f"{name} is an entry: NetworkParams().replace({name}=...) sets it")
+            if name not in fields:
+                raise TypeError(str(f.unknown_name(name, fields)))
+        return super().__new__(cls)
+
     def replace(self, **changes: Any) -> Self:
         """A copy with other values, by field name or by an entry of the matrix.
 
@@ -120,26 +132,37 @@ class NetworkParams:
         ValueError: tau_E=-1 ms: must be a finite number > 0; gei=nan: must be a finite ...
         """
         values = {name: getattr(self, name) for name in FIELDS}
-        options = [
-            f"{name}={getattr(self, name)!r}: must be {' or '.join(map(repr, allowed))}"
-            for name, allowed in _CHOICES.items()
-            if allowed and getattr(self, name) not in allowed
-        ]
-        if not (self.V_m == "rand" or f.is_real(self.V_m)):
-            options.append(f"V_m={self.V_m!r}: must be 'rand' or a finite number")
-        f.raise_all([*complaints(values), *options], _ADVICE)
+        f.raise_all([*complaints(values), *self._choice_complaints()], _ADVICE)
         return self
 
+    def _choice_complaints(self) -> list[str]:
+        found = [
+            f"{name}={getattr(self, name)!r}: must be {' or '.join(map(repr, allowed))}"
+            for name, allowed in _CHOICES.items()
+            if allowed and not any(_same(getattr(self, name), value) for value in allowed)
+        ]
+        if not (_same(self.V_m, "rand") or f.is_real(self.V_m)):
+            found.append(f"V_m={self.V_m!r}: must be 'rand' or a finite number")
+        if not isinstance(self.neuron_type, str):
+            found.append(f"neuron_type={self.neuron_type!r}: must be the name of a model")
+        return found
+
     def to_dict(self) -> dict[str, Any]:
-        """NEST's `net_dict` with these values: whole numbers of neurons are integers.
+        """NEST's `net_dict` with these values, as NEST takes them.
+
+        Numbers are floats, numbers of neurons integers, arrays NumPy's, also after JAX.
 
         >>> NetworkParams().to_dict()["N_E"]
         4000
         """
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        for name in _COUNTS:
-            if np.ndim(values[name]) == 0 and float(values[name]).is_integer():
-                values[name] = int(values[name])
+        for name in FIELDS:
+            if isinstance(values[name], Tracer):
+                continue
+            value = np.array(values[name])
+            values[name] = value if value.ndim else float(value)
+            if name in _COUNTS and not value.ndim and value == np.floor(value):
+                values[name] = int(value)
         return values
 
     @classmethod
@@ -155,15 +178,17 @@ class NetworkParams:
         >>> NetworkParams.from_mapping({"tau_E": 15, "simtime": 10000.0})
         NetworkParams(tau_E=15.0)
         """
-        names = [field.name for field in dataclasses.fields(cls)]
+        if not isinstance(mapping, Mapping):
+            raise ValueError(f"mapping is a {type(mapping).__name__}: must be a dictionary")
+        fields = [field.name for field in dataclasses.fields(cls)]
         values = {}
         for key, value in mapping.items():
             if key in FIELDS:
                 values[key] = (f.as_matrix if key == f.MATRIX else f.as_number)(key, value)
-            elif key in names:
+            elif key in fields:
                 values[key] = value
             elif key not in _NEST_ONLY:
-                raise f.unknown_name(key, names)
+                raise f.unknown_name(str(key), fields)
         return cls(**values).check()
 
     @classmethod
@@ -182,8 +207,11 @@ class NetworkParams:
 
     def to_toml(self, path: str | os.PathLike[str] | None = None) -> str:
         """The parameters as TOML, written to `path` if one is given; exact to the last digit."""
-        values = {name: np.asarray(v).tolist() for name, v in self.check().to_dict().items()}
-        text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+        lines = (
+            f"{name} = {json.dumps(value, ensure_ascii=False)}\n"
+            for name, value in f.plain(self.check()).items()
+        )
+        text = "".join(lines)
         if path is not None:
             with open(path, "w", encoding="utf-8") as file:
                 file.write(text)
@@ -197,7 +225,7 @@ class NetworkParams:
         3.0
         """
         if name not in PRESETS:
-            raise f.unknown_name(name, PRESETS, "preset")
+            raise f.unknown_name(str(name), PRESETS, "preset")
         return cls.from_mapping(PRESETS[name][1])
 
     def __eq__(self, other: object) -> bool:
@@ -227,8 +255,9 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "nest": ("NEST 3.10, pynest/examples/EI_clustered_network/network_params.py", {}),
     "schmitt2023": (
         "Schmitt, Rostami & Nawrot (2023), Front. Neuroinform. 17:941696, "
-        "doi 10.3389/fninf.2023.941696: the network of its grid search, as in its published code "
-        "(nawrotlab/SNN_GeNN_Nest, Gridsearch_NEST/NEST_GridSearch.py)",
+        "doi 10.3389/fninf.2023.941696: the network of its grid search over I_th_E and I_th_I, "
+        "which keep their defaults here; from its published code (nawrotlab/SNN_GeNN_Nest, "
+        "Source/Gridsearch_NEST/NEST_GridSearch.py)",
         {"N_E": 20000, "N_I": 5000, "tau_syn_ex": 3.0, "tau_syn_in": 2.0, "rep": 2.75, "rj": 0.75},
     ),
 }
@@ -240,7 +269,7 @@ def complaints(values: Mapping[str, Any]) -> list[str | None]:
 
     Only names that exist are looked at, so that any part of a network can be checked.
     """
-    found = []
+    found = [f.shape_complaint(values[f.MATRIX])] if f.MATRIX in values else []
     for name, (unit, domain) in FIELDS.items():
         if name in values:
             found.append(f.complaint(name, values[name], domain, unit))
@@ -259,6 +288,11 @@ def _order_complaint(low: str, below: Any, high: str, above: Any) -> str | None:
         return None
     index = tuple(bad[0])
     return f"{high}={above[index]:g} mV: must be > {low}={below[index]:g} mV"
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equality that takes 1.0 for no truth value and an array for no text."""
+    return type(one) is type(other) and one == other
 
 
 def _differences(one: NetworkParams, other: NetworkParams) -> list[str]:

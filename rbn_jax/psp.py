@@ -10,14 +10,13 @@ elementwise over inputs that broadcast, exact for every pair of time constants, 
 differentiable to any order. Outside the domain they return NaN.
 """
 
-import jax
 from jax import Array
 from jax.typing import ArrayLike
 
 from rbn_jax import _numerics as num
 
 
-@jax.jit
+@num.jit
 def postsynaptic_current_to_potential(
     tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayLike = 1.0, e_l: ArrayLike = 0.0
 ) -> Array:
@@ -53,7 +52,7 @@ def postsynaptic_current_to_potential(
     return peak / num.positive(c_m) + e_l * (peak / tau_syn)
 
 
-@jax.jit
+@num.jit
 def postsynaptic_potential_to_current(
     psp: ArrayLike, tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayLike = 1.0
 ) -> Array:
@@ -75,7 +74,7 @@ def postsynaptic_potential_to_current(
     return psp * (num.positive(c_m) / num.peak(num.positive(tau_m), num.positive(tau_syn)))
 
 
-@jax.jit
+@num.jit
 def psp_time_to_peak(tau_m: ArrayLike, tau_syn: ArrayLike) -> Array:
     """Time from the event to the peak of its PSP [ms].
 
@@ -95,7 +94,7 @@ def psp_time_to_peak(tau_m: ArrayLike, tau_syn: ArrayLike) -> Array:
     return num.time_of_peak(num.positive(tau_m), num.positive(tau_syn))
 
 
-@jax.jit
+@num.jit
 def psp_waveform(t: ArrayLike, tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayLike = 1.0) -> Array:
     """PSP at time t after an event of 1 pA [mV/pA]; the formula stands at the top of the module.
 

@@ -27,7 +27,7 @@ def jacobian(
 
     Returns:
         An `xarray.Dataset` of fn's variables with a last dimension `parameter`, whose
-        coordinate `parameter_unit` holds the unit that the variable's own is divided by.
+        coordinate `parameter_unit` holds the unit that the function's own is divided by.
         In a function that is swept it can be returned as it is.
 
     Raises:
@@ -41,7 +41,14 @@ def jacobian(
     """
     wrt = _names(params, wrt)
     values, slopes = _derivatives(fn, wrt, params)
-    return dataset({name: _along(wrt, values[name], slopes[name]) for name in values})
+    found = {}
+    for name, value in values.items():
+        attrs = dict(value.attrs)
+        attrs["long_name"] = f"slope of {attrs.get('long_name', name)}"
+        attrs["units"] = f"{attrs.get('units', '1')}/parameter_unit"
+        labelled = dataclasses.replace(value, attrs=tuple(attrs.items()))
+        found[name] = _along(wrt, labelled, slopes[name])
+    return dataset(found)
 
 
 def elasticity(
@@ -72,6 +79,7 @@ def elasticity(
 
 
 def _names(params: Any, wrt: str | Sequence[str]) -> tuple[str, ...]:
+    f.check_numbers(params)
     wrt = (wrt,) if isinstance(wrt, str) else tuple(wrt)
     valid = f.names(params)
     for name in wrt:
@@ -105,6 +113,10 @@ def _derivatives(fn: Any, wrt: tuple[str, ...], params: Any) -> tuple[dict[str, 
 
 def _along(wrt: tuple[str, ...], like: Variable, slopes: list[Any]) -> Variable:
     units = tuple(FIELDS[name][0] or "1" if name in FIELDS else "1" for name in wrt)
+    if "parameter" in like.dims:
+        raise ValueError("fn returns derivatives already: give it the function itself")
+    if not jnp.issubdtype(like.data.dtype, jnp.inexact):
+        raise ValueError(f"fn returns {like.data.dtype} numbers, which have no derivatives")
     own = (("parameter", ("parameter",), wrt), ("parameter_unit", ("parameter",), units))
     data = jnp.stack(slopes, axis=-1)
     return Variable(data, (*like.dims, "parameter"), (*like.coords, *own), like.attrs)

@@ -89,7 +89,9 @@ def _load(path: str, resolution: float | None) -> np.ndarray:
     try:
         return as_spiketimes(readers[suffix](path))
     except (ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        text = str(error)
+        with open(path, "rb") as file:
+            pickled = file.read(1) == b"\x80"  # how every pickle since Python 2.3 begins
+        text = "pickle" if pickled else str(error)
         reason = _PICKLED if "pickle" in text else f"no readable {suffix} spike file: {text}"
         raise ValueError(f"{path}: {reason}") from error
 
@@ -132,5 +134,5 @@ def _read_nest(path: str, resolution: float | None) -> np.ndarray:
     if _HEADERS[header] == 2:
         return table[:, [1, 0]].T
     if resolution is None:
-        raise ValueError("it has times in steps: give the simulation's resolution [ms]")
+        raise ValueError("it has times in steps: give the simulation's (--)resolution [ms]")
     return np.stack([table[:, 1] * resolution - table[:, 2], table[:, 0]])

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -42,7 +41,7 @@ def calculate_RBN_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
         probability not in (0, 1].
 
     Raises:
-        ValueError: a mapping lacks keys; all are named.
+        ValueError: a mapping lacks keys, all of which are named; a matrix is not 2x2.
 
     Source: Rostami et al. (2020), doi 10.1101/2020.02.27.968339, Eqs. 7-10, as in NEST's
     EI_clustered_network/helper.py, which takes C_m = 1 pF whatever `C_m` says.
@@ -51,6 +50,7 @@ def calculate_RBN_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
     >>> print(np.asarray(calculate_RBN_weights(NetworkParams()), float).round(3))
     [[ 15.874 -30.478]
      [ 12.649 -50.596]]
+    >>> import jax
     >>> jax.jacfwd(calculate_RBN_weights)(NetworkParams()).tau_syn_ex.shape
     (2, 2)
     """
@@ -62,13 +62,15 @@ def calculate_RBN_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
     return _weights(params.get("C_m", 1.0), *(params[name] for name in NAMES))
 
 
-@jax.jit
+@num.jit
 def _weights(c_m: Any, *values: Any) -> Array:
     """The matrix from C_m and the values of NAMES."""
     c_m, *numbers, prob = num.as_floats(c_m, *values)
     n_e, n_i, e_l, v_th_e, v_th_i, tau_e, tau_i, tau_ex, tau_in, gei, gie, gii = numbers
     n_e, n_i = num.positive(n_e), num.positive(n_i)
     tau_e, tau_i, tau_ex, tau_in = map(num.positive, (tau_e, tau_i, tau_ex, tau_in))
+    if prob.shape[-2:] != (2, 2):
+        raise ValueError(f"baseline_conn_prob has the shape {prob.shape}: must be (..., 2, 2)")
     prob = num.where_else_nan((prob > 0) & (prob <= 1), prob)
     k_ee, k_ei, k_ie, k_ii = (
         prob[..., target, source] * size
@@ -99,7 +101,7 @@ def _matrix(ee: Array, ei: Array, ie: Array, ii: Array) -> Array:
     return jnp.stack([jnp.stack([ee, ei], -1), jnp.stack([ie, ii], -1)], -2)
 
 
-@jax.jit
+@num.jit
 def rheobase_current(tau_m: ArrayLike, e_l: ArrayLike, v_th: ArrayLike, c_m: ArrayLike) -> Array:
     """Current that just takes a leaky membrane to threshold, (v_th - e_l) c_m / tau_m [pA].
 

@@ -5,6 +5,7 @@ import pickle
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import matplotlib.image
@@ -27,7 +28,7 @@ GRIDS = [
     ("gei=1:2:5 tau_E=0.5:20:8:log s=2:1:3", {"gei": LINEAR, "tau_E": LOG, "s": [2.0, 1.5, 1.0]}),
     ("baseline_conn_prob_EI=0.5:0.5:1", {"baseline_conn_prob_EI": [0.5]}),
 ]
-KEYS = {"weights", "elasticities", "points", "points_per_second", "files", "params"}
+KEYS = {"weights", "elasticities", "points", "points_per_second", "axes", "files", "params"}
 BAD = [
     ("nothing", "No such command"),
     ("weights --nothing", "No such option"),
@@ -66,8 +67,11 @@ BAD = [
     ("raster spikes.pkl", "spikes.pkl: is a pickle"),
     ("raster bad.toml", "bad.toml: must end in"),
     ("raster steps.dat", "resolution"),
-    ("raster good.npy --set N_E=2 --set N_I=1", "1 spikes are of neurons outside 0 to 2"),
-    ("raster good.npy --first-id 1", "outside 1 to 5000"),
+    (
+        "raster good.npy --set N_E=2 --set N_I=1",
+        "neurons with spikes are 0 to 3, the network's 0 to 2",
+    ),
+    ("raster good.npy --first-id 1", "are 0 to 3, the network's 1 to 5000"),
     ("raster good.npy --first-id one", "--first-id"),
     ("raster good.npy --out raster.txt", "must end in .png"),
     ("raster good.npy --out none/raster.png", "the folder none does not exist"),
@@ -121,15 +125,18 @@ def strict(text):
 
 
 def test_weights_prints_a_table_with_the_units(capsys):
-    lines = answer(capsys, "weights").splitlines()
-    assert "pA*sqrt(N)" in lines[0]
-    rows = {line.split()[0]: [float(x) for x in line.split()[1:]] for line in lines[2:]}
-    np.testing.assert_allclose([rows["E"], rows["I"]], DEFAULT, rtol=1e-5)
+    _, js, one = answer(capsys, "weights", "--set", "s=2").split("\n\n")
+    assert "[pA*sqrt(N)]" in js
+    assert "[pA]" in one
+    for text, scale in ((js, 1), (one, 2 / np.sqrt(5000))):
+        rows = [[float(x) for x in line.split()[1:]] for line in text.strip().splitlines()[2:]]
+        np.testing.assert_allclose(rows, scale * np.array(DEFAULT), rtol=1e-5)
 
 
 def test_weights_as_json_are_exact_with_their_parameters(capsys):
     report = strict(answer(capsys, "weights", "--json"))
     np.testing.assert_allclose(report["weights"], DEFAULT, rtol=1e-14)
+    np.testing.assert_allclose(report["synapses"], np.array(DEFAULT) / np.sqrt(5000), rtol=1e-14)
     assert rbn.NetworkParams.from_mapping(report["params"]) == rbn.NetworkParams()
 
 
@@ -139,6 +146,26 @@ def test_set_changes_one_value_each_time_entries_of_the_matrix_too(capsys, x64):
     expected = rbn.calculate_RBN_weights(rbn.NetworkParams().replace(**changes))
     report = strict(answer(capsys, "weights", "--json", *words))
     np.testing.assert_allclose(report["weights"], expected, rtol=1e-14)
+
+
+def test_a_preset_and_choices_can_be_set(capsys):
+    words = ["--preset", "schmitt2023", "--set", "clustering=probabilities", "--set", "V_m=-3"]
+    report = strict(answer(capsys, "weights", *words, "--json"))
+    net = rbn.NetworkParams.preset("schmitt2023")
+    expected = net.replace(clustering="probabilities", V_m=-3.0)
+    assert rbn.NetworkParams.from_mapping(report["params"]) == expected
+
+
+def test_version_and_no_arguments(capsys):
+    assert answer(capsys, "--version") == f"rbn-jax {version('rbn_jax')}\n"
+    assert "sweep" in answer(capsys)
+
+
+def test_a_window_of_a_recording_is_drawn(capsys, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr("rbn_jax.plot.raster_plot", lambda *a, **k: drawn.update(a=a))
+    answer(capsys, "raster", RECORDED, "--tlim", "100:300", "--markersize", "2")
+    assert (drawn["a"][1], drawn["a"][4]) == ((100.0, 300.0), 2.0)
 
 
 def test_params_are_read_from_toml_and_set_goes_before_them(capsys):
@@ -190,10 +217,11 @@ def test_out_names_the_files_and_gets_its_suffix(capsys, folder, name):
     assert written["calculate_RBN_weights"].dtype == np.float32
 
 
-@pytest.mark.parametrize(("files", "count"), [([RECORDED], 12391), (THREADS, 794)])
+@pytest.mark.parametrize(("files", "counts"), [([RECORDED], (9291, 3100)), (THREADS, (588, 206))])
 @pytest.mark.parametrize("options", [[], ["--rate-bin", "5"]])
-def test_a_raster_of_a_recording_is_drawn(capsys, folder, files, count, options):
-    assert answer(capsys, "raster", *files, *options).startswith(f"{count} spikes")
+def test_a_raster_of_a_recording_is_drawn(capsys, folder, files, counts, options):
+    told = answer(capsys, "raster", *files, *options)
+    assert f"{counts[0]} spikes of 4000 excitatory neurons, {counts[1]} of 1000" in told
     assert set(contents(folder)) == {"raster.png"}
     image = matplotlib.image.imread("raster.png")
     assert np.ptp(image[..., :3], axis=2).max() > 0.3  # the inhibitory neurons are red

@@ -64,6 +64,15 @@ def test_arrays_go_in_and_out_elementwise():
     np.testing.assert_allclose(found, [2.5, 3.1498026247371826], rtol=1e-14)
 
 
+def test_float32_that_goes_in_is_computed_in_float64():
+    single = {**NET, "baseline_conn_prob": np.array(NET["baseline_conn_prob"], np.float32)}
+    assert helper.calculate_RBN_weights(single).dtype == np.float64
+    tau = np.array([10.0], np.float32)
+    assert helper.postsynaptic_current_to_potential(tau, tau)[0] == pytest.approx(
+        10 / np.e, rel=1e-15
+    )
+
+
 def test_equal_time_constants_are_no_hole():
     assert helper.postsynaptic_current_to_potential(10.0, 10.0) == pytest.approx(10 / np.e)
     weights = helper.calculate_RBN_weights({**NET, "tau_syn_ex": 20.0, "tau_syn_in": 10.0})

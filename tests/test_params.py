@@ -2,6 +2,7 @@
 
 import ast
 import pickle
+from importlib.metadata import distribution
 from pathlib import Path
 
 import jax
@@ -36,9 +37,8 @@ def test_defaults_are_nests_example_and_come_back_as_they_were():
 
 
 def test_defaults_are_those_in_the_installed_nest():
-    nest = pytest.importorskip("importlib.metadata").distribution
     try:
-        files = nest("nest-simulator").files or []
+        files = distribution("nest-simulator").files or []
     except ModuleNotFoundError:
         pytest.skip("nest-simulator has no wheel here")
     (path,) = (f for f in files if str(f).endswith("EI_clustered_network/network_params.py"))
@@ -87,6 +87,11 @@ def test_from_mapping_passes_over_nests_other_keys_only():
         ({"clustering": "strong"}, r"clustering='strong': must be 'weight' or 'probabilities'"),
         ({"fixed_indegree": "yes"}, r"fixed_indegree='yes': must be False or True"),
         ({"V_m": "zero"}, r"V_m='zero': must be 'rand' or a finite number"),
+        ({"V_m": np.ones(2)}, r"V_m=.*must be 'rand' or a finite number"),
+        ({"fixed_indegree": 1.0}, r"fixed_indegree=1.0: must be False or True"),
+        ({"neuron_type": 5}, r"neuron_type=5: must be the name of a model"),
+        ({3: 1.0}, r"unknown parameter '3'"),
+        (None, r"mapping is a NoneType"),
     ],
 )
 def test_a_bad_value_is_named_with_what_is_allowed(bad, message):
@@ -153,8 +158,42 @@ def test_equality_pickle_and_immutability():
     assert pickle.loads(pickle.dumps(net)) == net
     with pytest.raises(AttributeError):
         net.tau_E = 1.0
-    with pytest.raises(TypeError, match="tau_e"):
+    with pytest.raises(TypeError, match="unknown parameter 'tau_e'; did you mean tau_E"):
         rbn.NetworkParams(tau_e=1.0)
+    with pytest.raises(TypeError, match="replace"):
+        rbn.NetworkParams(baseline_conn_prob_EI=0.3)
+    with pytest.raises(TypeError, match="from_mapping"):
+        rbn.NetworkParams({"tau_E": 3.0})
+
+
+def test_to_dict_is_numpy_and_python_for_nest_after_jax():
+    net = rbn.NetworkParams(tau_E=jnp.float32(15), baseline_conn_prob=jnp.full((2, 2), 0.5))
+    found = net.to_dict()
+    assert (type(found["tau_E"]), found["tau_E"]) == (float, 15.0)
+    assert type(found["baseline_conn_prob"]) is np.ndarray
+
+
+def test_no_array_is_shared_with_what_came_in_or_goes_out():
+    matrix = np.full((2, 2), 0.5)
+    net = rbn.NetworkParams.from_mapping({"baseline_conn_prob": matrix})
+    matrix[:] = 0.1
+    net.to_dict()["baseline_conn_prob"][:] = 0.2
+    np.testing.assert_array_equal(net.baseline_conn_prob, np.full((2, 2), 0.5))
+
+
+def test_an_integer_matrix_takes_a_fraction(x64):
+    net = rbn.NetworkParams(baseline_conn_prob=np.ones((2, 2), int))
+    assert net.replace(baseline_conn_prob_EE=0.3).baseline_conn_prob[0, 0] == 0.3
+    found = rbn.elasticity(rbn.calculate_RBN_weights, net, "baseline_conn_prob_EE")
+    assert found["calculate_RBN_weights"].values[0, 0, 0] == pytest.approx(-0.5)
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (3, 2), (3, 3)])
+def test_a_matrix_of_another_shape_is_refused_everywhere(shape):
+    net = rbn.NetworkParams(baseline_conn_prob=np.full(shape, 0.5))
+    for call in (net.check, lambda: rbn.calculate_RBN_weights(net)):
+        with pytest.raises(ValueError, match="baseline_conn_prob has the shape"):
+            call()
 
 
 def test_repr_shows_what_differs_from_the_defaults():

@@ -27,7 +27,7 @@ BAD += [("tlim", limits) for limits in ((5, 1), (3, 3), (0, np.nan), (0, 1, 2))]
 BAD += [("markersize", size) for size in (0, -1, np.nan)]
 BAD += [("rate_bin", width) for width in (0, -5, 1e-9, np.nan, np.inf)]
 BAD += [("colorgroups", [("k", 0)]), ("colorgroups", [("k", 0, 4, "E", 1)])]
-BAD += [("colorgroups", [("k", *ids)]) for ids in ((3, 3), (5, 2), (0, np.nan))]
+BAD += [("colorgroups", [("k", *ids)]) for ids in ((5, 2), (0, np.nan))]
 
 
 def total(params):
@@ -206,7 +206,7 @@ def test_of_several_variables_one_is_named():
 
 @pytest.mark.parametrize("names", [(), ("gei", "gie", "gii")])
 def test_a_sweep_over_none_or_three_axes_is_refused(names):
-    with pytest.raises(ValueError, match="one or two dimensions"):
+    with pytest.raises(ValueError, match="one or two axes"):
         plot_sweep(swept(**dict.fromkeys(names, LINEAR)))
 
 

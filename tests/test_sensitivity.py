@@ -1,6 +1,7 @@
 """Jacobians and elasticities against exponents that are known and finite differences."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,7 +17,8 @@ def test_jacobian_is_jaxs_own_with_labels(x64):
     assert found.dims == ("target", "source", "parameter")
     assert list(found["parameter"].values) == names
     assert list(found["parameter_unit"].values) == ["ms", "ms", "1", "1"]
-    assert found.attrs["units"] == "pA*sqrt(N)"
+    assert found.attrs["units"] == "pA*sqrt(N)/parameter_unit"
+    assert found.attrs["long_name"] == "slope of synaptic weight"
     own = jax.jacfwd(weights)(NET)
     for name in names[:3]:
         np.testing.assert_allclose(found.sel(parameter=name), getattr(own, name), rtol=1e-15)
@@ -58,8 +60,16 @@ def test_functions_that_return_several_things_and_mappings_of_parameters(x64):
         (NET, [], r"wrt=\[\]: must name one parameter or more"),
         (NET, ["tau_E", "tau_E"], "each once"),
         (NET.replace(tau_E=np.ones(3)), ["tau_E"], "tau_E is an array"),
+        (NET.to_dict(), ["tau_E"], "NetworkParams.from_mapping"),
     ],
 )
 def test_bad_names_are_errors(derivative, net, wrt, message):
     with pytest.raises(ValueError, match=message):
         derivative(weights, net, wrt)
+
+
+def test_what_has_no_derivative_is_an_error():
+    with pytest.raises(ValueError, match="int32 numbers, which have no derivatives"):
+        rbn.jacobian(lambda p: jnp.asarray(p.tau_E, int), NET, "tau_E")
+    with pytest.raises(ValueError, match="derivatives already"):
+        rbn.jacobian(lambda p: rbn.jacobian(weights, p, "gei"), NET, "tau_E")

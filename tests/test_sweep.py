@@ -176,6 +176,20 @@ AXIS = xr.DataArray([1.0, 2.0], dims="sample")
         ({"tau_E": AXIS, "tau_I": xr.DataArray([1.0], dims="sample")}, "differ in length"),
         ({"tau_E": xr.DataArray([1.0], dims="target")}, "'target', which results use"),
         ([("tau_E", [1.0])], "axes is a list"),
+        ({"tau_E": ("sample", [1.0, 2.0])}, "axis tau_E: must be a 1-D array or"),
+        ({"tau_E": xr.DataArray([[1.0]], dims=("a", "b"))}, r"axis tau_E has the shape \(1, 1\)"),
+        ({"tau_E": xr.DataArray([1.0], dims="gei")}, "dimension 'gei', but gei is no axis"),
+        (
+            {"tau_E": AXIS.assign_coords(gei=("sample", [1.0, 2.0]))},
+            "coordinate 'gei', but gei is no",
+        ),
+        (
+            {
+                "tau_E": AXIS.assign_coords(sample=[0, 1]),
+                "tau_I": AXIS.assign_coords(sample=[1, 0]),
+            },
+            "two axes have different coordinates 'sample'",
+        ),
     ],
 )
 def test_bad_axes_stop_before_anything_runs(axes, message):
@@ -187,6 +201,8 @@ def test_bad_axes_stop_before_anything_runs(axes, message):
     ("params", "message"),
     [
         (NET.replace(tau_E=-1.0), "tau_E=-1 ms"),
+        (NET.replace(clustering="x"), "clustering='x'"),
+        (None, "params is a NoneType"),
         (NET.replace(tau_E=np.ones(3)), r"tau_E has the shape \(3,\)"),
         ({"tau_I": 3.0, "tau_E": "a"}, "tau_E='a' is no number"),
     ],
@@ -203,6 +219,32 @@ def test_a_bad_dtype_or_result_is_named():
         rbn.sweep(never, NET, {"tau_I": [1.0]}, dtype="quad")
     with pytest.raises(ValueError, match="result is a tuple: a function must return an array"):
         rbn.sweep(lambda p: (p.tau_E, 1), NET, {"tau_I": [1.0]})
+
+
+def test_names_that_clash_in_a_result_are_errors():
+    axes = {"tau_I": [1.0]}
+    with pytest.raises(ValueError, match="both called 'tau_I'"):
+        rbn.sweep(lambda p: {"tau_I": p.tau_I}, NET, axes)
+    with pytest.raises(ValueError, match="dimension 'tau_I', which is an axis"):
+        rbn.sweep(lambda p: xr.DataArray(jnp.ones(2), dims="tau_I", name="y"), NET, axes)
+
+    def slopes_in_two(p):
+        return {x: rbn.jacobian(weights, p, x)["calculate_RBN_weights"] for x in ("gei", "tau_E")}
+
+    with pytest.raises(ValueError, match="different coordinates 'parameter'"):
+        rbn.sweep(slopes_in_two, NET, axes)
+    with pytest.raises(ValueError, match=r"fn is a Array(Impl)?: must be a function"):
+        rbn.sweep(weights(NET), NET, axes)
+
+
+def test_a_mapping_with_a_nested_list_for_the_matrix():
+    net = {**NET.to_dict(), "baseline_conn_prob": [[0.2, 0.5], [0.5, 0.5]]}
+    net = {k: v for k, v in net.items() if not isinstance(v, str | bool)}
+    axes = {"baseline_conn_prob_EE": [0.2, 0.4]}
+    found = rbn.sweep(weights, net, axes)["calculate_RBN_weights"]
+    np.testing.assert_allclose(found[1], at(NET, baseline_conn_prob_EE=0.4), rtol=1e-6)
+    slopes = rbn.elasticity(weights, net, "baseline_conn_prob_EE")["calculate_RBN_weights"]
+    assert float(slopes[0, 0, 0]) == pytest.approx(-0.5, rel=1e-6)
 
 
 def test_result_is_written_as_netcdf_and_read_back(tmp_path):

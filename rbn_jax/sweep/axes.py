@@ -42,36 +42,34 @@ def read_axes(params: Any, axes: Mapping[str, Any]) -> Axes:
     """
     if not isinstance(axes, Mapping):
         raise ValueError(f"axes is a {type(axes).__name__}: must map parameter names to values")
-    if isinstance(params, Mapping):
-        for name, value in params.items():
-            if isinstance(value, str | bool | None):
-                raise ValueError(
-                    f"{name}={value!r} is no number; for NEST's net_dict use "
-                    "NetworkParams.from_mapping(net_dict)"
-                )
+    f.check_numbers(params)
     valid = f.names(params)
     for name in axes:
         if name not in valid:
             raise f.unknown_name(str(name), valid, "axis")
     values = {name: _values(name, axis) for name, axis in axes.items()}
-    layout = _layout(axes, values)
+    layout = _layout(axes, values, valid)
     _check(params, values, layout)
-    return Axes(values, layout, _coords(axes))
+    return Axes(values, layout, _coords(axes, params))
 
 
 def _values(name: str, axis: Any) -> np.ndarray:
-    array = np.asarray(axis)
+    try:
+        array = np.asarray(axis)
+    except ValueError as error:
+        raise ValueError(f"axis {name}: must be a 1-D array or an xarray.DataArray") from error
     if array.dtype.kind not in "iuf":
         raise ValueError(f"axis {name} holds {array.dtype} values: must be numbers")
     if array.ndim != 1 or not array.size:
         raise ValueError(
-            f"axis {name} has the shape {array.shape}: must be a 1-D array of one value or more"
+            f"axis {name} has the shape {array.shape}: must be a 1-D array of one value or more, "
+            "as in [1.5]"
         )
     return array.astype(float)
 
 
 def _layout(
-    axes: Mapping[str, Any], values: Mapping[str, np.ndarray]
+    axes: Mapping[str, Any], values: Mapping[str, np.ndarray], taken: tuple[str, ...]
 ) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """A dimension a plain axis, of its name; one a shared dimension of xarray.DataArrays."""
     along: dict[str, list[str]] = {}
@@ -81,6 +79,10 @@ def _layout(
         along.setdefault(dim, []).append(name)
         if dim in _RESERVED:
             raise ValueError(f"axis {name} has the dimension {dim!r}, which results use: rename it")
+        if dim in taken and dim not in axes:
+            raise ValueError(
+                f"axis {name} has the dimension {dim!r}, but {dim} is no axis: rename it"
+            )
     for dim, sharing in along.items():
         if len(sharing) > 1 and plain.intersection(sharing):
             raise ValueError(
@@ -112,17 +114,27 @@ def _check(params: Any, values: Mapping[str, np.ndarray], layout: Any) -> None:
     spread = {}
     for position, (_, along) in enumerate(layout):
         shape = [-1 if i == position else 1 for i in range(len(layout))]
-        spread |= {name: values[name].reshape(shape) for name in along}
+        fields = (name for name in along if name not in f.ENTRIES)  # one by one, above
+        spread |= {name: values[name].reshape(shape) for name in fields}
     network = f.write(params, spread)
-    everything = vars(network) if isinstance(network, NetworkParams) else network
-    f.raise_all(complaints(everything), _ADVICE)
+    if isinstance(network, NetworkParams):
+        network.check()
+    else:
+        f.raise_all(complaints(network), _ADVICE)
 
 
-def _coords(axes: Mapping[str, Any]) -> dict[str, Any]:
+def _coords(axes: Mapping[str, Any], params: Any) -> dict[str, Any]:
     """The other 1-D coordinates of the axes that are DataArrays, such as a sample's number."""
-    found = {}
+    found: dict[str, Any] = {}
     for axis in axes.values():
         for name, coord in getattr(axis, "coords", {}).items():
-            if name not in axes and coord.ndim == 1:
-                found[str(name)] = coord.variable
+            if name in axes or coord.ndim != 1:
+                continue
+            if name in f.names(params):
+                raise ValueError(
+                    f"an axis has the coordinate {name!r}, but {name} is no axis: drop it"
+                )
+            if name in found and not found[name].equals(coord.variable):
+                raise ValueError(f"two axes have different coordinates {name!r}")
+            found[str(name)] = coord.variable
     return found

@@ -34,8 +34,8 @@ def sweep(
 
     Args:
         fn: a function of one argument like `params` that JAX can trace and that returns an
-            array, a mapping of arrays or an xarray object, whose labels are then kept. The
-            compiled form is kept with fn: pass the same function again to use it again.
+            array, a mapping of arrays or an xarray object: its dimensions, attributes and 1-D
+            coordinates are kept. JAX compiles each function once: pass the same one again.
         params: the network whose other parameters are held fixed; or a mapping of numbers.
         axes: values by parameter name. A 1-D array is a dimension of that name; several
             `xarray.DataArray`s along one dimension vary together. `baseline_conn_prob_EI`
@@ -49,8 +49,9 @@ def sweep(
         parameters as JSON, the dtype and the versions. The arrays are read-only.
 
     Raises:
-        ValueError: as in `check` for the parameters; an axis that is unknown, empty, not
-            1-D, not finite or outside its domain; two axes of one name; an unknown dtype.
+        ValueError: fn is no function; as in `check` for the parameters; an axis that is
+            unknown, empty, not 1-D, not finite or outside its domain; two axes, or an axis and
+            a result, of one name; an unknown dtype.
         ImportError: xarray is missing.
 
     >>> from rbn_jax import calculate_RBN_weights
@@ -61,6 +62,8 @@ def sweep(
     >>> round(weights.sel(target="E", source="E", tau_syn_ex=5.0, gei=1.0).item(), 3)
     15.874
     """
+    if not callable(fn):
+        raise ValueError(f"fn is a {type(fn).__name__}: must be a function of the parameters")
     checked = read_axes(params, axes)
     with precision(dtype) as resolved:
         found = evaluate(fn, checked, numbers(params, resolved), resolved)
@@ -120,12 +123,10 @@ def _coords(axes: Axes) -> dict[str, Any]:
 
 
 def _attrs(fn: Callable[[Any], Any], params: Any, dtype: Any) -> dict[str, str]:
-    plain = params.to_dict() if isinstance(params, NetworkParams) else params
-    fixed = {name: np.asarray(value).tolist() for name, value in plain.items()}
     versions = {name: importlib.metadata.version(name) for name in ("rbn_jax", "jax")}
     return {
         "function": name_of(fn),
-        "params": json.dumps(fixed),
+        "params": json.dumps(f.plain(params)),
         "dtype": str(dtype),
         "versions": json.dumps(versions),
     }
