@@ -252,3 +252,10 @@ def test_result_is_written_as_netcdf_and_read_back(tmp_path):
     ds.to_netcdf(tmp_path / "a.nc", engine="netcdf4")
     with xr.open_dataset(tmp_path / "a.nc", engine="netcdf4") as back:
         xr.testing.assert_identical(back.load(), ds)
+
+
+def test_float32_stays_float32_where_float64_is_the_default(x64):
+    for axes in ({"tau_E": [10.0]}, {"baseline_conn_prob_EI": [0.5]}):
+        assert rbn.sweep(weights, NET, axes, dtype="float32")["calculate_RBN_weights"].dtype == (
+            np.float32
+        )

@@ -92,8 +92,6 @@ def _layout(
         sizes = {name: values[name].size for name in sharing}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"axes along {dim!r} differ in length: {sizes}")
-    if f.MATRIX in axes and any(entry in axes for entry in f.ENTRIES):
-        raise ValueError(f"{f.MATRIX} and one of its entries are both axes")
     return tuple((dim, tuple(sharing)) for dim, sharing in along.items())
 
 

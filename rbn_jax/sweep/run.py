@@ -65,14 +65,15 @@ def sweep(
     if not callable(fn):
         raise ValueError(f"fn is a {type(fn).__name__}: must be a function of the parameters")
     checked = read_axes(params, axes)
-    with precision(dtype) as resolved:
-        found = evaluate(fn, checked, numbers(params, resolved), resolved)
+    with _precision(dtype) as resolved:
+        values = {name: jnp.asarray(axis, resolved) for name, axis in checked.values.items()}
+        found = _evaluate(fn, checked.layout, _numbers(params, resolved), values)
         jax.block_until_ready(found)
     return dataset(found, checked.dims, _coords(checked), _attrs(fn, params, resolved))
 
 
 @contextlib.contextmanager
-def precision(dtype: Any) -> Any:
+def _precision(dtype: Any) -> Any:
     """The floating dtype asked for, in a context in which JAX has it."""
     if dtype is None:
         yield jnp.result_type(float)
@@ -88,7 +89,7 @@ def precision(dtype: Any) -> Any:
         yield jnp.dtype(name)
 
 
-def numbers(params: Any, dtype: Any) -> Any:
+def _numbers(params: Any, dtype: Any) -> Any:
     """The parameters with every number as an array of one dtype."""
     if isinstance(params, Mapping):
         params = dict(params)
@@ -97,14 +98,10 @@ def numbers(params: Any, dtype: Any) -> Any:
     return jax.tree.map(lambda value: jnp.asarray(value, dtype), params)
 
 
-def evaluate(fn: Callable[[Any], Any], axes: Axes, params: Any, dtype: Any) -> dict[str, Variable]:
-    """fn's variables over the axes, compiled with fn and the layout as the key."""
-    values = {name: jnp.asarray(axis, dtype) for name, axis in axes.values.items()}
-    return _evaluate(fn, axes.layout, params, values)
-
-
 @functools.partial(jax.jit, static_argnames=("fn", "layout"))
 def _evaluate(fn: Any, layout: Any, params: Any, values: dict[str, Any]) -> dict[str, Variable]:
+    """fn's variables over the axes: one vmap a dimension, the first outermost."""
+
     def point(changes: dict[str, Any]) -> dict[str, Variable]:
         return variables(fn, fn(f.write(params, changes)))
 
