@@ -16,6 +16,15 @@ import pytest
 mpl.use("Agg")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _memory_is_reused():
+    """Once it has freed an array of nearly 32 MB, glibc reuses memory instead of mapping it anew.
+
+    Else whoever comes first pays for page faults at every call, and the ratios are of those.
+    """
+    np.ones(2**25 - 2**16, np.uint8)
+
+
 @pytest.fixture(params=["float64", "float32"])
 def dtype(request):
     with jax.enable_x64(request.param == "float64"):

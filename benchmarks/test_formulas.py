@@ -51,7 +51,7 @@ def inputs(name, shape, dtype):
 def measure(benchmark, way, call, group, compile_s=None):
     benchmark.group = group
     benchmark.extra_info.update(way=way, compile_s=compile_s)
-    benchmark.pedantic(call, rounds=25, warmup_rounds=5)
+    benchmark.pedantic(call, rounds=25, warmup_rounds=25)
 
 
 def compiled(function, x):

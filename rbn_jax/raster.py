@@ -59,7 +59,7 @@ def raster_plot(
     many = times.size > _RASTERIZE
     for color, start, stop, label in groups:
         chosen = (ids >= start) & (ids < stop)
-        ax.plot(
+        marks = Line2D(
             times[chosen],
             ids[chosen],
             color=color,
@@ -69,6 +69,7 @@ def raster_plot(
             linestyle="None",
             rasterized=many,
         )
+        ax.add_artist(marks)  # unlike plot, does not go through all spikes for limits set below
     ax.set(xlim=(low, high), ylim=(0, max(top, 1.0)), ylabel="Neuron ID")
     bottom = ax if edges is None else _rate_panel(ax, times, ids, groups, edges)
     bottom.set_xlabel("Time [ms]")
@@ -104,7 +105,8 @@ def _groups(colorgroups: Sequence[tuple] | None, bottom: float, top: float) -> l
                 f"colorgroup {group!r}: must be (color, start, stop) or "
                 "(color, start, stop, label) with start <= stop"
             )
-        groups.append((*group, None)[:4])
+        color = f"C{len(groups)}" if group[0] is None else group[0]
+        groups.append((color, *group[1:], None)[:4])
     return groups
 
 
