@@ -11,6 +11,7 @@ import plain_numpy
 import pytest
 
 import rbn_jax as rbn
+from rbn_jax import helper
 
 NET = rbn.NetworkParams()
 SIZES = {"one point": (), "4e5 points": (400_000,)}
@@ -131,3 +132,15 @@ def test_import(benchmark, way):
     measure(
         benchmark, way, lambda: subprocess.run([sys.executable, "-c", way], check=True), "import"
     )
+
+
+@pytest.mark.parametrize("way", ["NumPy", "rbn_jax.calculate_RBN_weights(net)", "rbn_jax.helper"])
+def test_one_network_from_python(benchmark, way):
+    """As it is called, not compiled into a larger program: what dispatch costs."""
+    numbers = NET.to_dict()
+    calls = {
+        "NumPy": lambda: plain_numpy.calculate_RBN_weights(numbers),
+        "rbn_jax.helper": lambda: helper.calculate_RBN_weights(numbers),
+    }
+    call = calls.get(way, lambda: jax.block_until_ready(rbn.calculate_RBN_weights(NET)))
+    measure(benchmark, way, call, "one network, called from Python")
