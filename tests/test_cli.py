@@ -32,7 +32,7 @@ KEYS = {"weights", "elasticities", "points", "points_per_second", "axes", "files
 BAD = [
     ("nothing", "No such command"),
     ("weights --nothing", "No such option"),
-    ("raster", "spikes"),
+    ("raster", "(?i)spikes"),
     ("weights --set tau_syn_ax=3", "did you mean .*tau_syn_ex"),
     ("weights --set baseline_conn_prob_EX=.3", "did you mean .*baseline_conn_prob_EE"),
     ("weights --set tau_E=ten", "--set tau_E=ten: 'ten' is not a number"),

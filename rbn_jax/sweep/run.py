@@ -30,7 +30,8 @@ def sweep(
 
     fn is compiled once and mapped along one dimension after the other, so that each part of
     it is evaluated only over the dimensions it depends on: over n values of each of four time
-    constants the weights cost n^2 peaks, not n^4. The grid is never stored as inputs.
+    constants the weights cost n^2 peaks, not n^4. The grid is never stored as inputs; only
+    several entries of the matrix as axes make a matrix for each of their combinations.
 
     Args:
         fn: a function of one argument like `params` that JAX can trace and that returns an
