@@ -16,6 +16,9 @@ Coords = tuple[tuple[str, tuple[str, ...], tuple[Any, ...]], ...]
 POPULATIONS = (("target", ("target",), ("E", "I")), ("source", ("source",), ("E", "I")))
 """The coordinates of a (2, 2) matrix: rows are targets, columns sources."""
 
+NAMED = ("target", "source", "parameter")
+"""The dimensions that results have of their own; no axis is called so."""
+
 
 def require(module: str, extra: str) -> Any:
     """An optional module, or an ImportError that names the extra to install."""

@@ -14,7 +14,7 @@ from rbn_jax._fields import MATRIX, names, unknown_name
 from rbn_jax.params import NetworkParams
 
 
-def read_network(path: Path | None, preset: str, settings: list[str] | None) -> NetworkParams:
+def parse_network(path: Path | None, preset: str, settings: list[str] | None) -> NetworkParams:
     if path and preset != "nest":
         raise ValueError(f"--params {path} and --preset {preset}: must be one of them")
     net = NetworkParams.from_toml(path) if path else NetworkParams.preset(preset)
@@ -27,18 +27,18 @@ def read_network(path: Path | None, preset: str, settings: list[str] | None) -> 
         if not equals:
             raise ValueError(f"--set {setting}: must be name=value")
         number = name in names(net)
-        changes[name] = _read_number(f"--set {setting}", text) if number else _read_choice(text)
+        changes[name] = _parse_number(f"--set {setting}", text) if number else _parse_choice(text)
     return net.replace(**changes).check()
 
 
-def _read_number(where: str, text: str) -> float:
+def _parse_number(where: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
         raise ValueError(f"{where}: {text!r} is not a number") from None
 
 
-def _read_choice(text: str) -> Any:
+def _parse_choice(text: str) -> Any:
     """true, false, a number or text."""
     if text in ("true", "false"):
         return text == "true"
@@ -48,7 +48,7 @@ def _read_choice(text: str) -> Any:
         return text
 
 
-def read_axes(specs: list[str]) -> dict[str, np.ndarray]:
+def parse_axes(specs: list[str]) -> dict[str, np.ndarray]:
     """Axes from name=start:stop:num[:log]."""
     axes = {}
     for spec in specs:
@@ -60,7 +60,7 @@ def read_axes(specs: list[str]) -> dict[str, np.ndarray]:
             )
         if name in axes:
             raise ValueError(f"--axis {spec}: {name} is an axis already")
-        start, stop = (_read_number(f"--axis {spec}", part) for part in parts[:2])
+        start, stop = (_parse_number(f"--axis {spec}", part) for part in parts[:2])
         if not np.isfinite([start, stop]).all():
             raise ValueError(f"--axis {spec}: start and stop must be finite")
         if not parts[2].isdecimal() or int(parts[2]) < 1:
@@ -72,11 +72,11 @@ def read_axes(specs: list[str]) -> dict[str, np.ndarray]:
     return axes
 
 
-def read_limits(tlim: str | None) -> tuple[float, float] | None:
+def parse_limits(tlim: str | None) -> tuple[float, float] | None:
     if tlim is None:
         return None
     start, _, stop = tlim.partition(":")
-    return _read_number(f"--tlim {tlim}", start), _read_number(f"--tlim {tlim}", stop)
+    return _parse_number(f"--tlim {tlim}", start), _parse_number(f"--tlim {tlim}", stop)
 
 
 def check_memory(axes: dict[str, np.ndarray]) -> None:

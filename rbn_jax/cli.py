@@ -102,7 +102,7 @@ def weights(
 
     Example: rbn-jax weights --set tau_syn_ex=3 --set tau_syn_in=2
     """
-    net = terminal.read_network(params, preset, settings)
+    net = terminal.parse_network(params, preset, settings)
     with jax.enable_x64(True):
         matrix = np.asarray(calculate_RBN_weights(net))
     if as_json:
@@ -131,10 +131,8 @@ def sweep(
 
     Example: rbn-jax sweep --axis tau_syn_ex=0.5:20:400:log --axis gei=1:2:300 --out sweep
     """
-    net, axes = (
-        terminal.read_network(params, preset, settings),
-        terminal.read_axes(axis or list(DEFAULT_AXES)),
-    )
+    net = terminal.parse_network(params, preset, settings)
+    axes = terminal.parse_axes(axis or list(DEFAULT_AXES))
     out = out if out.suffix else out.with_suffix(".nc")
     if out.suffix.lower() != ".nc":
         raise ValueError(f"--out {out}: must end in .nc, or in nothing")
@@ -239,7 +237,7 @@ def raster(
     """
     if out.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise ValueError(f"--out {out}: must end in .png, .pdf or .svg")
-    net = terminal.read_network(params, preset, settings)
+    net = terminal.parse_network(params, preset, settings)
     recording = load_spikes(spikes, resolution=resolution)
     firsts = {int(path.suffix.lower() == ".dat") for path in spikes}
     if first_id is None and len(firsts) > 1:
@@ -256,7 +254,7 @@ def raster(
     groups = [("k", first, split, "excitatory"), ("darkred", split, end, "inhibitory")]
     plot.raster_plot(
         recording,
-        terminal.read_limits(tlim),
+        terminal.parse_limits(tlim),
         groups,
         figure.subplots(),
         markersize,

@@ -98,14 +98,13 @@ class NetworkParams:
 
     def __new__(cls, *args: Any, **values: Any) -> Self:
         """Refuse unknown names with the near ones, where Python would name none."""
-        fields = [field.name for field in dataclasses.fields(cls)]
         if args:
             raise TypeError("NetworkParams takes name=value; a mapping goes into from_mapping")
         for name in values:
             if name in f.ENTRIES:
                 raise TypeError(f"{name} is an entry: NetworkParams().replace({name}=...) sets it")
-            if name not in fields:
-                raise TypeError(str(f.unknown_name(name, fields)))
+            if name not in cls.__dataclass_fields__:
+                raise TypeError(str(f.unknown_name(name, cls.__dataclass_fields__)))
         return super().__new__(cls)
 
     def replace(self, **changes: Any) -> Self:
@@ -241,7 +240,7 @@ class NetworkParams:
 FIELDS = {
     field.name: (field.metadata["unit"], field.metadata["domain"])
     for field in dataclasses.fields(NetworkParams)
-    if field.name in f.numbers_of(NetworkParams)
+    if "domain" in field.metadata
 }
 """(unit, domain) of every number, by name."""
 

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from rbn_jax._fields import POSITIVE, complaint, raise_all
+from rbn_jax._labels import NAMED
 from rbn_jax.psp import psp_time_to_peak, psp_waveform
 from rbn_jax.raster import raster_plot
 
@@ -15,7 +16,6 @@ __all__ = ["plot_elasticity", "plot_psp", "plot_sweep", "raster_plot"]
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-_NAMED = ("target", "source", "parameter")
 _UNITS = {"pA*sqrt(N)": r"pA$\,\sqrt{N}$", "1": ""}
 
 
@@ -106,7 +106,7 @@ def _entries(dataset: Any, name: str | None) -> tuple[Any, list[tuple[str, Any]]
         raise ValueError(f"name={name!r}: must be one of {', '.join(map(str, dataset.data_vars))}")
     array = dataset[name]
     for dim in array.dims:
-        if dim not in _NAMED and array[dim].dtype.kind in "iuf":
+        if dim not in NAMED and array[dim].dtype.kind in "iuf":
             array = array.sortby(dim)
     if not {"target", "source"} <= set(array.dims):
         return array, [("", array)]
@@ -147,10 +147,11 @@ def _cells(values: np.ndarray) -> np.ndarray:
 
 def _map(ax: Axes, array: Any, dims: list[str], label: str, values: np.ndarray) -> None:
     x, y = (_cells(_coordinate(array, dim)) for dim in dims)
-    bound = np.nanmax(np.abs(values)) if np.isfinite(values).any() else 1.0
-    signed = {"cmap": "RdBu_r", "vmin": -bound, "vmax": bound}
-    crosses = np.nanmin(values) < 0 < np.nanmax(values) if np.isfinite(values).any() else False
-    mesh = ax.pcolormesh(x, y, values.T, rasterized=True, **(signed if crosses else {}))
+    colors = {}
+    if np.any(values < 0) and np.any(values > 0):
+        bound = np.nanmax(np.abs(values))
+        colors = {"cmap": "RdBu_r", "vmin": -bound, "vmax": bound}
+    mesh = ax.pcolormesh(x, y, values.T, rasterized=True, **colors)
     title = f"{label}{_bracketed(array.attrs.get('units', ''))}" if label else _titled(array)
     ax.figure.colorbar(mesh, ax=ax, label=title)
     _scale(ax.set_xscale, ax.set_xlabel, array, dims[0])
@@ -180,7 +181,7 @@ def plot_elasticity(dataset: Any, name: str | None = None, ax: Axes | None = Non
         ax: axes to draw on; None: a new figure.
 
     Raises:
-        ValueError: a variable with other dimensions than target, source and parameter.
+        ValueError: a variable that `elasticity` has not made, or of more than one network.
     """
     array, entries = _entries(dataset, name)
     if not {"parameter"} <= set(array.dims) <= {"parameter", "target", "source"}:

@@ -1,6 +1,5 @@
 """Against NEST itself. Each simulation runs in a process of its own: NEST keeps one kernel."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -10,9 +9,7 @@ import pytest
 
 from rbn_jax import helper
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("nest") is None, reason="nest-simulator has no wheel here"
-)
+pytestmark = pytest.mark.usefixtures("nest_wheel")
 PAIRS = [(20.0, 5.0), (10.0, 5.0), (20.0, 3.0), (10.0, 2.0), (10.0, 10.0), (3.0, 12.0)]
 
 PSP = """

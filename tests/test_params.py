@@ -36,11 +36,8 @@ def test_defaults_are_nests_example_and_come_back_as_they_were():
     assert same(rbn.NetworkParams.from_mapping(NET_DICT).to_dict(), NET_DICT)
 
 
-def test_defaults_are_those_in_the_installed_nest():
-    try:
-        files = distribution("nest-simulator").files or []
-    except ModuleNotFoundError:
-        pytest.skip("nest-simulator has no wheel here")
+def test_defaults_are_those_in_the_installed_nest(nest_wheel):
+    files = distribution("nest-simulator").files or []
     (path,) = (f for f in files if str(f).endswith("EI_clustered_network/network_params.py"))
     tree = ast.parse(Path(path.locate()).read_text(encoding="utf-8"))
     (table,) = (node.value for node in tree.body if isinstance(node, ast.Assign))

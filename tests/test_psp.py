@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import rbn_jax as rbn
 
-# NEST 3.10's iaf_psc_exp at a resolution of 1 us: it samples the peak, so it is below by < 1e-7
+# NEST 3.10's iaf_psc_exp at a resolution of 1 us: it samples the peak, so it is below by < 1e-8
 NEST = {(20, 5): 3.1498026247, (10, 5): 2.4999999944, (20, 3): 2.1464738121}
 NEST |= {(10, 2): 1.3374806045, (10, 10): 3.6787944117}
 

@@ -239,8 +239,7 @@ nest.Simulate(50.0)
 """
 
 
-def test_nests_two_ways_to_write_times_agree(tmp_path):
-    pytest.importorskip("nest")
+def test_nests_two_ways_to_write_times_agree(nest_wheel, tmp_path):
     run = [sys.executable, "-c", SIMULATION]
     subprocess.run(run, cwd=tmp_path, check=True, capture_output=True)
     steps = load_spikes(sorted(tmp_path.glob("steps-*.dat")), resolution=0.1)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from rbn_jax import _fields as f
+from rbn_jax._labels import NAMED
 from rbn_jax.params import FIELDS, NetworkParams, complaints
 
-_RESERVED = ("target", "source", "parameter")
 _ADVICE = "Nothing was computed; correct the axes or the parameters named."
 
 
@@ -77,7 +77,7 @@ def _layout(
     for name, axis in axes.items():
         dim = name if name in plain else str(axis.dims[0])
         along.setdefault(dim, []).append(name)
-        if dim in _RESERVED:
+        if dim in NAMED:
             raise ValueError(f"axis {name} has the dimension {dim!r}, which results use: rename it")
         if dim in taken and dim not in axes:
             raise ValueError(
