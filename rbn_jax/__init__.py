@@ -8,7 +8,7 @@ from rbn_jax.psp import (
     psp_waveform,
 )
 from rbn_jax.sensitivity import elasticity, jacobian
-from rbn_jax.sweep import sweep
+from rbn_jax.sweep import reductions, sample, sweep
 from rbn_jax.weights import calculate_RBN_weights, rheobase_current
 
 __all__ = [
@@ -20,6 +20,8 @@ __all__ = [
     "postsynaptic_potential_to_current",
     "psp_time_to_peak",
     "psp_waveform",
+    "reductions",
     "rheobase_current",
+    "sample",
     "sweep",
 ]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -53,6 +54,15 @@ class Variable:
     dims: tuple[str, ...] = dataclasses.field(metadata={"static": True})
     coords: Coords = dataclasses.field(default=(), metadata={"static": True})
     attrs: tuple[tuple[str, str], ...] = dataclasses.field(default=(), metadata={"static": True})
+
+    def like(self, data: Any) -> "Variable":
+        """Other data with the same labels."""
+        return dataclasses.replace(self, data=data)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that the data take."""
+        return math.prod(self.data.shape) * self.data.dtype.itemsize
 
 
 def variables(fn: Callable[..., Any], result: Any) -> dict[str, Variable]:

@@ -1,6 +1,5 @@
 """What the command line reads, and how it writes: arguments, tables, whole files or none."""
 
-import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ import numpy as np
 
 from rbn_jax._fields import MATRIX, names, unknown_name
 from rbn_jax.params import NetworkParams
+from rbn_jax.sweep.axes import spaced
+from rbn_jax.sweep.samples import sample
 
 
 def parse_network(path: Path | None, preset: str, settings: list[str] | None) -> NetworkParams:
@@ -48,28 +49,35 @@ def _parse_choice(text: str) -> Any:
         return text
 
 
-def parse_axes(specs: list[str]) -> dict[str, np.ndarray]:
-    """Axes from name=start:stop:num[:log]."""
-    axes = {}
+def parse_axes(specs: list[str], sampler: str | None = None) -> dict[str, Any]:
+    """Axes from name=start:stop:num[:log]; with a sampler, ranges from name=low:high[:log]."""
+    axes, ranges = {}, {}
     for spec in specs:
         name, _, text = spec.partition("=")
-        parts = text.split(":")
-        if len(parts) not in (3, 4) or (len(parts) == 4 and parts[3] != "log"):
-            raise ValueError(
-                f"--axis {spec}: must be name=start:stop:num or name=start:stop:num:log"
-            )
-        if name in axes:
+        if name in axes or name in ranges:
             raise ValueError(f"--axis {spec}: {name} is an axis already")
-        start, stop = (_parse_number(f"--axis {spec}", part) for part in parts[:2])
-        if not np.isfinite([start, stop]).all():
-            raise ValueError(f"--axis {spec}: start and stop must be finite")
-        if not parts[2].isdecimal() or int(parts[2]) < 1:
-            raise ValueError(f"--axis {spec}: num={parts[2]!r} must be a whole number >= 1")
-        if len(parts) == 4 and not (start > 0 and stop > 0):
-            raise ValueError(f"--axis {spec}: start and stop must be > 0 on a log axis")
-        space = np.geomspace if len(parts) == 4 else np.linspace
-        axes[name] = space(start, stop, int(parts[2]))
-    return axes
+        parts = text.split(":")
+        if sampler is not None and (len(parts) == 2 or (len(parts) == 3 and parts[2] == "log")):
+            low, high = (_parse_number(f"--axis {spec}", part) for part in parts[:2])
+            ranges[name] = (low, high, *parts[2:])
+            continue
+        try:
+            axes[name] = spaced(text)
+        except ValueError as error:
+            raise ValueError(f"--axis {spec}: {error}") from None
+    return (_parse_samples(sampler, ranges) if sampler is not None else {}) | axes
+
+
+def _parse_samples(sampler: str, ranges: dict[str, Any]) -> dict[str, Any]:
+    """Samples from METHOD:N or METHOD:N:SEED."""
+    method, *counts = sampler.split(":")
+    if len(counts) not in (1, 2) or not all(count.isdecimal() for count in counts):
+        raise ValueError(f"--sample {sampler}: must be METHOD:N or METHOD:N:SEED")
+    if not ranges:
+        raise ValueError(
+            f"--sample {sampler}: no --axis has a range, name=low:high or name=low:high:log"
+        )
+    return sample(method, ranges, int(counts[0]), seed=int(counts[1]) if counts[1:] else 0)
 
 
 def parse_limits(tlim: str | None) -> tuple[float, float] | None:
@@ -77,19 +85,6 @@ def parse_limits(tlim: str | None) -> tuple[float, float] | None:
         return None
     start, _, stop = tlim.partition(":")
     return _parse_number(f"--tlim {tlim}", start), _parse_number(f"--tlim {tlim}", stop)
-
-
-def check_memory(axes: dict[str, np.ndarray]) -> None:
-    """Refuse what does not fit: on Linux the process would be killed without a word."""
-    if not hasattr(os, "sysconf") or "SC_AVPHYS_PAGES" not in os.sysconf_names:
-        return
-    needed = 64.0 * math.prod(values.size for values in axes.values())  # twice 4 float64
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > free:
-        raise ValueError(
-            f"the sweep needs {needed / 1e9:.3g} GB of memory, and {free / 1e9:.3g} GB are free: "
-            "take fewer points"
-        )
 
 
 @contextmanager

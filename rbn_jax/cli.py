@@ -137,7 +137,6 @@ def sweep(
     if out.suffix.lower() != ".nc":
         raise ValueError(f"--out {out}: must end in .nc, or in nothing")
     require("netCDF4", "sweep")
-    terminal.check_memory(axes)
     result, seconds = _timed_sweep(net, axes, dtype)
     figure = _sweep_figure(result)
     with terminal.whole_file(out) as data, terminal.whole_file(out.with_suffix(".png")) as image:

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import rbn_jax as rbn
-from rbn_jax.sweep.run import _evaluate
+from rbn_jax.sweep.job import _evaluate
 
 NET = rbn.NetworkParams(tau_syn_ex=3.0)
 weights = rbn.calculate_RBN_weights
@@ -86,9 +86,11 @@ def test_no_axes_is_one_point():
 def divisions_on_the_whole_grid(fn):
     names = ("tau_E", "tau_I", "tau_syn_ex", "tau_syn_in")
     layout = tuple((name, (name,)) for name in names)
-    values = {name: jnp.linspace(1.0, 20.0, 7) for name in names}
+    values = {name: jnp.linspace(1.0, 20.0, 7)[None] for name in names}
     params = jax.tree.map(jnp.asarray, NET)
-    program = str(jax.make_jaxpr(_evaluate, static_argnums=(0, 1))(fn, layout, params, values))
+    static = (fn, (), layout, None)
+    trace = jax.make_jaxpr(_evaluate, static_argnums=range(4))
+    program = str(trace(*static, params, values, np.zeros(4, np.int32)))
     return sum("[7,7,7,7" in line and "= div " in line for line in program.splitlines())
 
 

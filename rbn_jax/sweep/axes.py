@@ -31,6 +31,15 @@ class Axes:
         """The names of the dimensions, in the order of the result."""
         return tuple(dim for dim, _ in self.layout)
 
+    def labels(self) -> dict[str, Any]:
+        """Every coordinate with its unit, as xarray takes them."""
+        found = dict(self.coords)
+        for dim, along in self.layout:
+            for name in along:
+                unit = FIELDS[name][0] if name in FIELDS else ""
+                found[name] = (dim, self.values[name], {"units": unit} if unit else {})
+        return found
+
 
 def read_axes(params: Any, axes: Mapping[str, Any]) -> Axes:
     """The axes of a sweep over params.
@@ -53,7 +62,33 @@ def read_axes(params: Any, axes: Mapping[str, Any]) -> Axes:
     return Axes(values, layout, _coords(axes, params))
 
 
+def spaced(text: str) -> np.ndarray:
+    """The values of "start:stop:num", evenly spaced, or "start:stop:num:log"."""
+    parts = text.split(":")
+    if len(parts) not in (3, 4) or (len(parts) == 4 and parts[3] != "log"):
+        raise ValueError("must be start:stop:num or start:stop:num:log")
+    limits = []
+    for part in parts[:2]:
+        try:
+            limits.append(float(part))
+        except ValueError:
+            raise ValueError(f"{part!r} is not a number") from None
+    if not np.isfinite(limits).all():
+        raise ValueError("start and stop must be finite")
+    if not parts[2].isdecimal() or int(parts[2]) < 1:
+        raise ValueError(f"num={parts[2]!r} must be a whole number >= 1")
+    if len(parts) == 4 and not min(limits) > 0:
+        raise ValueError("start and stop must be > 0 on a log axis")
+    space = np.geomspace if len(parts) == 4 else np.linspace
+    return space(limits[0], limits[1], int(parts[2]))
+
+
 def _values(name: str, axis: Any) -> np.ndarray:
+    if isinstance(axis, str):
+        try:
+            return spaced(axis)
+        except ValueError as error:
+            raise ValueError(f"axis {name}={axis!r}: {error}") from None
     try:
         array = np.asarray(axis)
     except ValueError as error:

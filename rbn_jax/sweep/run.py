@@ -1,22 +1,24 @@
-"""Evaluate a function of the parameters over axes, in one compiled call, and label the result."""
+"""The one function of this package: axes in, labelled results out, whatever their size."""
 
-import contextlib
-import functools
 import importlib.metadata
 import json
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from rbn_jax import _fields as f
-from rbn_jax._labels import Variable, dataset, name_of, variables
-from rbn_jax.params import FIELDS, NetworkParams
-from rbn_jax.sweep.axes import Axes, read_axes
-
-_DTYPES = ("float32", "float64")
+from rbn_jax._labels import name_of
+from rbn_jax.params import NetworkParams
+from rbn_jax.sweep import folder
+from rbn_jax.sweep.axes import read_axes
+from rbn_jax.sweep.blocks import plan
+from rbn_jax.sweep.drive import drive
+from rbn_jax.sweep.job import Job
+from rbn_jax.sweep.memory import Memory
+from rbn_jax.sweep.reduced import Reduced
+from rbn_jax.sweep.reductions import Examples, Fraction, Reduction, check_over, read
+from rbn_jax.sweep.store import Store
+from rbn_jax.sweep.summary import names_of
 
 
 def sweep(
@@ -25,6 +27,13 @@ def sweep(
     axes: Mapping[str, Any],
     *,
     dtype: Any = None,
+    store: Any = None,
+    reduce: Any = None,
+    block_size: int | None = None,
+    shard: tuple[int, int] | None = None,
+    client: Any = None,
+    overwrite: bool = False,
+    progress: bool | None = None,
 ) -> Any:
     """fn of the parameters at every point of a grid, or of a list of samples.
 
@@ -33,27 +42,57 @@ def sweep(
     constants the weights cost n^2 peaks, not n^4. The grid is never stored as inputs; only
     several entries of the matrix as axes make a matrix for each of their combinations.
 
+    With `store` the sweep runs block by block into a Zarr store. The same call goes on where
+    an earlier one stopped, however it was stopped: only blocks that are not whole on disk are
+    computed. Several processes may work on one store at once.
+
     Args:
         fn: a function of one argument like `params` that JAX can trace and that returns an
             array, a mapping of arrays or an xarray object: its dimensions, attributes and 1-D
             coordinates are kept. JAX compiles each function once: pass the same one again.
         params: the network whose other parameters are held fixed; or a mapping of numbers.
-        axes: values by parameter name. A 1-D array is a dimension of that name; several
-            `xarray.DataArray`s along one dimension vary together. `baseline_conn_prob_EI`
-            names an entry of the matrix. No axes: one point.
+        axes: values by parameter name. A 1-D array, or the text "start:stop:num" or
+            "start:stop:num:log", is a dimension of that name; several `xarray.DataArray`s
+            along one dimension, as `sample` gives them, vary together.
+            `baseline_conn_prob_EI` names an entry of the matrix. No axes: one point.
         dtype: "float32" or "float64"; None for JAX's default. It needs no other setting.
+        store: a folder for a Zarr store (version 3, uncompressed, with checksums), for
+            results larger than memory.
+        reduce: what to keep instead of every value: the name of a reduction, as "minimum",
+            one made by `rbn_jax.reductions`, as Histogram(bins), or a list of them; over all
+            dimensions of the sweep, or over those named. Each is exact: it does not depend on
+            the blocks. NaN is left out. With a store it can be resumed like any other sweep.
+        block_size: points evaluated at once. Default: in memory all; into a store as many
+            as give 16 MiB of results on a CPU (arrays under 32 MB reuse memory), 256 MiB on
+            a GPU. A store keeps the blocks that it was made with.
+        shard: (i, n) computes only every n-th block of the store, from the i-th on, for
+            job arrays.
+        client: a `dask.distributed.Client` whose workers evaluate the blocks. A store must
+            then lie where all of them can write.
+        overwrite: start anew in a store that another sweep has made.
+        progress: True or False for a progress bar; None for one in a terminal or notebook
+            when there are several blocks.
 
     Returns:
         An `xarray.Dataset`: the function's result under the function's name, or under the
         names in its mapping; the axes as coordinates with their units; results that end in
         (2, 2) along `target` and `source` = "E", "I". `attrs` holds the function's name, the
-        parameters as JSON, the dtype and the versions. The arrays are read-only.
+        parameters as JSON, the dtype and the versions. In memory the arrays are read-only;
+        from a store they are lazy, and NaN where a shard or an interruption left blocks out.
+        With `reduce`: variables such as `<name>_minimum`, `<name>_argmin_<parameter>`,
+        `<name>_histogram`; None as long as other shards have parts to do.
 
     Raises:
         ValueError: fn is no function; as in `check` for the parameters; an axis that is
             unknown, empty, not 1-D, not finite or outside its domain; two axes, or an axis and
-            a result, of one name; an unknown dtype.
-        ImportError: xarray is missing.
+            a result, of one name; an unknown dtype; a store that is a file or that another
+            sweep has made; a result larger than the memory or disk that is free.
+        RuntimeError: fn failed in a block, which is named with its parameters.
+        OSError: the store could not be written; the blocks finished until then are kept.
+        ImportError: an optional package is missing.
+
+    Warns:
+        RuntimeWarning: results that are NaN, with the parameters of the first such block.
 
     >>> from rbn_jax import calculate_RBN_weights
     >>> axes = {"tau_syn_ex": [2.0, 5.0], "gei": [1.0, 1.5, 2.0]}
@@ -65,66 +104,55 @@ def sweep(
     """
     if not callable(fn):
         raise ValueError(f"fn is a {type(fn).__name__}: must be a function of the parameters")
-    checked = read_axes(params, axes)
-    with _precision(dtype) as resolved:
-        values = {name: jnp.asarray(axis, resolved) for name, axis in checked.values.items()}
-        found = _evaluate(fn, checked.layout, _numbers(params, resolved), values)
-        jax.block_until_ready(found)
-    return dataset(found, checked.dims, _coords(checked), _attrs(fn, params, resolved))
+    if store is None and (shard is not None or overwrite):
+        raise ValueError("shard and overwrite are for a store: give store= too")
+    _check_shard(shard)
+    if client is not None and not hasattr(client, "get_executor"):
+        raise ValueError(f"client is a {type(client).__name__}: must be a distributed.Client")
+    reductions = () if reduce is None else read(reduce)
+    conditions = tuple(x.condition for x in reductions if isinstance(x, Fraction | Examples))
+    job = Job(fn, params, read_axes(params, axes), dtype, conditions)
+    if not (block_size is store is reduce is None):
+        job.blocks = plan(job.sizes, job.point_bytes, block_size)
+    _check_reductions(job, reductions)
+    attrs = _attrs(fn, params, job.dtype)
+    path = None if store is None else folder.checked_path(store)
+    if reductions:
+        target = Reduced(job, reductions, attrs, path)
+    else:
+        target = Memory(job, attrs) if path is None else Store(job, path)
+    if path is None:
+        drive(target, None, client, progress)
+        return target.result()
+    folder.prepare(target, attrs, block_size is not None, overwrite)
+    with folder.locked(path, alone=False):
+        drive(target, shard, client, progress)
+        return target.result()
 
 
-@contextlib.contextmanager
-def _precision(dtype: Any) -> Any:
-    """The floating dtype asked for, in a context in which JAX has it."""
-    if dtype is None:
-        yield jnp.result_type(float)
+def _check_reductions(job: Job, reductions: tuple[Reduction, ...]) -> None:
+    for reduction in reductions:
+        check_over(reduction, job.axes.dims)
+    if reductions and not job.sizes:
+        raise ValueError("reduce: there is no axis to reduce over")
+    names = names_of(job, reductions)
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"reduce makes {', '.join(sorted(twice))} twice: give them other names")
+
+
+def _check_shard(shard: Any) -> None:
+    if shard is None:
         return
-    try:
-        name = np.dtype(dtype).name
-    except TypeError:
-        name = str(dtype)
-    if name not in _DTYPES:
-        raise ValueError(f"dtype={dtype!r}: must be {' or '.join(_DTYPES)}")
-    context = jax.enable_x64(True) if name == "float64" else contextlib.nullcontext()
-    with context:
-        yield jnp.dtype(name)
+    whole = [isinstance(x, numbers.Integral) for x in shard] == [True, True]
+    if not whole or not 0 <= shard[0] < shard[1]:
+        raise ValueError(f"shard={shard!r}: must be (i, n), whole numbers with 0 <= i < n")
 
 
-def _numbers(params: Any, dtype: Any) -> Any:
-    """The parameters with every number as an array of one dtype."""
-    if isinstance(params, Mapping):
-        params = dict(params)
-        if f.MATRIX in params:
-            params[f.MATRIX] = f.as_matrix(f.MATRIX, params[f.MATRIX])
-    return jax.tree.map(lambda value: jnp.asarray(value, dtype), params)
-
-
-@functools.partial(jax.jit, static_argnames=("fn", "layout"))
-def _evaluate(fn: Any, layout: Any, params: Any, values: dict[str, Any]) -> dict[str, Variable]:
-    """fn's variables over the axes: one vmap a dimension, the first outermost."""
-
-    def point(changes: dict[str, Any]) -> dict[str, Variable]:
-        return variables(fn, fn(f.write(params, changes)))
-
-    for _, along in reversed(layout):
-        point = jax.vmap(point, in_axes=({name: 0 if name in along else None for name in values},))
-    return point(values)
-
-
-def _coords(axes: Axes) -> dict[str, Any]:
-    coords = dict(axes.coords)
-    for dim, along in axes.layout:
-        for name in along:
-            unit = FIELDS[name][0] if name in FIELDS else ""
-            coords[name] = (dim, axes.values[name], {"units": unit} if unit else {})
-    return coords
-
-
-def _attrs(fn: Callable[[Any], Any], params: Any, dtype: Any) -> dict[str, str]:
+def _attrs(fn: Callable[[Any], Any], params: Any, dtype: str) -> dict[str, str]:
     versions = {name: importlib.metadata.version(name) for name in ("rbn_jax", "jax")}
     return {
         "function": name_of(fn),
         "params": json.dumps(f.plain(params)),
-        "dtype": str(dtype),
+        "dtype": dtype,
         "versions": json.dumps(versions),
     }

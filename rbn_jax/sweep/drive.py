@@ -1,0 +1,164 @@
+"""Running the units of a sweep: in threads or on a cluster, with progress, stopped cleanly."""
+
+import contextlib
+import os
+import random
+import sys
+import threading
+import warnings
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from rbn_jax._labels import require
+
+_THREADS = 2  # one writes while the other computes; XLA uses every core for each
+_alone = threading.Lock()
+_warm: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def drive(target: Any, shard: tuple[int, int] | None, client: Any, progress: bool | None) -> None:
+    """Do every unit of the target that is missing; of a shard, every n-th.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, once the units under way are finished.
+        OSError: a unit could not be written.
+    """
+    first, step = shard or (0, 1)
+    mine = range(first, target.units, step)
+    missing = [unit for unit in mine if not target.has(unit)]
+    random.shuffle(missing)  # processes that share a store seldom meet at one unit
+    nan: dict[str, list[int]] = {}
+    try:
+        if target.units == 1 and client is None:
+            for unit in missing:
+                _accept(target, target.work(unit), nan)
+            return
+        counts = sum(map(target.points, mine)), sum(map(target.points, missing))
+        with _Bar(progress, *counts) as bar, _executor(client) as (executor, width):
+            shared = target if client is None else client.submit(_itself, target, pure=False)
+            _run(target, shared, missing, executor, width, nan, bar)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped; {target.state()}") from None
+    except OSError as error:
+        text = f"{error.strerror or error}; {target.state()}"
+        raise OSError(error.errno, text, error.filename) from error
+    finally:
+        _warn(target, nan)
+
+
+def _run(
+    target: Any, shared: Any, missing: list[int], executor: Executor, width: int, nan: Any, bar: Any
+) -> None:
+    """Keep `width` units under way; when one fails or Ctrl-C comes, let those finish."""
+    units, pending = iter(missing), set[Future[Any]]()
+    try:
+        while _fill(pending, width, units, target, shared, executor, bar):
+            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in finished:
+                done = _accept(target, future.result(), nan)
+                bar.add(target.points(done.unit), done.bytes)
+    finally:
+        wait([future for future in pending if not future.cancel()])
+
+
+def _fill(
+    pending: set[Future[Any]],
+    width: int,
+    units: Iterator[int],
+    target: Any,
+    shared: Any,
+    executor: Executor,
+    bar: Any,
+) -> int:
+    """Start units until `width` are under way; those that another process did are skipped."""
+    while len(pending) < width and (unit := next(units, None)) is not None:
+        if target.has(unit):
+            bar.add(target.points(unit), 0)
+        else:
+            pending.add(executor.submit(_work, shared, unit))
+    return len(pending)
+
+
+@contextlib.contextmanager
+def _executor(client: Any) -> Iterator[tuple[Executor, int]]:
+    """Where units run, and how many are kept under way."""
+    if client is None:
+        with ThreadPoolExecutor(_THREADS, "sweep") as pool:
+            yield pool, 2 * _THREADS
+    else:
+        threads = sum(client.nthreads().values())
+        yield client.get_executor(pure=False), 2 * max(threads, 1)
+
+
+def _itself(target: Any) -> Any:
+    """A task that holds the target, so that each worker unpickles and compiles it once."""
+    return target
+
+
+def _work(target: Any, unit: int) -> Any:
+    """A unit; the first of a target in this process alone, so that it is compiled once."""
+    if target not in _warm:
+        with _alone:
+            if target not in _warm:
+                _take_threads_given()
+                done = target.work(unit)
+                _warm.add(target)
+                return done
+    return target.work(unit)
+
+
+def _take_threads_given() -> None:
+    """On a Dask worker, make XLA's thread pool as wide as the worker; JAX has not started yet."""
+    distributed = sys.modules.get("distributed.worker")
+    with contextlib.suppress(ValueError):  # this is no worker
+        if distributed:
+            os.environ.setdefault("PJRT_NPROC", str(distributed.get_worker().state.nthreads))
+
+
+def _accept(target: Any, done: Any, nan: dict[str, list[int]]) -> Any:
+    target.accept(done)
+    for name in done.nan:
+        nan.setdefault(name, []).append(done.unit)
+    return done
+
+
+def _warn(target: Any, nan: dict[str, list[int]]) -> None:
+    for name, units in nan.items():
+        where = target.describe(min(units))
+        text = f"{name} is NaN in {len(units)} of {target.units} blocks, first in {where}"
+        warnings.warn(text, RuntimeWarning, stacklevel=4)
+
+
+class _Bar:
+    """Points done, points per second, time left and bytes written, by tqdm."""
+
+    def __init__(self, wanted: bool | None, total: int, missing: int):
+        if wanted is not None and not isinstance(wanted, bool):
+            raise ValueError(f"progress={wanted!r}: must be True, False or None")
+        self._written, self._bar = 0, None
+        if wanted is False:
+            return
+        auto = require("tqdm.auto", "sweep").tqdm
+        notebook = auto.__module__ not in ("tqdm.std", "tqdm.asyncio", "tqdm.auto")
+        self._bar = auto(
+            total=total,
+            initial=total - missing,
+            unit=" points",
+            unit_scale=True,
+            disable=None if wanted is None and not notebook else False,
+        )
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def add(self, points: int, written: int) -> None:
+        self._written += written
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{self._written / 1e6:.4g} MB", refresh=False)
+            self._bar.update(points)

@@ -1,0 +1,226 @@
+"""A sweep that keeps reductions only: in memory, or in parts on disk that can be resumed."""
+
+import dataclasses
+import functools
+import os
+import uuid
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rbn_jax._labels import require
+from rbn_jax.sweep import folder
+from rbn_jax.sweep.blocks import Blocks
+from rbn_jax.sweep.job import Job
+from rbn_jax.sweep.memory import Done, any_nan
+from rbn_jax.sweep.reductions import Reduction, State
+from rbn_jax.sweep.summary import summary
+
+Key = tuple[int, str, tuple[int, ...]]
+"""The number of a reduction, the variable it is of, and the place among the blocks it keeps."""
+
+
+class Reduced:
+    """States of the reductions, merged over the blocks.
+
+    A unit of work is a run of blocks, at most 1024 units a sweep. With a path, each leaves
+    one file, written under another name and renamed, so that a unit is done when it is there.
+    """
+
+    def __init__(
+        self, job: Job, reductions: tuple[Reduction, ...], attrs: dict[str, str], path: Path | None
+    ):
+        self.job, self.reductions, self.attrs, self.path = job, reductions, attrs, path
+        self.extra = {"reduce": [_described(x) for x in reductions]}
+        self._states: dict[Key, State] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    @property
+    def units(self) -> int:
+        """Runs of blocks."""
+        return units_of(self.job.blocks)
+
+    @property
+    def bytes_missing(self) -> int:
+        """Parts take next to nothing."""
+        return 0
+
+    def fill(self, path: Path, attrs: dict[str, str]) -> None:
+        """Make the store, without a part, in an empty folder."""
+        folder.write(require("xarray", "sweep").Dataset(attrs=attrs), path)
+        (path / "parts").mkdir()
+
+    def points(self, unit: int) -> int:
+        """Points of a unit of work."""
+        return sum(map(self.job.blocks.points, _run(self.job.blocks, unit)))
+
+    def has(self, unit: int) -> bool:
+        """Whether the part of a unit is there, whole."""
+        return self.path is not None and has_part(self.path, unit)
+
+    def work(self, unit: int) -> Done:
+        """Evaluate the blocks of a unit and merge what they leave."""
+        states: dict[Key, State] = {}
+        nan: set[str] = set()
+        for number in _run(self.job.blocks, unit):
+            found, flags = self.job.evaluate(number)
+            bad = any_nan(found)
+            self._merge(states, self._reduced(number, found, flags))
+            nan |= {name for name, is_nan in jax.device_get(bad).items() if is_nan}
+        if self.path is None:
+            return Done(unit, 0, tuple(nan), states)
+        return Done(unit, _save(part_file(self.path, unit), states), tuple(nan))
+
+    def accept(self, done: Done) -> None:
+        """Merge what a unit left, if it is not on disk."""
+        if done.data is not None:
+            self._merge(self._states, done.data)
+
+    def describe(self, unit: int) -> str:
+        """A unit in words."""
+        first, *_, last = [*_run(self.job.blocks, unit)[:1], _run(self.job.blocks, unit)[-1]]
+        blocks = map(self.job.describe, dict.fromkeys((first, last)))
+        return " to ".join(blocks)
+
+    def state(self) -> str:
+        """What is left after an interruption, and how to go on."""
+        if self.path is None:
+            return "nothing is kept of a reduction in memory; with store= it can be resumed"
+        done = sum(map(self.has, range(self.units)))
+        return f"{done} of {self.units} parts are kept in {self.path}; the same call goes on there"
+
+    def result(self) -> Any:
+        """The labelled reductions; None while parts are missing."""
+        if self.path is None:
+            return summary(self.job, self.reductions, self._states, self.attrs)
+        if not all(map(self.has, range(self.units))):
+            return None
+        states: dict[Key, State] = {}
+        for unit in range(self.units):
+            self._merge(states, _load(part_file(self.path, unit)))
+        found = summary(self.job, self.reductions, states, self.attrs)
+        folder.finish(found, self.path)
+        return found
+
+    def _merge(self, into: dict[Key, State], more: dict[Key, State]) -> None:
+        for key, state in more.items():
+            here = into.get(key)
+            into[key] = state if here is None else self.reductions[key[0]].merge(here, state)
+
+    def _reduced(self, number: int, found: Any, flags: Any) -> dict[Key, State]:
+        """What one block leaves, by reduction and variable."""
+        job, dims = self.job, self.job.axes.dims
+        regions, place = job.blocks.region(number), job.blocks.index(number)
+        lengths = np.asarray([part.stop - part.start for part in regions], np.int32)
+        with jax.enable_x64(True):
+            partials = jax.device_get(_reduce(self.reductions, dims, found, flags, lengths))
+        states = {}
+        for i, (reduction, variables) in enumerate(zip(self.reductions, partials, strict=True)):
+            over = reduced_axes(reduction, dims)
+            kept = [axis for axis in range(len(dims)) if axis not in over]
+            shape, starts = zip(*((job.shape[a], regions[a].start) for a in over), strict=True)
+            inside = tuple(slice(lengths[axis]) for axis in kept)
+            for name, partial in variables.items():
+                state = reduction.to_host(partial, shape, starts)
+                states[i, name, tuple(place[axis] for axis in kept)] = {
+                    field: value[inside] for field, value in state.items()
+                }
+        return states
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _reduce(reductions: Any, dims: Any, found: Any, flags: Any, lengths: Any) -> Any:
+    """The partial state of every reduction of every variable, points of the padding left out."""
+    tests, partials = iter(flags), []
+    for reduction in reductions:
+        if hasattr(reduction, "condition"):
+            arrays = {reduction.name: next(tests)}
+        else:
+            arrays = {name: x.data for name, x in found.items()}
+        axes = reduced_axes(reduction, dims)
+        partials.append(
+            {name: reduction.partial(x, _valid(x, lengths), axes) for name, x in arrays.items()}
+        )
+    return partials
+
+
+def _valid(x: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Which points of a block are no padding, as a mask that broadcasts to x."""
+    valid = jnp.ones((1,) * x.ndim, bool)
+    for axis in range(lengths.size):
+        shape = [-1 if i == axis else 1 for i in range(x.ndim)]
+        valid &= (jnp.arange(x.shape[axis]) < lengths[axis]).reshape(shape)
+    return valid
+
+
+def reduced_axes(reduction: Reduction, dims: tuple[str, ...]) -> tuple[int, ...]:
+    """The positions of the dimensions that a reduction is over."""
+    return tuple(i for i, dim in enumerate(dims) if reduction.over is None or dim in reduction.over)
+
+
+def units_of(blocks: Blocks) -> int:
+    """How many runs the blocks are split into."""
+    return -(-blocks.count // _per_unit(blocks))
+
+
+def part_file(path: Path, unit: int) -> Path:
+    """Where a unit leaves its part."""
+    return path / "parts" / f"{unit}.npz"
+
+
+def has_part(path: Path, unit: int) -> bool:
+    """Whether a part is there with the end that a truncated file lacks."""
+    return zipfile.is_zipfile(part_file(path, unit))
+
+
+def _per_unit(blocks: Blocks) -> int:
+    return max(8, -(-blocks.count // 1024))
+
+
+def _run(blocks: Blocks, unit: int) -> range:
+    per = _per_unit(blocks)
+    return range(unit * per, min((unit + 1) * per, blocks.count))
+
+
+def _described(reduction: Reduction) -> dict[str, Any]:
+    """A reduction for the record; what a condition computes is in the program."""
+    fields = {x.name: getattr(reduction, x.name) for x in dataclasses.fields(reduction)}  # pyright: ignore[reportArgumentType]
+    fields.pop("condition", None)
+    plain = {name: list(x) if isinstance(x, tuple) else x for name, x in fields.items()}
+    return {"kind": reduction.kind, **plain}
+
+
+def _save(path: Path, states: dict[Key, State]) -> int:
+    arrays = {}
+    for (number, name, place), state in states.items():
+        for field, value in state.items():
+            arrays[f"{number}|{field}|{'.'.join(map(str, place))}|{name}"] = value
+    draft = path.with_name(f".{uuid.uuid4().hex}.npz")
+    try:
+        np.savez(draft, **arrays)
+        size = draft.stat().st_size
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return size
+
+
+def _load(path: Path) -> dict[Key, State]:
+    """A part; one whose bytes have changed is removed, to be computed again."""
+    states: dict[Key, State] = {}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            for text, value in arrays.items():
+                number, field, place, name = text.split("|", 3)
+                key = int(number), name, tuple(map(int, filter(None, place.split("."))))
+                states.setdefault(key, {})[field] = value
+    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+        path.unlink()
+        raise OSError(f"{path} was damaged and is removed: call again to compute it") from error
+    return states

@@ -1,0 +1,83 @@
+"""Samples of several parameters at once, as axes of a sweep that vary together."""
+
+import numbers
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rbn_jax import _fields as f
+from rbn_jax._labels import require
+
+METHODS = ("sobol", "latin_hypercube", "uniform")
+
+
+def sample(method: str, ranges: Mapping[str, Any], n: int, *, seed: int = 0) -> dict[str, Any]:
+    """n samples of the parameters in ranges, to be passed to `sweep` as axes, or as some of them.
+
+    Args:
+        method: "sobol" (scrambled; SciPy warns unless n is a power of 2), "latin_hypercube",
+            both from `scipy.stats.qmc`, or "uniform", independent random numbers.
+        ranges: (low, high) by parameter name, or (low, high, "log") for values that are even
+            on a logarithmic scale.
+        n: the number of samples.
+        seed: the same seed gives the same samples.
+
+    Returns:
+        An `xarray.DataArray` of n values along the dimension "sample" by parameter name.
+
+    Raises:
+        ValueError: an unknown method, ranges that are none, n or seed no whole number.
+        ImportError: SciPy or xarray is missing.
+
+    >>> axes = sample("sobol", {"tau_E": (5, 40), "tau_syn_ex": (0.5, 20, "log")}, 1024)
+    >>> axes["tau_E"].sizes["sample"], round(axes["tau_E"].mean().item(), 1)
+    (1024, 22.5)
+    """
+    if method not in METHODS:
+        raise f.unknown_name(str(method), METHODS, "sampler")
+    _check_whole("n", n, 1)
+    _check_whole("seed", seed, 0)
+    if not isinstance(ranges, Mapping) or not ranges:
+        raise ValueError(f"ranges={ranges!r}: must map parameter names to (low, high)")
+    scales = {name: _scale(name, limits) for name, limits in ranges.items()}
+    unit = _unit_cube(method, len(ranges), n, seed).T
+    array = require("xarray", "sweep").DataArray
+    return {
+        name: array(_between(low, high, log, column), dims="sample")
+        for (name, (low, high, log)), column in zip(scales.items(), unit, strict=True)
+    }
+
+
+def _check_whole(name: str, value: Any, least: int) -> None:
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < least:
+        raise ValueError(f"{name}={value!r}: must be a whole number >= {least}")
+
+
+def _scale(name: str, limits: Any) -> tuple[float, float, bool]:
+    """low, high and whether the scale is logarithmic."""
+    is_range = isinstance(limits, tuple | list) and list(limits[2:]) in ([], ["log"])
+    if not is_range or len(limits) < 2 or not all(map(f.is_real, limits[:2])):
+        raise ValueError(f"{name}={limits!r}: must be (low, high) or (low, high, 'log')")
+    low, high, log = float(limits[0]), float(limits[1]), len(limits) == 3
+    if low >= high:
+        raise ValueError(f"{name}={limits!r}: low must be below high")
+    if log and low <= 0:
+        raise ValueError(f"{name}={limits!r}: low must be > 0 on a log scale")
+    return low, high, log
+
+
+def _unit_cube(method: str, dims: int, n: int, seed: int) -> np.ndarray:
+    """(n, dims) samples in [0, 1)."""
+    if method == "uniform":
+        return np.random.default_rng(seed).uniform(size=(n, dims))
+    qmc = require("scipy.stats", "sweep").qmc
+    engine = qmc.Sobol if method == "sobol" else qmc.LatinHypercube
+    return engine(dims, rng=seed).random(n)
+
+
+def _between(low: float, high: float, log: bool, unit: np.ndarray) -> np.ndarray:
+    if log:
+        return np.clip(low * (high / low) ** unit, low, high)  # rounding must not leave the range
+    return low + (high - low) * unit

@@ -1,0 +1,152 @@
+"""A sweep on disk: a Zarr store whose chunk files are the record of what is done."""
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rbn_jax._labels import dataset, require
+from rbn_jax.sweep import folder
+from rbn_jax.sweep.blocks import Blocks
+from rbn_jax.sweep.job import Job
+from rbn_jax.sweep.memory import Done, evaluate
+
+_CHECKSUM = 4  # bytes of CRC-32C at the end of a chunk
+
+
+class Store:
+    """The arrays of a sweep in a Zarr store, each block a whole number of chunks.
+
+    Zarr writes a chunk under another name and renames it, and chunks are not compressed: a
+    block is done when all of its files have the one size that they can have. So no record has
+    to be kept beside the data, and processes that share a store cannot harm each other.
+    """
+
+    def __init__(self, job: Job, path: Path):
+        self.job, self.path = job, path
+        self.extra: dict[str, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    def fill(self, path: Path, attrs: dict[str, str]) -> None:
+        """Make the store, without a block, in an empty folder."""
+        zarr = require("zarr", "sweep")
+        found = {}
+        for name, x in self.job.found.items():
+            shape = (*self.job.sizes, *x.data.shape)
+            found[name] = x.like(np.broadcast_to(np.zeros((), x.data.dtype), shape))
+        empty = dataset(found, self.job.axes.dims, self.job.axes.labels(), attrs)
+        folder.write(empty.drop_vars(list(found)), path)
+        group = zarr.open_group(path, mode="r+")
+        for name, array in empty.data_vars.items():
+            own = array.shape[len(self.job.sizes) :]
+            group.create_array(
+                name,
+                shape=array.shape,
+                chunks=(*self.job.blocks.chunk, *own),
+                dtype=array.dtype,
+                compressors=[zarr.codecs.Crc32cCodec()],
+                fill_value=np.nan if array.dtype.kind == "f" else 0,
+                dimension_names=array.dims,
+                attributes=array.attrs,
+            )
+
+    @property
+    def units(self) -> int:
+        """Blocks of the sweep."""
+        return self.job.blocks.count
+
+    @property
+    def bytes_missing(self) -> int:
+        """What the blocks that are not there will take."""
+        if not (self.path / "zarr.json").exists():
+            return self.job.points * self.job.point_bytes
+        missing = (unit for unit in range(self.units) if not self.has(unit))
+        return sum(map(self.points, missing)) * self.job.point_bytes
+
+    def points(self, unit: int) -> int:
+        """Points of a unit of work."""
+        return self.job.blocks.points(unit)
+
+    def has(self, unit: int) -> bool:
+        """Whether every chunk of a block is there, whole."""
+        return has_block(self.path, self.job.blocks, self._arrays_written(), unit)
+
+    def work(self, unit: int) -> Done:
+        """Evaluate a block and write it."""
+        found, nan = evaluate(self.job, unit)
+        region = self.job.blocks.region(unit)
+        for name, data in found.items():
+            self._open()[name][region] = data
+        return Done(unit, sum(data.nbytes for data in found.values()), nan)
+
+    def _arrays_written(self) -> dict[str, tuple[int, int]]:
+        return {name: (x.data.ndim, x.nbytes) for name, x in self.job.found.items()}
+
+    def _open(self) -> Any:
+        if not hasattr(self, "_arrays"):
+            zarr = require("zarr", "sweep")
+            # a chunk of nothing but fill values is done as well: write it
+            with zarr.config.set({"array.write_empty_chunks": True}):
+                group = zarr.open_group(self.path, mode="r+")
+                self._arrays = {name: group[name] for name in self.job.found}
+        return self._arrays
+
+    def accept(self, done: Done) -> None:
+        """Everything is on disk already."""
+
+    def describe(self, unit: int) -> str:
+        """A unit in words."""
+        return self.job.describe(unit)
+
+    def state(self) -> str:
+        """What is left after an interruption, and how to go on."""
+        done = sum(map(self.has, range(self.units)))
+        return f"{done} of {self.units} blocks are kept in {self.path}; the same call goes on there"
+
+    def result(self) -> Any:
+        """The dataset, lazy."""
+        return folder.read(self.path)
+
+
+def has_block(path: Path, blocks: Blocks, arrays: dict[str, tuple[int, int]], number: int) -> bool:
+    """Whether every chunk file of a block has its size; arrays: own dimensions, bytes a point."""
+    ranges = []
+    for part, chunk in zip(blocks.region(number), blocks.chunk, strict=True):
+        ranges.append(range(part.start // chunk, -(-part.stop // chunk)))
+    for name, (dims, point_bytes) in arrays.items():
+        size = math.prod(blocks.chunk) * point_bytes + _CHECKSUM
+        for place in itertools.product(*ranges):
+            file = path.joinpath(name, "c", *map(str, place), *["0"] * dims)
+            try:
+                if file.stat().st_size != size:
+                    return False
+            except FileNotFoundError:
+                return False
+    return True
+
+
+def status(path: Path) -> dict[str, Any]:
+    """What of a store is done, from its files alone.
+
+    Raises:
+        ValueError: the folder holds no sweep.
+    """
+    found = folder.identity(path)
+    blocks = folder.blocks_of(found)
+    arrays = {}
+    for name, (_, shape, dtype) in found["variables"].items():
+        arrays[name] = len(shape), math.prod(shape) * np.dtype(dtype).itemsize
+    missing = [n for n in range(blocks.count) if not has_block(path, blocks, arrays, n)]
+    points = sum(map(blocks.points, missing))
+    return {
+        "function": found["function"],
+        "blocks": blocks.count,
+        "blocks_done": blocks.count - len(missing),
+        "points": math.prod(blocks.sizes),
+        "points_done": math.prod(blocks.sizes) - points,
+        "missing": missing,
+    }

@@ -1,0 +1,300 @@
+import fractions
+import functools
+import itertools
+import pickle
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rbn_jax.sweep import reductions as r
+
+SHAPE = (5, 4, 7)
+OWN = (2,)
+DIMS = ("a", "b", "c")
+BLOCKS = [(5, 4, 7), (2, 3, 4), (1, 4, 3)]
+EDGES = (-1e300, -3.0, -1e-310, 0.0, 0.1, 1.0, 2.5, 7.0, 1e300)
+PLAIN = [r.Minimum, r.Maximum, r.Mean, r.Count, r.Argmin, r.Argmax]
+KINDS = ["few", "wide", "subnormal", "special", "all nan"]
+
+
+@functools.cache
+def compiled(reduction, axes):
+    return jax.jit(lambda x, valid: reduction.partial(x, valid, axes))
+
+
+def states_of(reduction, x, block, axes):
+    """What each block leaves, with the kept cells that it covers; padded with the last values."""
+    number = len(SHAPE)
+    for starts in itertools.product(*(range(0, n, m) for n, m in zip(SHAPE, block, strict=True))):
+        places = [np.arange(s, s + m) for s, m in zip(starts, block, strict=True)]
+        inside = [p < n for p, n in zip(places, SHAPE, strict=True)]
+        ends = [np.minimum(p, n - 1) for p, n in zip(places, SHAPE, strict=True)]
+        valid = functools.reduce(np.multiply.outer, inside)
+        with jax.enable_x64(True):
+            partial = compiled(reduction, axes)(
+                x[np.ix_(*ends)], valid.reshape(valid.shape + (1,) * (x.ndim - number))
+            )
+        shape, first = [block[i] for i in axes], [starts[i] for i in axes]
+        state = reduction.to_host(partial, shape, first)
+        kept = [i for i in range(number) if i not in axes]
+        cells = tuple(slice(starts[i], starts[i] + block[i]) for i in kept)
+        real = tuple(slice(0, int(inside[i].sum())) for i in kept)
+        yield cells, {name: value[real] for name, value in state.items()}
+
+
+def reduced(reduction, x, block, order):
+    """The reduction by blocks, merged in an order, partly in pairs."""
+    axes = tuple(i for i, d in enumerate(DIMS) if reduction.over is None or d in reduction.over)
+    kept = tuple(n for i, n in enumerate(SHAPE) if i not in axes)
+    parts = list(states_of(reduction, x, block, axes))
+    groups = {}
+    for i in order.permutation(len(parts)):
+        cells, state = parts[i]
+        groups.setdefault(str(cells), (cells, []))[1].append(state)
+    out = None
+    for cells, states in groups.values():
+        while len(states) > 1:
+            a, b = (states.pop(int(order.integers(len(states)))) for _ in range(2))
+            states.append(reduction.merge(a, b))
+        value = reduction.result(states[0], int(np.prod([SHAPE[i] for i in axes])))
+        if out is None:
+            out = np.zeros((*kept, *value.shape[len(kept) :]), value.dtype)
+        out[cells] = value
+    return out
+
+
+def data(kind, dtype, rng, own=OWN):
+    shape = (*SHAPE, *own)
+    if np.dtype(dtype).kind in "ib":
+        return rng.integers(-5, 6, shape).astype(dtype)
+    low, high = (-300, 300) if dtype == "float64" else (-37, 38)
+    if kind == "few":
+        x = rng.integers(-3, 4, shape) * 0.5
+    elif kind == "subnormal":
+        x = rng.integers(-9, 10, shape) * float(np.finfo(dtype).smallest_subnormal)
+    else:
+        x = rng.choice([-1.0, 1.0], shape) * 10.0 ** rng.uniform(low, high, shape)
+    x = x.astype(dtype)
+    if kind in ("special", "few"):
+        x[rng.random(shape) < 0.2] = np.nan
+    if kind == "special":
+        x[rng.random(shape) < 0.02] = np.inf
+        x[rng.random(shape) < 0.02] = -np.inf
+        x[0] = np.nan
+    if kind == "all nan":
+        x[:] = np.nan
+    return x
+
+
+def exact_mean(values):
+    up, down = (values == np.inf).any(), (values == -np.inf).any()
+    if up or down or not values.size:
+        return np.nan if up == down else np.inf if up else -np.inf
+    total = sum(map(fractions.Fraction, values.tolist()))
+    return float(total / values.size)
+
+
+def expected(reduction, x):
+    """The reduction of the whole array by NumPy, cell by cell."""
+    axes = tuple(i for i, d in enumerate(DIMS) if reduction.over is None or d in reduction.over)
+    lengths = [SHAPE[i] for i in axes]
+    cells = np.moveaxis(x, axes, range(-len(axes), 0))
+    flat = cells.reshape(*cells.shape[: x.ndim - len(axes)], -1)
+    one = functools.partial(expected_cell, reduction, lengths=lengths)
+    results = [one(flat[i]) for i in np.ndindex(flat.shape[:-1])]
+    return np.array(results).reshape((*flat.shape[:-1], *np.shape(results[0])))
+
+
+def expected_cell(reduction, x, lengths):
+    numbers = x[~np.isnan(x)] if x.dtype.kind == "f" else x
+    none = np.full(len(lengths), -1)
+    match reduction.kind:
+        case "minimum":
+            return numbers.min() if numbers.size else x.dtype.type(np.nan)
+        case "maximum":
+            return numbers.max() if numbers.size else x.dtype.type(np.nan)
+        case "mean":
+            return exact_mean(numbers)
+        case "count":
+            return numbers.size
+        case "argmin":
+            return np.unravel_index(np.nanargmin(x), lengths) if numbers.size else none
+        case "argmax":
+            return np.unravel_index(np.nanargmax(x), lengths) if numbers.size else none
+        case "histogram":
+            return np.histogram(numbers.astype(float), reduction.bins)[0]
+        case "fraction":
+            return x.sum() / x.size
+        case _:
+            found = np.argwhere(x.reshape(lengths))[: reduction.k]
+            return np.concatenate([found, np.tile(none, (reduction.k - len(found), 1))])
+
+
+def same(got, want):
+    assert got.shape == want.shape
+    assert got.dtype == want.dtype
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("over", [None, ("a", "c")])
+@pytest.mark.parametrize("make", [*PLAIN, functools.partial(r.Histogram, EDGES)])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "bool"])
+def test_blocks_give_what_numpy_gives(make, over, dtype):
+    rng = np.random.default_rng(3)
+    reduction = make(over=over)
+    for kind in KINDS if "float" in dtype else ["few"]:
+        x = data(kind, dtype, rng)
+        want = expected(reduction, x)
+        for block in BLOCKS:
+            same(reduced(reduction, x, block, rng), want)
+
+
+@pytest.mark.parametrize("over", [None, "b", ("a", "c")])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 1.0])
+def test_conditions(share, over):
+    rng = np.random.default_rng(4)
+    hit = rng.random(SHAPE) < share
+    for reduction in (r.Fraction(np.isnan, over), r.Examples(np.isnan, 3, over)):
+        for block in BLOCKS:
+            same(reduced(reduction, hit, block, rng), expected(reduction, hit))
+
+
+@settings(max_examples=30)
+@given(
+    bits=st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=140),
+    seed=st.integers(0, 99),
+    wide=st.booleans(),
+)
+def test_any_bits(bits, seed, wide):
+    rng = np.random.default_rng(seed)
+    words = np.resize(np.array(bits, np.uint64), SHAPE)
+    x = words.view(np.float64) if wide else words.astype(np.uint32).view(np.float32)
+    x = np.where(np.isnan(x), x.dtype.type(np.nan), x)
+    for reduction in (r.Mean(), r.Minimum(), r.Argmax(), r.Histogram(EDGES)):
+        same(reduced(reduction, x, BLOCKS[1], rng), expected(reduction, x))
+
+
+def test_whole_numbers_of_any_size():
+    rng = np.random.default_rng(5)
+    x = rng.integers(-(2**63), 2**63 - 1, SHAPE, dtype=np.int64, endpoint=True)
+    x[0, 0, 0], x[4, 3, 6] = -(2**63), 2**63 - 1
+    for make in (r.Minimum, r.Maximum, r.Mean, r.Argmin, r.Argmax):
+        same(reduced(make(), x, BLOCKS[1], rng), expected(make(), x))
+
+
+def test_zeros_of_both_signs():
+    x = np.zeros(SHAPE)
+    x[3, 1, 2] = -0.0
+    rng = np.random.default_rng(6)
+    for block in BLOCKS:
+        assert np.signbit(reduced(r.Minimum(), x, block, rng))
+        assert not np.signbit(reduced(r.Maximum(), x, block, rng))
+        assert not np.signbit(reduced(r.Mean(), x, block, rng))
+        same(reduced(r.Argmin(), x, block, rng), np.array([0, 0, 0]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_edges_between_and_beyond_the_values(dtype):
+    tiny = float(np.finfo(dtype).smallest_subnormal)
+    most = float(np.finfo(dtype).max)
+    values = [-most, -1.0, -tiny, -0.0, 0.0, tiny, 0.1, 1.0, most, np.inf, -np.inf, np.nan]
+    x = np.resize(np.array(values, dtype), SHAPE)
+    rng = np.random.default_rng(7)
+    for bins in ([-most, -0.0, most], [-1.0, -tiny / 2, tiny, 0.1, 1.0], [0.1, 1.7e308], [0, tiny]):
+        reduction = r.Histogram(bins)
+        with np.errstate(invalid="ignore"):
+            want = expected(reduction, x)
+        same(reduced(reduction, x, BLOCKS[1], rng), want)
+
+
+def test_sums_do_not_lose_small_terms():
+    x = np.zeros(SHAPE)
+    x[0, 0, :3] = 1e300, 1.0, -1e300
+    x[4, 3, 6] = 5e-324
+    rng = np.random.default_rng(8)
+    assert reduced(r.Mean("c"), x, BLOCKS[1], rng)[0, 0] == 1 / 7
+    x[0, 0, 1] = 0.0
+    x[1] = 140 * 5e-324
+    want = exact_mean(x.ravel())
+    assert want > 0
+    assert reduced(r.Mean(), x, BLOCKS[2], rng) == want
+
+
+def test_state_can_be_saved():
+    rng = np.random.default_rng(9)
+    x = data("special", "float64", rng)
+    for reduction in r.read(["mean", "argmin", "maximum", r.Histogram([0, 1])]):
+        for _, state in states_of(reduction, x, BLOCKS[1], (0, 1, 2)):
+            assert all(value.dtype != object for value in state.values())
+
+
+def test_read():
+    histogram = r.Histogram(np.array([0, 1, 2]), "a")
+    assert r.read("mean") == (r.Mean(),)
+    assert r.read(["minimum", histogram]) == (r.Minimum(), histogram)
+    assert r.read(histogram) == (histogram,)
+    assert histogram == r.Histogram((0.0, 1.0, 2.0), ("a",))
+    assert hash(histogram) == hash(r.Histogram([0, 1, 2], ["a"]))
+    assert pickle.loads(pickle.dumps(histogram)) == histogram
+    assert [one.kind for one in r.read(("argmin", "argmax", "count"))] == [
+        "argmin",
+        "argmax",
+        "count",
+    ]
+
+
+def test_names_of_conditions():
+    assert r.Fraction(np.isnan).name == "isnan"
+    assert r.Fraction(lambda x: x > 0).name == "condition"
+    assert r.Examples(functools.partial(max, 0)).name == "condition"
+    assert r.Examples(np.isnan, name="bad").name == "bad"
+
+
+def test_check_over():
+    r.check_over(r.Mean(), DIMS)
+    r.check_over(r.Mean(("a", "c")), DIMS)
+    with pytest.raises(ValueError, match=r"no dimension 'd'; valid ones: a, b, c"):
+        r.check_over(r.Mean(("a", "d")), DIMS)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: r.read("maen"), "unknown reduction 'maen'; did you mean mean"),
+        (lambda: r.read("histogram"), r"write reductions\.Histogram\(bins\)"),
+        (lambda: r.read(["fraction"]), r"write reductions\.Fraction\(condition\)"),
+        (lambda: r.read("examples"), r"write reductions\.Examples\(condition\)"),
+        (lambda: r.read([]), "at least one"),
+        (lambda: r.read(3), "reduce=3: must be a name"),
+        (lambda: r.read([None]), "reduce holds None"),
+        (lambda: r.read(r.Mean), "reduce="),
+        (lambda: r.Mean(()), "over="),
+        (lambda: r.Mean(3), "over=3"),
+        (lambda: r.Mean(("a", "a")), "different"),
+        (lambda: r.Histogram([1]), "2 or more finite edges"),
+        (lambda: r.Histogram(5), "2 or more finite edges"),
+        (lambda: r.Histogram([0, 0]), "increase"),
+        (lambda: r.Histogram([0, np.inf]), "finite"),
+        (lambda: r.Histogram(["a", "b"]), "finite"),
+        (lambda: r.Histogram([[0, 1], [1, 2]]), "finite"),
+        (lambda: r.Histogram([[0, 1], [1]]), "finite"),
+        (lambda: r.Fraction("x > 0"), "must be a function"),
+        (lambda: r.Fraction(np.isnan, name=""), "must be text"),
+        (lambda: r.Examples(np.isnan, 0), "k=0: must be a whole number"),
+        (lambda: r.Examples(np.isnan, 1.5), "k=1.5"),
+        (lambda: r.Examples(np.isnan, "3"), "k='3'"),
+    ],
+)
+def test_bad_input(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_other_dtypes_are_refused(x64):
+    for dtype in ("complex128", "float16", "uint64"):
+        x, valid = jax.numpy.zeros(3, dtype), jax.numpy.ones(3, bool)
+        with pytest.raises(ValueError, match=f"a value is {dtype}"):
+            r.Minimum().partial(x, valid, (0,))
