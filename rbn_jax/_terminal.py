@@ -49,15 +49,24 @@ def _parse_choice(text: str) -> Any:
         return text
 
 
-def parse_axes(specs: list[str], sampler: str | None = None) -> dict[str, Any]:
-    """Axes from name=start:stop:num[:log]; with a sampler, ranges from name=low:high[:log]."""
+def parse_axes(specs: list[str], sample: str | None = None) -> dict[str, Any]:
+    """Axes from name=start:stop:num[:log], after the samples of every name=low:high[:log].
+
+    Raises:
+        ValueError: another text, a name twice, ranges without a sample or a sample without.
+    """
     axes, ranges = {}, {}
     for spec in specs:
         name, _, text = spec.partition("=")
         if name in axes or name in ranges:
             raise ValueError(f"--axis {spec}: {name} is an axis already")
         parts = text.split(":")
-        if sampler is not None and (len(parts) == 2 or (len(parts) == 3 and parts[2] == "log")):
+        if len(parts) == 2 or (len(parts) == 3 and parts[2] == "log"):
+            if sample is None:
+                raise ValueError(
+                    f"--axis {spec}: must be start:stop:num or start:stop:num:log; to sample a "
+                    "range, add --sample sobol:1024"
+                )
             low, high = (_parse_number(f"--axis {spec}", part) for part in parts[:2])
             ranges[name] = (low, high, *parts[2:])
             continue
@@ -65,7 +74,7 @@ def parse_axes(specs: list[str], sampler: str | None = None) -> dict[str, Any]:
             axes[name] = spaced(text)
         except ValueError as error:
             raise ValueError(f"--axis {spec}: {error}") from None
-    return (_parse_samples(sampler, ranges) if sampler is not None else {}) | axes
+    return (_parse_samples(sample, ranges) if sample is not None else {}) | axes
 
 
 def _parse_samples(sampler: str, ranges: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 import typer
 from matplotlib.figure import Figure
 
+from rbn_jax import _streaming as streaming
 from rbn_jax import _terminal as terminal
 from rbn_jax import plot
 from rbn_jax._fields import plain
@@ -63,9 +64,12 @@ def run(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         status = app(arguments or ["--help"], standalone_mode=False)
+    except KeyboardInterrupt as error:
+        print(f"rbn-jax: {error or 'stopped'}", file=sys.stderr)
+        return 130
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except (ValueError, ImportError, MemoryError) as error:
+    except (ValueError, RuntimeError, ImportError, MemoryError) as error:
         return _fail(str(error) or "out of memory")
     except Exception as error:
         message = getattr(error, "format_message", None)  # only typer's own errors have one
@@ -118,7 +122,43 @@ def sweep(
         list[str] | None,
         typer.Option("--axis", help="name=start:stop:num[:log]; may be given several times."),
     ] = None,
+    sample: Annotated[
+        str | None,
+        typer.Option("--sample", help="METHOD:N[:SEED]; axes name=low:high[:log] are sampled."),
+    ] = None,
+    quantity: Annotated[
+        str, typer.Option("--quantity", help="weights, jacobian or elasticity.")
+    ] = "weights",
+    wrt: Annotated[
+        list[str] | None,
+        typer.Option("--wrt", help="Parameter of the derivatives; else the axes."),
+    ] = None,
+    reduce: Annotated[
+        list[str] | None,
+        typer.Option("--reduce", help="minimum, mean, ... or histogram:START:STOP:NUM of edges."),
+    ] = None,
+    over: Annotated[
+        list[str] | None, typer.Option("--over", help="Dimension to reduce over; else all.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="Name of the netCDF file.")] = Path("sweep.nc"),
+    store: Annotated[
+        Path | None, typer.Option("--store", help="Stream into this Zarr store, or go on there.")
+    ] = None,
+    block_size: Annotated[int | None, typer.Option("--block-size", help="In points.")] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="i/n: every n-th block of the store, from i on.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Start a Dask cluster of so many processes.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", help="Address of a Dask scheduler.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start the store anew.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    status: Annotated[
+        Path | None, typer.Option("--status", help="Say what of this store is done, and exit.")
+    ] = None,
     dtype: Annotated[str, typer.Option("--dtype", help="float32 or float64.")] = "float64",
     params: Params = None,
     preset: Preset = "nest",
@@ -128,16 +168,50 @@ def sweep(
     """Sweep the weights over axes; write them as netCDF, and a figure beside it.
 
     Without arguments: NEST's example network over tau_syn_ex and tau_syn_in.
+    With --store, of any size: block by block, and resumed when called again.
 
     Example: rbn-jax sweep --axis tau_syn_ex=0.5:20:400:log --axis gei=1:2:300 --out sweep
     """
+    if status is not None:
+        streaming.print_status(status, as_json)
+        return
     net = terminal.parse_network(params, preset, settings)
-    axes = terminal.parse_axes(axis or list(DEFAULT_AXES))
+    axes = terminal.parse_axes(axis or list(DEFAULT_AXES), sample)
+    fn = streaming.function(quantity, tuple(wrt or axes))
+    kept = streaming.reductions(reduce, over)
+    if store is not None or kept is not None or fn is not calculate_RBN_weights:
+        with streaming.client(workers, scheduler) as client:
+            result = run_sweep(
+                *(fn, net, axes),
+                dtype=dtype,
+                store=store,
+                reduce=kept,
+                block_size=block_size,
+                shard=streaming.parse_shard(shard),
+                client=client,
+                overwrite=overwrite,
+                progress=False if quiet else None,
+            )
+        streaming.report(result, store, out, as_json)
+        return
+    for option, value in (("--shard", shard), ("--overwrite", overwrite)):
+        if value:
+            raise ValueError(f"{option} is for a store: give --store too")
+    for option, value in (("--workers", workers), ("--scheduler", scheduler)):
+        if value:
+            raise ValueError(f"{option} is for large sweeps: give --store or --reduce too")
+    if block_size is not None:
+        raise ValueError("--block-size is for large sweeps: give --store or --reduce too")
     out = out if out.suffix else out.with_suffix(".nc")
     if out.suffix.lower() != ".nc":
         raise ValueError(f"--out {out}: must end in .nc, or in nothing")
     require("netCDF4", "sweep")
     result, seconds = _timed_sweep(net, axes, dtype)
+    if sample is not None:
+        with terminal.whole_file(out) as data:
+            result.to_netcdf(data, engine="netcdf4")
+        print(f"wrote {out}")
+        return
     figure = _sweep_figure(result)
     with terminal.whole_file(out) as data, terminal.whole_file(out.with_suffix(".png")) as image:
         result.to_netcdf(data, engine="netcdf4")

@@ -42,12 +42,13 @@ class Axes:
 
 
 def read_axes(params: Any, axes: Mapping[str, Any]) -> Axes:
-    """The axes of a sweep over params.
+    """The axes of a sweep over params: arrays, xarray.DataArrays or the texts of `spaced`.
 
     Raises:
-        ValueError: an unknown name; values that are not a 1-D array of finite numbers, or
-            outside the parameter's domain; two axes of one name, or of one dimension and
-            different lengths; parameters that are arrays, or no network.
+        ValueError: an unknown name; values that are not a 1-D array of finite numbers, nor a
+            text "start:stop:num" or "start:stop:num:log", or outside the parameter's domain;
+            two axes of one name, or of one dimension and different lengths; parameters that
+            are arrays, or no network.
     """
     if not isinstance(axes, Mapping):
         raise ValueError(f"axes is a {type(axes).__name__}: must map parameter names to values")
@@ -63,7 +64,16 @@ def read_axes(params: Any, axes: Mapping[str, Any]) -> Axes:
 
 
 def spaced(text: str) -> np.ndarray:
-    """The values of "start:stop:num", evenly spaced, or "start:stop:num:log"."""
+    """The num values of "start:stop:num", evenly spaced from start to stop, both included.
+
+    "start:stop:num:log" is spaced evenly on a logarithmic scale.
+
+    Raises:
+        ValueError: another text, limits that are not finite, or not > 0 on a log axis, num < 1.
+
+    >>> spaced("0:1:3").tolist(), spaced("1:4:3:log").tolist()
+    ([0.0, 0.5, 1.0], [1.0, 2.0, 4.0])
+    """
     parts = text.split(":")
     if len(parts) not in (3, 4) or (len(parts) == 4 and parts[3] != "log"):
         raise ValueError("must be start:stop:num or start:stop:num:log")

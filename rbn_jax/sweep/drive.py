@@ -135,8 +135,6 @@ class _Bar:
     """Points done, points per second, time left and bytes written, by tqdm."""
 
     def __init__(self, wanted: bool | None, total: int, missing: int):
-        if wanted is not None and not isinstance(wanted, bool):
-            raise ValueError(f"progress={wanted!r}: must be True, False or None")
         self._written, self._bar = 0, None
         if wanted is False:
             return

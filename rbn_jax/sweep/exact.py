@@ -169,13 +169,13 @@ def pieces_of(x: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
 def limbs_of(x: jax.Array, which: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     """The sum of x as limbs, (kept, limbs): of 2^28 points, each is below 2^60."""
     number = LIMBS.get(str(x.dtype), 4)
-    used = which & (bits_of(x, jnp) << 1 != 0 if is_float(x.dtype) else x != 0)
+    used = which & (bits_of(x, jnp) << 1 != 0 if is_float(x.dtype) else bits_of(x, jnp) != 0)
     place = pieces_of(x)[0]
     lowest = jnp.min(jnp.where(used, place, np.int32(number)), initial=number)
     highest = jnp.max(jnp.where(used, place, np.int32(-number)), initial=-number)
 
     def add(j, limbs):
-        place, pieces = pieces_of(x)  # here, so that XLA need not store them
+        place, pieces = pieces_of(x)
         limb = jnp.zeros(x.shape, jnp.int64)
         for i, piece in enumerate(pieces):
             limb = jnp.where(used & (place == j - np.int32(i)), piece, limb)

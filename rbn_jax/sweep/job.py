@@ -72,8 +72,9 @@ class Job:
             with jax.enable_x64(self.x64):
                 found = _evaluate(*self._static, self._mesh, *self._inputs, place)
                 return jax.block_until_ready(found)
-        except jax.errors.JaxRuntimeError as error:
-            raise RuntimeError(f"fn failed in {self.describe(number)}: {error}") from error
+        except Exception as error:  # tracing went well, so this is a callback, or memory
+            reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+            raise RuntimeError(f"fn failed in {self.describe(number)}: {reason[0]}") from error
 
     def describe(self, number: int) -> str:
         """A block and its parameters in words: "block 3 of 8 (tau_E 5 to 10 ms, gei 1.5)"."""

@@ -58,7 +58,7 @@ class Reduced:
 
     def points(self, unit: int) -> int:
         """Points of a unit of work."""
-        return sum(map(self.job.blocks.points, _run(self.job.blocks, unit)))
+        return sum(map(self.job.blocks.points, blocks_of_unit(self.job.blocks, unit)))
 
     def has(self, unit: int) -> bool:
         """Whether the part of a unit is there, whole."""
@@ -68,7 +68,7 @@ class Reduced:
         """Evaluate the blocks of a unit and merge what they leave."""
         states: dict[Key, State] = {}
         nan: set[str] = set()
-        for number in _run(self.job.blocks, unit):
+        for number in blocks_of_unit(self.job.blocks, unit):
             found, flags = self.job.evaluate(number)
             bad = any_nan(found)
             self._merge(states, self._reduced(number, found, flags))
@@ -84,9 +84,8 @@ class Reduced:
 
     def describe(self, unit: int) -> str:
         """A unit in words."""
-        first, *_, last = [*_run(self.job.blocks, unit)[:1], _run(self.job.blocks, unit)[-1]]
-        blocks = map(self.job.describe, dict.fromkeys((first, last)))
-        return " to ".join(blocks)
+        run = blocks_of_unit(self.job.blocks, unit)
+        return " to ".join(map(self.job.describe, dict.fromkeys((run[0], run[-1]))))
 
     def state(self) -> str:
         """What is left after an interruption, and how to go on."""
@@ -183,7 +182,8 @@ def _per_unit(blocks: Blocks) -> int:
     return max(8, -(-blocks.count // 1024))
 
 
-def _run(blocks: Blocks, unit: int) -> range:
+def blocks_of_unit(blocks: Blocks, unit: int) -> range:
+    """The blocks of a run."""
     per = _per_unit(blocks)
     return range(unit * per, min((unit + 1) * per, blocks.count))
 

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -107,6 +106,8 @@ def sweep(
     if store is None and (shard is not None or overwrite):
         raise ValueError("shard and overwrite are for a store: give store= too")
     _check_shard(shard)
+    if progress is not None and not isinstance(progress, bool):
+        raise ValueError(f"progress={progress!r}: must be True, False or None")
     if client is not None and not hasattr(client, "get_executor"):
         raise ValueError(f"client is a {type(client).__name__}: must be a distributed.Client")
     reductions = () if reduce is None else read(reduce)
@@ -143,8 +144,8 @@ def _check_reductions(job: Job, reductions: tuple[Reduction, ...]) -> None:
 def _check_shard(shard: Any) -> None:
     if shard is None:
         return
-    whole = [isinstance(x, numbers.Integral) for x in shard] == [True, True]
-    if not whole or not 0 <= shard[0] < shard[1]:
+    pair = isinstance(shard, tuple | list) and len(shard) == 2
+    if not pair or not all(isinstance(x, int) for x in shard) or not 0 <= shard[0] < shard[1]:
         raise ValueError(f"shard={shard!r}: must be (i, n), whole numbers with 0 <= i < n")
 
 

@@ -15,11 +15,14 @@ METHODS = ("sobol", "latin_hypercube", "uniform")
 def sample(method: str, ranges: Mapping[str, Any], n: int, *, seed: int = 0) -> dict[str, Any]:
     """n samples of the parameters in ranges, to be passed to `sweep` as axes, or as some of them.
 
+    A point u of the unit cube gives each parameter low (1 - u) + high u, or low^(1 - u) high^u
+    on a logarithmic scale; the points come from the method.
+
     Args:
         method: "sobol" (scrambled; SciPy warns unless n is a power of 2), "latin_hypercube",
             both from `scipy.stats.qmc`, or "uniform", independent random numbers.
         ranges: (low, high) by parameter name, or (low, high, "log") for values that are even
-            on a logarithmic scale.
+            on a logarithmic scale; in the parameter's unit.
         n: the number of samples.
         seed: the same seed gives the same samples.
 
@@ -27,7 +30,8 @@ def sample(method: str, ranges: Mapping[str, Any], n: int, *, seed: int = 0) -> 
         An `xarray.DataArray` of n values along the dimension "sample" by parameter name.
 
     Raises:
-        ValueError: an unknown method, ranges that are none, n or seed no whole number.
+        ValueError: an unknown method; ranges that are empty, not finite, or not from low to
+            high, above 0 on a logarithmic scale; n no whole number >= 1, seed none >= 0.
         ImportError: SciPy or xarray is missing.
 
     >>> axes = sample("sobol", {"tau_E": (5, 40), "tau_syn_ex": (0.5, 20, "log")}, 1024)
@@ -59,7 +63,9 @@ def _scale(name: str, limits: Any) -> tuple[float, float, bool]:
     """low, high and whether the scale is logarithmic."""
     is_range = isinstance(limits, tuple | list) and list(limits[2:]) in ([], ["log"])
     if not is_range or len(limits) < 2 or not all(map(f.is_real, limits[:2])):
-        raise ValueError(f"{name}={limits!r}: must be (low, high) or (low, high, 'log')")
+        raise ValueError(
+            f"{name}={limits!r}: must be (low, high) or (low, high, 'log'), finite numbers"
+        )
     low, high, log = float(limits[0]), float(limits[1]), len(limits) == 3
     if low >= high:
         raise ValueError(f"{name}={limits!r}: low must be below high")
@@ -78,6 +84,6 @@ def _unit_cube(method: str, dims: int, n: int, seed: int) -> np.ndarray:
 
 
 def _between(low: float, high: float, log: bool, unit: np.ndarray) -> np.ndarray:
-    if log:
-        return np.clip(low * (high / low) ** unit, low, high)  # rounding must not leave the range
-    return low + (high - low) * unit
+    """Values at unit of the way from low to high; no step overflows, whatever the range."""
+    values = low ** (1 - unit) * high**unit if log else low * (1 - unit) + high * unit
+    return np.clip(values, low, high)  # rounding must not leave the range

@@ -127,26 +127,3 @@ def has_block(path: Path, blocks: Blocks, arrays: dict[str, tuple[int, int]], nu
             except FileNotFoundError:
                 return False
     return True
-
-
-def status(path: Path) -> dict[str, Any]:
-    """What of a store is done, from its files alone.
-
-    Raises:
-        ValueError: the folder holds no sweep.
-    """
-    found = folder.identity(path)
-    blocks = folder.blocks_of(found)
-    arrays = {}
-    for name, (_, shape, dtype) in found["variables"].items():
-        arrays[name] = len(shape), math.prod(shape) * np.dtype(dtype).itemsize
-    missing = [n for n in range(blocks.count) if not has_block(path, blocks, arrays, n)]
-    points = sum(map(blocks.points, missing))
-    return {
-        "function": found["function"],
-        "blocks": blocks.count,
-        "blocks_done": blocks.count - len(missing),
-        "points": math.prod(blocks.sizes),
-        "points_done": math.prod(blocks.sizes) - points,
-        "missing": missing,
-    }
