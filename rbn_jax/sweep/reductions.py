@@ -4,6 +4,14 @@
 A block is reduced on the device (`partial`), fetched (`to_host`), merged with what the other blocks
 left (`merge`) and read (`result`). Floats are compared and added as integers made of their bits:
 integer sums are exact in any order, and XLA's float arithmetic takes subnormal numbers for 0.
+
+>>> import numpy as np
+>>> import rbn_jax as rbn
+>>> axes = {"tau_E": np.linspace(5, 40, 8), "gei": np.linspace(1, 2, 5)}
+>>> strong = rbn.reductions.Fraction(lambda js: js[0, 1] < -40, over="gei", name="strong")
+>>> kept = rbn.sweep(rbn.calculate_RBN_weights, rbn.NetworkParams(), axes, reduce=["mean", strong])
+>>> dict(kept["calculate_RBN_weights_mean"].sizes), kept["strong_fraction"].dims
+({'target': 2, 'source': 2}, ('tau_E',))
 """
 
 import abc
