@@ -209,7 +209,7 @@ def test_a_worker_uses_as_many_threads_as_it_was_given(tmp_path):
             tasks = Path("/proc/self/task").glob("*/comm")
             return sum(task.read_text().strip() == "tf_XLAEigen" for task in tasks)
         rbn.sweep(weights, net, AXES, block_size=17, client=client)
-        assert list(client.run(os.environ.get, "PJRT_NPROC").values()) == ["3"]
+        assert list(client.run(lambda: os.environ["PJRT_NPROC"]).values()) == ["3"]
         assert list(client.run(pool).values()) == [3]
         assert "PJRT_NPROC" not in os.environ
     """

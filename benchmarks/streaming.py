@@ -1,0 +1,160 @@
+"""Streamed and reduced sweeps against writing alone, one block alone and one worker alone.
+
+    python benchmarks/streaming.py [FOLDER] [POINTS]
+
+All cores; each ratio within one run. The table goes to standard output.
+"""
+
+import resource
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import rbn_jax as rbn
+from rbn_jax.sweep.axes import read_axes
+from rbn_jax.sweep.blocks import plan
+from rbn_jax.sweep.job import Job
+
+NET, WEIGHTS = rbn.NetworkParams(), rbn.calculate_RBN_weights
+NAMES = ("tau_E", "tau_I", "tau_syn_ex", "tau_syn_in")
+
+
+def grid(points):
+    """Four axes of about this many points in all."""
+    side = round(points**0.25)
+    return {name: np.linspace(5, 40, side) for name in NAMES}
+
+
+def timed(function):
+    start = time.perf_counter()
+    found = function()
+    return time.perf_counter() - start, found
+
+
+def peak():
+    """The most memory this process has had, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def write_only(store, like):
+    """The same bytes to the same layout, from an array that is there already."""
+    import zarr
+
+    group = zarr.open_group(store, mode="r+")
+    array = group["calculate_RBN_weights"]
+    job = Job(WEIGHTS, NET, read_axes(NET, like))
+    job.blocks = plan(job.sizes, job.point_bytes, None)
+    data = np.random.default_rng(0).random((*job.blocks.shape, 2, 2), np.float32)
+    for number in range(job.blocks.count):
+        region = job.blocks.region(number)
+        array[region] = data[tuple(slice(part.stop - part.start) for part in region)]
+
+
+def streaming(folder, points):
+    axes = grid(points)
+    count = len(axes["tau_E"]) ** 4
+    size = count * 16
+    rows, ratios = [], []
+    for i in range(3):
+        store = folder / f"{i}.zarr"
+        streamed, _ = timed(lambda s=store: rbn.sweep(WEIGHTS, NET, axes, store=s, progress=False))
+        shutil.rmtree(store)
+        rbn.sweep(WEIGHTS, NET, axes, store=store, shard=(10**9 - 1, 10**9))  # its layout alone
+        written, _ = timed(lambda s=store: write_only(s, axes))
+        shutil.rmtree(store)
+        ratios.append(written / streamed)
+        rows.append((streamed, written))
+    streamed, written = map(statistics.median, zip(*rows, strict=True))
+    yield f"stream {count:.3g} points, {size / 1e9:.3g} GB", f"{size / streamed / 1e6:.0f} MB/s"
+    yield "writing the same bytes without computing", f"{size / written / 1e6:.0f} MB/s"
+    yield "rate of streaming / of writing", f"{statistics.median(ratios):.2f}"
+
+
+def reducing(kind, sizes):
+    axes = grid(1e6)
+    whole = {"params": NET, "axes": axes, "reduce": kind, "progress": False}
+    job = Job(WEIGHTS, NET, read_axes(NET, axes))
+    rbn.sweep(WEIGHTS, **whole)
+    single = statistics.median(timed(lambda: rbn.sweep(WEIGHTS, **whole))[0] for _ in range(15))
+    rate = job.points / single
+    yield f"{kind}: one block of {job.points:.3g} points", f"{rate / 1e6:.0f} Mpoints/s"
+    for size in sizes:
+        axes = grid(size)
+        count = len(axes["tau_E"]) ** 4
+        same = {"params": NET, "axes": axes, "reduce": kind, "progress": False}
+        if size <= 1e8:
+            rbn.sweep(WEIGHTS, **same)  # the longer ones compile in a small part of their time
+        seconds, _ = timed(lambda s=same: rbn.sweep(WEIGHTS, **s))
+        text = f"{count / seconds / 1e6:.0f} Mpoints/s, {count / seconds / rate:.2f} of it"
+        yield f"{kind}: {count:.3g} points", f"{text}, peak {peak():.0f} MiB"
+
+
+def one_block():
+    axes = grid(1e4)
+    job = Job(WEIGHTS, NET, read_axes(NET, axes))
+    job.evaluate(0)
+    rbn.sweep(WEIGHTS, NET, axes)
+    plain = statistics.median(timed(lambda: job.evaluate(0))[0] for _ in range(50))
+    full = statistics.median(timed(lambda: rbn.sweep(WEIGHTS, NET, axes))[0] for _ in range(50))
+    reduce = statistics.median(
+        timed(lambda: rbn.sweep(WEIGHTS, NET, axes, reduce="minimum"))[0] for _ in range(50)
+    )
+    yield "1e4 points: sweep beyond the jitted call", f"{(full - plain) * 1e3:.2f} ms"
+    yield "1e4 points: sweep with reduce beyond it", f"{(reduce - plain) * 1e3:.2f} ms"
+
+
+def heavy(params):
+    """Work enough for a block to take over 0.2 s."""
+    step = lambda _, x: x + jax.numpy.sin(x) * 1e-3
+    return jax.lax.fori_loop(0, 20000, step, params.tau_E + params.gei)
+
+
+def workers(count):
+    import distributed
+
+    axes = {"tau_E": np.linspace(5, 40, 96), "gei": np.linspace(1, 2, 5000)}
+    with (
+        distributed.LocalCluster(count, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        options = {"block_size": 20000, "client": client, "progress": False, "reduce": None}
+        rbn.sweep(heavy, NET, axes, **options)
+        seconds, _ = timed(lambda: rbn.sweep(heavy, NET, axes, **options))
+    return seconds
+
+
+def main():
+    folder = Path(tempfile.mkdtemp(dir=sys.argv[1] if len(sys.argv) > 1 else None))
+    points = float(sys.argv[2]) if len(sys.argv) > 2 else 6e8
+    jax.block_until_ready(jax.numpy.ones(3))
+    base = peak()
+    print("| measure | result |\n|---|---|")
+    print(f"| peak memory after importing JAX | {base:.0f} MiB |")
+
+    def show(rows):
+        for name, text in rows:
+            print(f"| {name} | {text} |", flush=True)
+
+    try:
+        show(one_block())
+        show(streaming(folder, points))
+        print(f"| peak memory of streaming, beyond that | {peak() - base:.0f} MiB |")
+        show(reducing("minimum", (1e8, 1e9)))
+        show(reducing("mean", (1e8,)))
+        one, two = workers(1), workers(2)
+        print(f"| 24 blocks on one Dask worker | {one:.1f} s, {one / 24:.2f} s a block |")
+        print(f"| on two | {two:.1f} s, {one / two:.2f} times as fast |")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("error")
+    main()
