@@ -1,8 +1,10 @@
 """Streamed sweeps: equal to those in memory, resumed from the files alone, never mixed up."""
 
+import contextlib
 import json
 import math
 import os
+import shutil
 from pathlib import Path
 
 import jax
@@ -14,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rbn_jax as rbn
+from rbn_jax.sweep import folder
 from rbn_jax.sweep.blocks import plan
 from rbn_jax.sweep.status import status
 
@@ -313,3 +316,136 @@ def test_a_bar_when_asked_and_none_without_a_terminal(capsys):
     assert capsys.readouterr().err == ""
     rbn.sweep(weights, NET, AXES, block_size=9, progress=True)
     assert "70.0/70.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0, 0, False])
+def test_a_block_of_nothing_but_fill_values_is_done_too(tmp_path, value):
+    calls = []
+
+    def count(tau):
+        calls.append(tau)
+        return tau
+
+    def fn(p):
+        return jnp.where(at_run_time(p, count) > 0, value, value)
+
+    same = {"axes": {"tau_E": np.arange(1.0, 13.0)}, "store": tmp_path / "a.zarr"}
+    with pytest.warns(RuntimeWarning) if np.isnan(value) else contextlib.nullcontext():
+        rbn.sweep(fn, NET, **same, block_size=3)
+    assert status(tmp_path / "a.zarr")["missing"] == []
+    rbn.sweep(fn, NET, **same)
+    assert len(calls) == 12
+
+
+def test_a_second_call_touches_no_file(tmp_path):
+    store = tmp_path / "a.zarr"
+    rbn.sweep(weights, NET, AXES, store=store, block_size=9)
+    before = {x: (x.stat().st_mtime_ns, x.stat().st_ino) for x in store.rglob("*")}
+    rbn.sweep(weights, NET, AXES, store=store)
+    assert before == {x: (x.stat().st_mtime_ns, x.stat().st_ino) for x in store.rglob("*")}
+
+
+def test_a_changed_bit_is_found_by_its_checksum(tmp_path):
+    found = rbn.sweep(weights, NET, AXES, store=tmp_path / "a.zarr", block_size=9)
+    file = chunks(tmp_path / "a.zarr", "calculate_RBN_weights")[2]
+    data = bytearray(file.read_bytes())
+    data[7] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match="checksum"):
+        found.load()
+
+
+def test_an_empty_folder_is_taken_and_a_relative_one_found_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.zarr").mkdir()
+    found = rbn.sweep(weights, NET, AXES, store="a.zarr", block_size=9)
+    monkeypatch.chdir("/")
+    xr.testing.assert_identical(found.load(), rbn.sweep(weights, NET, AXES, block_size=9))
+    assert os.listdir(tmp_path) == ["a.zarr"]
+
+
+def test_labels_of_samples_and_of_results_come_back_from_a_store(tmp_path):
+    def fn(p):
+        return xr.DataArray(p.tau_E * jnp.arange(3.0), dims="k", coords={"k": list("xyz")})
+
+    coords = {"sample": ["a", "bb", "ccc"], "note": ("sample", [1, 2, 3])}
+    axes = {"tau_E": xr.DataArray([1.0, 2.0, 3.0], dims="sample", coords=coords)}
+    memory = rbn.sweep(fn, NET, axes, block_size=2)
+    for _ in range(2):
+        found = rbn.sweep(fn, NET, axes, store=tmp_path / "a.zarr", block_size=2)
+        xr.testing.assert_identical(found.load(), memory)
+
+
+def test_the_warning_points_at_the_caller(tmp_path):
+    def fn(p):
+        return jnp.where(p.tau_E > 9, jnp.nan, p.tau_E)
+
+    for options in ({}, {"block_size": 3}, {"block_size": 3, "store": tmp_path / "a.zarr"}):
+        with pytest.warns(RuntimeWarning) as caught:
+            rbn.sweep(fn, NET, {"tau_E": np.arange(1.0, 13.0)}, **options)
+        assert caught[0].filename == __file__
+
+
+def test_both_figures_of_a_disk_that_is_too_small(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(9, 0, 1000))
+    with pytest.raises(ValueError, match=r"takes 1.12e-06 GB, and 1e-06 GB are free.*reduce="):
+        rbn.sweep(weights, NET, AXES, store=tmp_path / "a.zarr")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_refused_sweep_overwrites_nothing(tmp_path, monkeypatch):
+    store = tmp_path / "a.zarr"
+    rbn.sweep(weights, NET, {"gei": [1.0]}, store=store)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(9, 0, 1000))
+    with pytest.raises(ValueError, match="are free"):
+        rbn.sweep(weights, NET, {"gei": np.linspace(1, 2, 9999)}, store=store, overwrite=True)
+    assert status(store)["missing"] == []
+
+
+def test_a_link_to_a_store_can_be_overwritten(tmp_path):
+    store, link = tmp_path / "a.zarr", tmp_path / "link"
+    rbn.sweep(weights, NET, AXES, store=store)
+    link.symlink_to(store)
+    found = rbn.sweep(weights, NET, {"gei": [1.0]}, store=link, overwrite=True)
+    assert found.sizes["gei"] == 1
+    assert sorted(os.listdir(tmp_path)) == ["a.zarr", "link"]
+
+
+def test_a_store_overwritten_just_before_the_work_is_not_mixed_up(tmp_path, monkeypatch):
+    """Another process may start anew between the look at a store and the lock on it."""
+    store, locked = tmp_path / "a.zarr", folder.locked
+    other = NET.replace(tau_syn_in=4.0)
+    rbn.sweep(weights, NET, AXES, store=store, block_size=9, shard=(0, 2))
+
+    def late(path, alone):
+        monkeypatch.setattr(folder, "locked", locked)
+        rbn.sweep(weights, other, AXES, store=path, block_size=9, shard=(0, 2), overwrite=True)
+        return locked(path, alone)
+
+    monkeypatch.setattr(folder, "locked", late)
+    with pytest.raises(ValueError, match="holds another sweep: parameters tau_syn_in"):
+        rbn.sweep(weights, NET, AXES, store=store)
+    assert status(store)["missing"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"block_size": True, "store": "a.zarr"}, "block_size=True"),
+        ({"block_size": "9"}, "block_size='9'"),
+        ({"store": "file/a.zarr"}, "folder .*file does not exist"),
+        ({"store": "."}, "holds no sweep"),
+        ({"store": 3}, "store"),
+        ({"shard": (False, True), "store": "a.zarr"}, "shard"),
+        ({"shard": (0.0, 3), "store": "a.zarr"}, "shard"),
+        ({"overwrite": "no", "store": "a.zarr"}, "overwrite"),
+        ({"progress": 1}, "progress=1"),
+        ({"client": object()}, "client is a object"),
+    ],
+)
+def test_more_bad_input_stops_before_any_work(tmp_path, monkeypatch, options, words):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    with pytest.raises(ValueError, match=words):
+        rbn.sweep(**{"fn": never, "params": NET, "axes": AXES, **options})
+    assert os.listdir() == ["file"]

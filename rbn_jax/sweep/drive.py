@@ -5,11 +5,12 @@ import os
 import random
 import sys
 import threading
+import uuid
 import warnings
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from typing import Any
+from typing import Any, ClassVar
 
 from rbn_jax._labels import require
 
@@ -37,7 +38,7 @@ def drive(target: Any, shard: tuple[int, int] | None, client: Any, progress: boo
             return
         counts = sum(map(target.points, mine)), sum(map(target.points, missing))
         with _Bar(progress, *counts) as bar, _executor(client) as (executor, width):
-            shared = target if client is None else client.submit(_itself, target, pure=False)
+            shared = target if client is None else client.submit(_Shared, target, pure=False)
             _run(target, shared, missing, executor, width, nan, bar)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; {target.state()}") from None
@@ -60,7 +61,9 @@ def _run(
                 done = _accept(target, future.result(), nan)
                 bar.add(target.points(done.unit), done.bytes)
     finally:
-        wait([future for future in pending if not future.cancel()])
+        # a Dask future says that it is cancelled while its worker goes on
+        local = isinstance(executor, ThreadPoolExecutor)
+        wait([future for future in pending if not (local and future.cancel())])
 
 
 def _fill(
@@ -92,13 +95,29 @@ def _executor(client: Any) -> Iterator[tuple[Executor, int]]:
         yield client.get_executor(pure=False), 2 * max(threads, 1)
 
 
-def _itself(target: Any) -> Any:
-    """A task that holds the target, so that each worker unpickles and compiles it once."""
-    return target
+class _Shared:
+    """A target on a cluster: the first copy that reaches a process is the one it uses.
+
+    Dask may drop a worker's copy and send another, whose function JAX would compile again.
+    """
+
+    _first: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, target: Any):
+        self.target, self.token = target, uuid.uuid4().hex
+
+    def here(self) -> Any:
+        """The target of this process."""
+        with _alone:
+            if self.token not in self._first and len(self._first) > 3:
+                self._first.clear()
+            return self._first.setdefault(self.token, self.target)
 
 
 def _work(target: Any, unit: int) -> Any:
     """A unit; the first of a target in this process alone, so that it is compiled once."""
+    if isinstance(target, _Shared):
+        target = target.here()
     if target not in _warm:
         with _alone:
             if target not in _warm:

@@ -188,7 +188,9 @@ def check_disk(path: Path, needed: int) -> None:
 
 def checked_path(store: Any) -> Path:
     """The folder of a store as an absolute path, so that workers elsewhere find it."""
-    path = Path(store).absolute()
+    if not isinstance(store, str | os.PathLike):
+        raise ValueError(f"store is a {type(store).__name__}: must be the name of a folder")
+    path = Path(store).resolve()
     if path.exists() and not path.is_dir():
         raise ValueError(f"store {path} is a file: must be a folder, or the name of a new one")
     if not path.parent.is_dir():
@@ -196,7 +198,7 @@ def checked_path(store: Any) -> Path:
     return path
 
 
-def prepare(target: Any, attrs: dict[str, str], explicit: bool, overwrite: bool) -> None:
+def prepare(target: Any, attrs: dict[str, str], explicit: bool, overwrite: bool) -> dict[str, Any]:
     """Make the folder of a target, or see that it holds the same sweep.
 
     Raises:
@@ -204,11 +206,20 @@ def prepare(target: Any, attrs: dict[str, str], explicit: bool, overwrite: bool)
     """
     path, job = target.path, target.job
     if path.exists() and any(path.iterdir()) and overwrite:
+        check_disk(path, target.bytes_needed - size_of(path))
         remove(path)
     new = new_identity(job, attrs) | target.extra
     if not path.exists() or not any(path.iterdir()):
         check_disk(path, target.bytes_missing)
         make(path, new, target.fill, attrs)
+    confirm(target, new, explicit)
+    check_disk(path, target.bytes_missing)
+    return new
+
+
+def confirm(target: Any, new: dict[str, Any], explicit: bool) -> None:
+    """See that a folder holds the same sweep; once more when it is locked."""
+    path, job = target.path, target.job
     old = identity(path)
     check_same(path, old, new)
     if explicit and job.blocks != blocks_of(old):
@@ -217,4 +228,8 @@ def prepare(target: Any, attrs: dict[str, str], explicit: bool, overwrite: bool)
             "out, or start anew with overwrite=True"
         )
     job.blocks = blocks_of(old)
-    check_disk(path, target.bytes_missing)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of the files in a folder."""
+    return sum(x.stat().st_size for x in path.rglob("*") if x.is_file())

@@ -106,6 +106,8 @@ def sweep(
     if store is None and (shard is not None or overwrite):
         raise ValueError("shard and overwrite are for a store: give store= too")
     _check_shard(shard)
+    if not isinstance(overwrite, bool):
+        raise ValueError(f"overwrite={overwrite!r}: must be True or False")
     if progress is not None and not isinstance(progress, bool):
         raise ValueError(f"progress={progress!r}: must be True, False or None")
     if client is not None and not hasattr(client, "get_executor"):
@@ -125,8 +127,9 @@ def sweep(
     if path is None:
         drive(target, None, client, progress)
         return target.result()
-    folder.prepare(target, attrs, block_size is not None, overwrite)
+    new = folder.prepare(target, attrs, block_size is not None, overwrite)
     with folder.locked(path, alone=False):
+        folder.confirm(target, new, block_size is not None)
         drive(target, shard, client, progress)
         return target.result()
 
@@ -145,7 +148,7 @@ def _check_shard(shard: Any) -> None:
     if shard is None:
         return
     pair = isinstance(shard, tuple | list) and len(shard) == 2
-    if not pair or not all(isinstance(x, int) for x in shard) or not 0 <= shard[0] < shard[1]:
+    if not pair or not all(type(x) is int for x in shard) or not 0 <= shard[0] < shard[1]:
         raise ValueError(f"shard={shard!r}: must be (i, n), whole numbers with 0 <= i < n")
 
 

@@ -60,10 +60,15 @@ class Store:
         return self.job.blocks.count
 
     @property
+    def bytes_needed(self) -> int:
+        """What all blocks take."""
+        return self.job.points * self.job.point_bytes
+
+    @property
     def bytes_missing(self) -> int:
         """What the blocks that are not there will take."""
         if not (self.path / "zarr.json").exists():
-            return self.job.points * self.job.point_bytes
+            return self.bytes_needed
         missing = (unit for unit in range(self.units) if not self.has(unit))
         return sum(map(self.points, missing)) * self.job.point_bytes
 
