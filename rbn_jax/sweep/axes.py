@@ -36,9 +36,14 @@ class Axes:
         found = dict(self.coords)
         for dim, along in self.layout:
             for name in along:
-                unit = FIELDS[name][0] if name in FIELDS else ""
-                found[name] = (dim, self.values[name], {"units": unit} if unit else {})
+                found[name] = (dim, self.values[name], units(name))
         return found
+
+
+def units(name: str) -> dict[str, str]:
+    """The unit of a parameter, as the attributes of an array; none for a pure number."""
+    unit = FIELDS[name][0] if name in FIELDS else ""
+    return {"units": unit} if unit else {}
 
 
 def read_axes(params: Any, axes: Mapping[str, Any]) -> Axes:

@@ -102,7 +102,7 @@ def make(path: Path, new: dict[str, Any], fill: Any, attrs: dict[str, str]) -> N
     try:
         fill(draft, {**attrs, _KEY: json.dumps(new)})
         consolidate(draft)
-        with contextlib.suppress(FileExistsError, OSError):  # another process was first
+        with contextlib.suppress(OSError):  # another process was first
             os.rename(draft, path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

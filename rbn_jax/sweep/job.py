@@ -13,8 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rbn_jax import _fields as f
 from rbn_jax._labels import Variable, variables
-from rbn_jax.params import FIELDS
-from rbn_jax.sweep.axes import Axes
+from rbn_jax.sweep.axes import Axes, units
 from rbn_jax.sweep.blocks import Blocks, whole
 
 _DTYPES = ("float32", "float64")
@@ -83,9 +82,8 @@ class Job:
             for name in along:
                 values = self.axes.values[name][region]
                 low, high = f"{values.min():g}", f"{values.max():g}"
-                unit = FIELDS[name][0] if name in FIELDS else ""
                 span = low if low == high else f"{low} to {high}"
-                parts.append(f"{name} {span} {unit}".rstrip())
+                parts.append(" ".join([name, span, *units(name).values()]))
         return f"block {number} of {self.blocks.count} ({', '.join(parts) or 'one point'})"
 
     def program(self) -> str:

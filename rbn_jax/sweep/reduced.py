@@ -123,7 +123,7 @@ class Reduced:
             partials = jax.device_get(_reduce(self.reductions, dims, found, flags, lengths))
         states = {}
         for i, (reduction, variables) in enumerate(zip(self.reductions, partials, strict=True)):
-            over = reduced_axes(reduction, dims)
+            over = reduction.axes(dims)
             kept = [axis for axis in range(len(dims)) if axis not in over]
             shape, starts = zip(*((job.shape[a], regions[a].start) for a in over), strict=True)
             inside = tuple(slice(lengths[axis]) for axis in kept)
@@ -144,7 +144,7 @@ def _reduce(reductions: Any, dims: Any, found: Any, flags: Any, lengths: Any) ->
             arrays = {reduction.name: next(tests)}
         else:
             arrays = {name: x.data for name, x in found.items()}
-        axes = reduced_axes(reduction, dims)
+        axes = reduction.axes(dims)
         partials.append(
             {name: reduction.partial(x, _valid(x, lengths), axes) for name, x in arrays.items()}
         )
@@ -158,11 +158,6 @@ def _valid(x: jax.Array, lengths: jax.Array) -> jax.Array:
         shape = [-1 if i == axis else 1 for i in range(x.ndim)]
         valid &= (jnp.arange(x.shape[axis]) < lengths[axis]).reshape(shape)
     return valid
-
-
-def reduced_axes(reduction: Reduction, dims: tuple[str, ...]) -> tuple[int, ...]:
-    """The positions of the dimensions that a reduction is over."""
-    return tuple(i for i, dim in enumerate(dims) if reduction.over is None or dim in reduction.over)
 
 
 def units_of(blocks: Blocks) -> int:

@@ -43,6 +43,10 @@ class Reduction(abc.ABC):
     def __post_init__(self):
         object.__setattr__(self, "over", _read_over(self.over))
 
+    def axes(self, dims: tuple[str, ...]) -> tuple[int, ...]:
+        """The positions of the dimensions that it is over."""
+        return tuple(i for i, dim in enumerate(dims) if self.over is None or dim in self.over)
+
     @abc.abstractmethod
     def partial(self, x: jax.Array, valid: jax.Array, axes: tuple[int, ...]) -> dict[str, Any]:
         """What one block leaves, (kept, own, ...); traced, with 64 bit.

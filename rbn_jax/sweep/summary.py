@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rbn_jax._labels import require
-from rbn_jax.params import FIELDS
+from rbn_jax.sweep.axes import units
 from rbn_jax.sweep.job import Job
 from rbn_jax.sweep.reductions import Reduction, State
 
@@ -52,7 +52,7 @@ def names_of(job: Job, reductions: tuple[Reduction, ...]) -> list[str]:
 
 def _arrays(job: Job, reduction: Any, name: str, pieces: Any) -> Iterator[tuple[str, Array]]:
     dims = job.axes.dims
-    over = [i for i, dim in enumerate(dims) if reduction.over is None or dim in reduction.over]
+    over = reduction.axes(dims)
     kept = [i for i in range(len(dims)) if i not in over]
     state = _whole(job, kept, pieces)
     values = reduction.result(state, math.prod(job.sizes[i] for i in over))
@@ -73,15 +73,14 @@ def _arrays(job: Job, reduction: Any, name: str, pieces: Any) -> Iterator[tuple[
 
 
 def _points(
-    job: Job, over: list[int], label: str, dims: tuple[str, ...], indices: np.ndarray
+    job: Job, over: tuple[int, ...], label: str, dims: tuple[str, ...], indices: np.ndarray
 ) -> Iterator[tuple[str, Array]]:
     """The parameters at global indices (..., dimensions reduced); NaN for no point."""
     for position, axis in enumerate(over):
         index = indices[..., position]
         for name in job.axes.layout[axis][1]:
             values = np.where(index < 0, np.nan, job.axes.values[name][index])
-            unit = FIELDS[name][0] if name in FIELDS else ""
-            yield f"{label}_{name}", (dims, values, {"units": unit} if unit else {})
+            yield f"{label}_{name}", (dims, values, units(name))
 
 
 def _whole(job: Job, kept: list[int], pieces: dict[tuple[int, ...], State]) -> State:
