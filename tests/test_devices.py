@@ -24,6 +24,7 @@ from rbn_jax.sweep.axes import read_axes
 from rbn_jax.sweep.job import Job
 from rbn_jax.sweep.status import status
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 here = Path(sys.argv[1])
 net, weights = rbn.NetworkParams(), rbn.calculate_RBN_weights
 # no size is a multiple of 8
@@ -165,6 +166,8 @@ def test_a_cluster_gives_the_same_and_says_what_failed(tmp_path):
             assert all(pids.count(pid) == 1 for pid in workers), pids
             assert there.identical(alone)
             assert rbn.sweep(fn, net, AXES, client=client, **options).identical(alone)
+            kept = rbn.sweep(fn, net, AXES, reduce="mean", client=client, **options)
+            assert kept.identical(rbn.sweep(fn, net, AXES, reduce="mean", **options))
 
         options = {"store": here / "shards", "block_size": 17, "client": client}
         for i in range(2):

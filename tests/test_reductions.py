@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rbn_jax.sweep import named
 from rbn_jax.sweep import reductions as r
 
 SHAPE = (5, 4, 7)
@@ -226,20 +227,20 @@ def test_sums_do_not_lose_small_terms():
 def test_state_can_be_saved():
     rng = np.random.default_rng(9)
     x = data("special", "float64", rng)
-    for reduction in r.read(["mean", "argmin", "maximum", r.Histogram([0, 1])]):
+    for reduction in named.read(["mean", "argmin", "maximum", r.Histogram([0, 1])]):
         for _, state in states_of(reduction, x, BLOCKS[1], (0, 1, 2)):
             assert all(value.dtype != object for value in state.values())
 
 
 def test_read():
     histogram = r.Histogram(np.array([0, 1, 2]), "a")
-    assert r.read("mean") == (r.Mean(),)
-    assert r.read(["minimum", histogram]) == (r.Minimum(), histogram)
-    assert r.read(histogram) == (histogram,)
+    assert named.read("mean") == (r.Mean(),)
+    assert named.read(["minimum", histogram]) == (r.Minimum(), histogram)
+    assert named.read(histogram) == (histogram,)
     assert histogram == r.Histogram((0.0, 1.0, 2.0), ("a",))
     assert hash(histogram) == hash(r.Histogram([0, 1, 2], ["a"]))
     assert pickle.loads(pickle.dumps(histogram)) == histogram
-    assert [one.kind for one in r.read(("argmin", "argmax", "count"))] == [
+    assert [one.kind for one in named.read(("argmin", "argmax", "count"))] == [
         "argmin",
         "argmax",
         "count",
@@ -254,23 +255,23 @@ def test_names_of_conditions():
 
 
 def test_check_over():
-    r.check_over(r.Mean(), DIMS)
-    r.check_over(r.Mean(("a", "c")), DIMS)
+    named.check_over(r.Mean(), DIMS)
+    named.check_over(r.Mean(("a", "c")), DIMS)
     with pytest.raises(ValueError, match=r"no dimension 'd'; valid ones: a, b, c"):
-        r.check_over(r.Mean(("a", "d")), DIMS)
+        named.check_over(r.Mean(("a", "d")), DIMS)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: r.read("maen"), "unknown reduction 'maen'; did you mean mean"),
-        (lambda: r.read("histogram"), r"write reductions\.Histogram\(bins\)"),
-        (lambda: r.read(["fraction"]), r"write reductions\.Fraction\(condition\)"),
-        (lambda: r.read("examples"), r"write reductions\.Examples\(condition\)"),
-        (lambda: r.read([]), "at least one"),
-        (lambda: r.read(3), "reduce=3: must be a name"),
-        (lambda: r.read([None]), "reduce holds None"),
-        (lambda: r.read(r.Mean), "reduce="),
+        (lambda: named.read("maen"), "unknown reduction 'maen'; did you mean mean"),
+        (lambda: named.read("histogram"), r"write reductions\.Histogram\(bins\)"),
+        (lambda: named.read(["fraction"]), r"write reductions\.Fraction\(condition\)"),
+        (lambda: named.read("examples"), r"write reductions\.Examples\(condition\)"),
+        (lambda: named.read([]), "at least one"),
+        (lambda: named.read(3), "reduce=3: must be a name"),
+        (lambda: named.read([None]), "reduce holds None"),
+        (lambda: named.read(r.Mean), "reduce="),
         (lambda: r.Mean(()), "over="),
         (lambda: r.Mean(3), "over=3"),
         (lambda: r.Mean(("a", "a")), "different"),

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import os
 import shutil
 from pathlib import Path
@@ -12,12 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given
-from hypothesis import strategies as st
 
 import rbn_jax as rbn
 from rbn_jax.sweep import folder
-from rbn_jax.sweep.blocks import plan
 from rbn_jax.sweep.status import status
 
 NET = rbn.NetworkParams(tau_syn_ex=3.0)
@@ -57,30 +53,6 @@ def never(p):
 
 def chunks(store, name):
     return sorted(x for x in Path(store, name, "c").rglob("*") if x.is_file())
-
-
-@given(
-    st.lists(st.integers(1, 50) | st.integers(1, 10**25), max_size=5),
-    st.integers(1, 5000),
-    st.integers(1, 2**24),
-)
-def test_blocks_are_whole_chunks_and_no_larger_than_asked(sizes, block_size, point_bytes):
-    blocks = plan(tuple(sizes), point_bytes, block_size)
-    assert math.prod(blocks.shape) <= block_size
-    assert all(a % b == 0 for a, b in zip(blocks.shape, blocks.chunk, strict=True))
-    assert math.prod(blocks.grid) == blocks.count
-    last = blocks.region(blocks.count - 1)
-    assert tuple(part.stop for part in last) == tuple(sizes)
-
-
-@given(st.lists(st.integers(1, 9), max_size=4), st.integers(1, 50))
-def test_blocks_cover_every_point_once(sizes, block_size):
-    blocks = plan(tuple(sizes), 16, block_size)
-    seen = np.zeros(sizes, int)
-    for number in range(blocks.count):
-        seen[blocks.region(number)] += 1
-        assert blocks.points(number) == seen[blocks.region(number)].size
-    assert (seen == 1).all()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -13,13 +13,17 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExec
 from typing import Any, ClassVar
 
 from rbn_jax._labels import require
+from rbn_jax.sweep.target import Done, Target
 
 _THREADS = 2  # one writes while the other computes; XLA uses every core for each
+_PROCESS = uuid.uuid4().hex  # tells the driving process from its workers, on any machine
 _alone = threading.Lock()
-_warm: weakref.WeakSet[Any] = weakref.WeakSet()
+_warm: weakref.WeakSet[Target] = weakref.WeakSet()
 
 
-def drive(target: Any, shard: tuple[int, int] | None, client: Any, progress: bool | None) -> None:
+def drive(
+    target: Target, shard: tuple[int, int] | None, client: Any, progress: bool | None
+) -> None:
     """Do every unit of the target that is missing; of a shard, every n-th.
 
     Raises:
@@ -38,7 +42,9 @@ def drive(target: Any, shard: tuple[int, int] | None, client: Any, progress: boo
             return
         counts = sum(map(target.points, mine)), sum(map(target.points, missing))
         with _Bar(progress, *counts) as bar, _executor(client) as (executor, width):
-            shared = target if client is None else client.submit(_Shared, target, pure=False)
+            shared = (
+                target if client is None else client.submit(_Shared, target, _PROCESS, pure=False)
+            )
             _run(target, shared, missing, executor, width, nan, bar)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; {target.state()}") from None
@@ -50,7 +56,13 @@ def drive(target: Any, shard: tuple[int, int] | None, client: Any, progress: boo
 
 
 def _run(
-    target: Any, shared: Any, missing: list[int], executor: Executor, width: int, nan: Any, bar: Any
+    target: Target,
+    shared: Any,
+    missing: list[int],
+    executor: Executor,
+    width: int,
+    nan: Any,
+    bar: Any,
 ) -> None:
     """Keep `width` units under way; when one fails or Ctrl-C comes, let those finish."""
     units, pending = iter(missing), set[Future[Any]]()
@@ -70,7 +82,7 @@ def _fill(
     pending: set[Future[Any]],
     width: int,
     units: Iterator[int],
-    target: Any,
+    target: Target,
     shared: Any,
     executor: Executor,
     bar: Any,
@@ -101,27 +113,28 @@ class _Shared:
     Dask may drop a worker's copy and send another, whose function JAX would compile again.
     """
 
-    _first: ClassVar[dict[str, Any]] = {}
+    _first: ClassVar[dict[str, Target]] = {}
 
-    def __init__(self, target: Any):
-        self.target, self.token = target, uuid.uuid4().hex
+    def __init__(self, target: Target, driver: str):
+        self.target, self.driver, self.token = target, driver, uuid.uuid4().hex
 
-    def here(self) -> Any:
+    def here(self) -> Target:
         """The target of this process."""
         with _alone:
             if self.token not in self._first and len(self._first) > 3:
                 self._first.clear()
+            if self.driver != _PROCESS:
+                _take_threads_given()
             return self._first.setdefault(self.token, self.target)
 
 
-def _work(target: Any, unit: int) -> Any:
+def _work(target: Target | _Shared, unit: int) -> Done:
     """A unit; the first of a target in this process alone, so that it is compiled once."""
     if isinstance(target, _Shared):
         target = target.here()
     if target not in _warm:
         with _alone:
             if target not in _warm:
-                _take_threads_given()
                 done = target.work(unit)
                 _warm.add(target)
                 return done
@@ -129,21 +142,21 @@ def _work(target: Any, unit: int) -> Any:
 
 
 def _take_threads_given() -> None:
-    """On a Dask worker, make XLA's thread pool as wide as the worker; JAX has not started yet."""
+    """In a Dask worker's process, make XLA's pool as wide as the worker; before JAX starts."""
     distributed = sys.modules.get("distributed.worker")
     with contextlib.suppress(ValueError):  # this is no worker
         if distributed:
             os.environ.setdefault("PJRT_NPROC", str(distributed.get_worker().state.nthreads))
 
 
-def _accept(target: Any, done: Any, nan: dict[str, list[int]]) -> Any:
+def _accept(target: Target, done: Done, nan: dict[str, list[int]]) -> Done:
     target.accept(done)
     for name in done.nan:
         nan.setdefault(name, []).append(done.unit)
     return done
 
 
-def _warn(target: Any, nan: dict[str, list[int]]) -> None:
+def _warn(target: Target, nan: dict[str, list[int]]) -> None:
     for name, units in nan.items():
         where = target.describe(min(units))
         text = f"{name} is NaN in {len(units)} of {target.units} blocks, first in {where}"

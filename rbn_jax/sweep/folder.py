@@ -17,6 +17,7 @@ import numpy as np
 from rbn_jax._labels import require
 from rbn_jax.sweep.blocks import Blocks
 from rbn_jax.sweep.job import Job
+from rbn_jax.sweep.target import Stored
 
 try:
     import fcntl
@@ -198,7 +199,9 @@ def checked_path(store: Any) -> Path:
     return path
 
 
-def prepare(target: Any, attrs: dict[str, str], explicit: bool, overwrite: bool) -> dict[str, Any]:
+def prepare(
+    target: Stored, attrs: dict[str, str], explicit: bool, overwrite: bool
+) -> dict[str, Any]:
     """Make the folder of a target, or see that it holds the same sweep.
 
     Raises:
@@ -217,7 +220,7 @@ def prepare(target: Any, attrs: dict[str, str], explicit: bool, overwrite: bool)
     return new
 
 
-def confirm(target: Any, new: dict[str, Any], explicit: bool) -> None:
+def confirm(target: Stored, new: dict[str, Any], explicit: bool) -> None:
     """See that a folder holds the same sweep; once more when it is locked."""
     path, job = target.path, target.job
     old = identity(path)

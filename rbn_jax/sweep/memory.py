@@ -1,6 +1,5 @@
 """Results kept in memory: one block as it is, or many put together."""
 
-import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,10 @@ import numpy as np
 
 from rbn_jax._labels import dataset
 from rbn_jax.sweep.job import Job
+from rbn_jax.sweep.target import Done, Target
 
 
-@dataclasses.dataclass(frozen=True)
-class Done:
-    """What is left of a unit of work when it is done; it may come from another process."""
-
-    unit: int
-    bytes: int
-    nan: tuple[str, ...] = ()
-    data: Any = None
-
-
-class Memory:
+class Memory(Target):
     """The arrays of a sweep in this process."""
 
     def __init__(self, job: Job, attrs: dict[str, str]):
@@ -34,15 +24,7 @@ class Memory:
                 "free: give a store= on disk, keep reduce= only, or take fewer points"
             )
         self.job, self.attrs = job, attrs
-        self.units = job.blocks.count
         self._arrays: dict[str, np.ndarray] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
-
-    def points(self, unit: int) -> int:
-        """Points of a unit of work."""
-        return self.job.blocks.points(unit)
 
     def has(self, unit: int) -> bool:
         """Nothing is there before it is computed."""
@@ -63,10 +45,6 @@ class Memory:
                 shape = (*self.job.sizes, *part.shape[len(self.job.sizes) :])
                 self._arrays[name] = np.empty(shape, part.dtype)
             self._arrays[name][self.job.blocks.region(done.unit)] = part
-
-    def describe(self, unit: int) -> str:
-        """A unit in words."""
-        return self.job.describe(unit)
 
     def state(self) -> str:
         """What is left after an interruption."""

@@ -16,55 +16,37 @@ from rbn_jax._labels import require
 from rbn_jax.sweep import folder
 from rbn_jax.sweep.blocks import Blocks
 from rbn_jax.sweep.job import Job
-from rbn_jax.sweep.memory import Done, any_nan
+from rbn_jax.sweep.memory import any_nan
 from rbn_jax.sweep.reductions import Reduction, State
 from rbn_jax.sweep.summary import summary
+from rbn_jax.sweep.target import Done, Stored, Target
 
 Key = tuple[int, str, tuple[int, ...]]
 """The number of a reduction, the variable it is of, and the place among the blocks it keeps."""
 
 
-class Reduced:
+class Reduced(Target):
     """States of the reductions, merged over the blocks.
 
-    A unit of work is a run of blocks, at most 1024 units a sweep. With a path, each leaves
-    one file, written under another name and renamed, so that a unit is done when it is there.
+    A unit of work is a run of blocks, at most 1024 units a sweep.
     """
 
-    def __init__(
-        self, job: Job, reductions: tuple[Reduction, ...], attrs: dict[str, str], path: Path | None
-    ):
-        self.job, self.reductions, self.attrs, self.path = job, reductions, attrs, path
-        self.extra = {"reduce": [_described(x) for x in reductions]}
+    def __init__(self, job: Job, reductions: tuple[Reduction, ...], attrs: dict[str, str]):
+        self.job, self.reductions, self.attrs = job, reductions, attrs
         self._states: dict[Key, State] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     @property
     def units(self) -> int:
         """Runs of blocks."""
         return units_of(self.job.blocks)
 
-    @property
-    def bytes_missing(self) -> int:
-        """Parts take next to nothing."""
-        return 0
-
-    bytes_needed = bytes_missing
-
-    def fill(self, path: Path, attrs: dict[str, str]) -> None:
-        """Make the store, without a part, in an empty folder."""
-        folder.write(require("xarray", "sweep").Dataset(attrs=attrs), path)
-        (path / "parts").mkdir()
-
     def points(self, unit: int) -> int:
         """Points of a unit of work."""
         return sum(map(self.job.blocks.points, blocks_of_unit(self.job.blocks, unit)))
 
     def has(self, unit: int) -> bool:
-        """Whether the part of a unit is there, whole."""
-        return self.path is not None and has_part(self.path, unit)
+        """Nothing is there before it is computed."""
+        return False
 
     def work(self, unit: int) -> Done:
         """Evaluate the blocks of a unit and merge what they leave."""
@@ -75,14 +57,11 @@ class Reduced:
             bad = any_nan(found)
             self._merge(states, self._reduced(number, found, flags))
             nan |= {name for name, is_nan in jax.device_get(bad).items() if is_nan}
-        if self.path is None:
-            return Done(unit, 0, tuple(nan), states)
-        return Done(unit, _save(part_file(self.path, unit), states), tuple(nan))
+        return Done(unit, 0, tuple(nan), states)
 
     def accept(self, done: Done) -> None:
-        """Merge what a unit left, if it is not on disk."""
-        if done.data is not None:
-            self._merge(self._states, done.data)
+        """Merge what a unit left."""
+        self._merge(self._states, done.data)
 
     def describe(self, unit: int) -> str:
         """A unit in words."""
@@ -90,24 +69,12 @@ class Reduced:
         return " to ".join(map(self.job.describe, dict.fromkeys((run[0], run[-1]))))
 
     def state(self) -> str:
-        """What is left after an interruption, and how to go on."""
-        if self.path is None:
-            return "nothing is kept of a reduction in memory; with store= it can be resumed"
-        done = sum(map(self.has, range(self.units)))
-        return f"{done} of {self.units} parts are kept in {self.path}; the same call goes on there"
+        """What is left after an interruption."""
+        return "nothing is kept of a reduction in memory; with store= it can be resumed"
 
     def result(self) -> Any:
-        """The labelled reductions; None while parts are missing."""
-        if self.path is None:
-            return summary(self.job, self.reductions, self._states, self.attrs)
-        if not all(map(self.has, range(self.units))):
-            return None
-        states: dict[Key, State] = {}
-        for unit in range(self.units):
-            self._merge(states, _load(part_file(self.path, unit)))
-        found = summary(self.job, self.reductions, states, self.attrs)
-        folder.finish(found, self.path)
-        return found
+        """The labelled reductions."""
+        return summary(self.job, self.reductions, self._states, self.attrs)
 
     def _merge(self, into: dict[Key, State], more: dict[Key, State]) -> None:
         for key, state in more.items():
@@ -133,6 +100,63 @@ class Reduced:
                     field: value[inside] for field, value in state.items()
                 }
         return states
+
+
+class ReducedStore(Stored, Reduced):
+    """The same on disk: each unit leaves one file, written under another name and renamed.
+
+    So a unit is done when its file is there.
+    """
+
+    called = "parts"
+
+    def __init__(
+        self, job: Job, reductions: tuple[Reduction, ...], attrs: dict[str, str], path: Path
+    ):
+        super().__init__(job, reductions, attrs)
+        self.path = path
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The reductions."""
+        return {"reduce": [_described(x) for x in self.reductions]}
+
+    @property
+    def bytes_missing(self) -> int:
+        """Parts take next to nothing."""
+        return 0
+
+    @property
+    def bytes_needed(self) -> int:
+        """Nor do all of them."""
+        return 0
+
+    def fill(self, path: Path, attrs: dict[str, str]) -> None:
+        """Make the store, without a part, in an empty folder."""
+        folder.write(require("xarray", "sweep").Dataset(attrs=attrs), path)
+        (path / "parts").mkdir()
+
+    def has(self, unit: int) -> bool:
+        """Whether the part of a unit is there, whole."""
+        return has_part(self.path, unit)
+
+    def work(self, unit: int) -> Done:
+        """Reduce a unit and write its part."""
+        done = super().work(unit)
+        return Done(unit, _save(part_file(self.path, unit), done.data), done.nan)
+
+    def accept(self, done: Done) -> None:
+        """Everything is on disk already."""
+
+    def result(self) -> Any:
+        """The labelled reductions; None while parts are missing."""
+        if not all(map(self.has, range(self.units))):
+            return None
+        for unit in range(self.units):
+            self._merge(self._states, _load(part_file(self.path, unit)))
+        found = super().result()
+        folder.finish(found, self.path)
+        return found
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

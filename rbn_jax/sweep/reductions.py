@@ -16,7 +16,7 @@ integer sums are exact in any order, and XLA's float arithmetic takes subnormal 
 
 import abc
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -287,51 +287,6 @@ class Examples(Reduction):
 
     def result(self, state, total):
         return state["index"]
-
-
-_KINDS = {c.kind: c for c in (Minimum, Maximum, Mean, Count, Argmin, Argmax)}
-_WITH_ARGUMENTS = {
-    "histogram": "Histogram(bins)",
-    "fraction": "Fraction(condition)",
-    "examples": "Examples(condition)",
-}
-
-
-def read(reduce: Any) -> tuple[Reduction, ...]:
-    """The reductions that a name, a Reduction, or a sequence of these stands for."""
-    single = isinstance(reduce, str | Reduction)
-    if not single and not isinstance(reduce, Sequence):
-        raise ValueError(f"reduce={reduce!r}: must be {_ALLOWED}, or a list of these")
-    found = tuple(_read_one(one) for one in ((reduce,) if single else reduce))
-    if not found:
-        raise ValueError(f"reduce={reduce!r}: must hold at least one reduction: {_ALLOWED}")
-    return found
-
-
-_ALLOWED = f"a name ({', '.join(_KINDS)}) or a reduction such as reductions.Histogram(bins)"
-
-
-def _read_one(one: Any) -> Reduction:
-    if isinstance(one, Reduction):
-        return one
-    if not isinstance(one, str):
-        raise ValueError(f"reduce holds {one!r}: must be {_ALLOWED}")
-    if one in _WITH_ARGUMENTS:
-        raise ValueError(f"{one!r} needs arguments: write reductions.{_WITH_ARGUMENTS[one]}")
-    if one not in _KINDS:
-        raise f.unknown_name(one, {*_KINDS, *_WITH_ARGUMENTS}, "reduction")
-    return _KINDS[one]()
-
-
-def check_over(reduction: Reduction, dims: Iterable[str]) -> None:
-    """ValueError for a dimension to reduce that the sweep has not."""
-    dims = tuple(dims)
-    for dim in reduction.over or ():
-        if dim not in dims:
-            raise ValueError(
-                f"over={reduction.over!r} of {reduction.kind}: the sweep has no dimension "
-                f"{dim!r}; valid ones: {', '.join(dims)}"
-            )
 
 
 def _read_over(over: Any) -> tuple[str, ...] | None:

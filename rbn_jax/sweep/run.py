@@ -1,5 +1,6 @@
 """The one function of this package: axes in, labelled results out, whatever their size."""
 
+import functools
 import importlib.metadata
 import json
 from collections.abc import Callable, Mapping
@@ -14,8 +15,9 @@ from rbn_jax.sweep.blocks import plan
 from rbn_jax.sweep.drive import drive
 from rbn_jax.sweep.job import Job
 from rbn_jax.sweep.memory import Memory
-from rbn_jax.sweep.reduced import Reduced
-from rbn_jax.sweep.reductions import Examples, Fraction, Reduction, check_over, read
+from rbn_jax.sweep.named import check_over, read
+from rbn_jax.sweep.reduced import Reduced, ReducedStore
+from rbn_jax.sweep.reductions import Examples, Fraction, Reduction
 from rbn_jax.sweep.store import Store
 from rbn_jax.sweep.summary import names_of
 
@@ -119,14 +121,12 @@ def sweep(
         job.blocks = plan(job.sizes, job.point_bytes, block_size)
     _check_reductions(job, reductions)
     attrs = _attrs(fn, params, job.dtype)
-    path = None if store is None else folder.checked_path(store)
-    if reductions:
-        target = Reduced(job, reductions, attrs, path)
-    else:
-        target = Memory(job, attrs) if path is None else Store(job, path)
-    if path is None:
+    if store is None:
+        target = Reduced(job, reductions, attrs) if reductions else Memory(job, attrs)
         drive(target, None, client, progress)
         return target.result()
+    path = folder.checked_path(store)
+    target = ReducedStore(job, reductions, attrs, path) if reductions else Store(job, path)
     new = folder.prepare(target, attrs, block_size is not None, overwrite)
     with folder.locked(path, alone=False):
         folder.confirm(target, new, block_size is not None)
@@ -153,10 +153,14 @@ def _check_shard(shard: Any) -> None:
 
 
 def _attrs(fn: Callable[[Any], Any], params: Any, dtype: str) -> dict[str, str]:
-    versions = {name: importlib.metadata.version(name) for name in ("rbn_jax", "jax")}
     return {
         "function": name_of(fn),
         "params": json.dumps(f.plain(params)),
         "dtype": dtype,
-        "versions": json.dumps(versions),
+        "versions": _versions(),
     }
+
+
+@functools.cache
+def _versions() -> str:
+    return json.dumps({name: importlib.metadata.version(name) for name in ("rbn_jax", "jax")})

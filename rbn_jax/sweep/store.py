@@ -11,12 +11,13 @@ from rbn_jax._labels import dataset, require
 from rbn_jax.sweep import folder
 from rbn_jax.sweep.blocks import Blocks
 from rbn_jax.sweep.job import Job
-from rbn_jax.sweep.memory import Done, evaluate
+from rbn_jax.sweep.memory import evaluate
+from rbn_jax.sweep.target import Done, Stored
 
 _CHECKSUM = 4  # bytes of CRC-32C at the end of a chunk
 
 
-class Store:
+class Store(Stored):
     """The arrays of a sweep in a Zarr store, each block a whole number of chunks.
 
     Zarr writes a chunk under another name and renames it, and chunks are not compressed: a
@@ -26,10 +27,6 @@ class Store:
 
     def __init__(self, job: Job, path: Path):
         self.job, self.path = job, path
-        self.extra: dict[str, Any] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def fill(self, path: Path, attrs: dict[str, str]) -> None:
         """Make the store, without a block, in an empty folder."""
@@ -55,9 +52,9 @@ class Store:
             )
 
     @property
-    def units(self) -> int:
-        """Blocks of the sweep."""
-        return self.job.blocks.count
+    def extra(self) -> dict[str, Any]:
+        """Nothing: the job is all."""
+        return {}
 
     @property
     def bytes_needed(self) -> int:
@@ -71,10 +68,6 @@ class Store:
             return self.bytes_needed
         missing = (unit for unit in range(self.units) if not self.has(unit))
         return sum(map(self.points, missing)) * self.job.point_bytes
-
-    def points(self, unit: int) -> int:
-        """Points of a unit of work."""
-        return self.job.blocks.points(unit)
 
     def has(self, unit: int) -> bool:
         """Whether every chunk of a block is there, whole."""
@@ -102,15 +95,6 @@ class Store:
 
     def accept(self, done: Done) -> None:
         """Everything is on disk already."""
-
-    def describe(self, unit: int) -> str:
-        """A unit in words."""
-        return self.job.describe(unit)
-
-    def state(self) -> str:
-        """What is left after an interruption, and how to go on."""
-        done = sum(map(self.has, range(self.units)))
-        return f"{done} of {self.units} blocks are kept in {self.path}; the same call goes on there"
 
     def result(self) -> Any:
         """The dataset, lazy."""

@@ -16,6 +16,7 @@ from rbn_jax.sweep.samples import sample
 
 
 def parse_network(path: Path | None, preset: str, settings: list[str] | None) -> NetworkParams:
+    """The network of a file or a preset, changed by name=value."""
     if path and preset != "nest":
         raise ValueError(f"--params {path} and --preset {preset}: must be one of them")
     net = NetworkParams.from_toml(path) if path else NetworkParams.preset(preset)
@@ -90,6 +91,7 @@ def _parse_samples(sampler: str, ranges: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_limits(tlim: str | None) -> tuple[float, float] | None:
+    """(start, stop) from start:stop."""
     if tlim is None:
         return None
     start, _, stop = tlim.partition(":")
@@ -119,6 +121,7 @@ def whole_file(path: Path) -> Iterator[str]:
 
 
 def table(values: Any, columns: list[str], rows: list[str]) -> str:
+    """Numbers under the names of their columns, behind those of their rows."""
     lines = ["        " + "".join(f"{column:>14}" for column in columns)]
     for row, numbers in zip(rows, np.asarray(values), strict=True):
         lines.append(f"{row:8}" + "".join(f"{number + 0.0:14.6g}" for number in numbers))

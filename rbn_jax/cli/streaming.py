@@ -1,6 +1,7 @@
 """What `rbn-jax sweep` does with sweeps of any size: quantities, reductions, clusters, stores."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterator
@@ -9,16 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from rbn_jax import _terminal as terminal
 from rbn_jax._fields import unknown_name
 from rbn_jax._labels import require
+from rbn_jax.cli import terminal
+from rbn_jax.cli.conditions import read_condition
 from rbn_jax.sensitivity import elasticity, jacobian
 from rbn_jax.sweep import reductions as red
 from rbn_jax.sweep.axes import spaced
 from rbn_jax.sweep.folder import checked_path
+from rbn_jax.sweep.named import read
 from rbn_jax.sweep.status import status
 from rbn_jax.weights import calculate_RBN_weights
 
+REDUCTIONS = (
+    "minimum, maximum, argmin, argmax, mean, count; histogram:START:STOP:NUM of edges; "
+    "fraction:CONDITION, examples:[NUMBER:]CONDITION, as 'EI<-30&EE>=10'."
+)
 _DERIVATIVES = {"jacobian": jacobian, "elasticity": elasticity}
 
 
@@ -31,26 +38,40 @@ def function(quantity: str, wrt: tuple[str, ...]) -> Callable[[Any], Any]:
     return functools.partial(_DERIVATIVES[quantity], calculate_RBN_weights, wrt=wrt)
 
 
-def reductions(specs: list[str] | None, over: list[str] | None) -> list[Any] | None:
-    """Reductions from their names, or histogram:START:STOP:NUM."""
-    if not specs:
-        if over:
-            raise ValueError(f"--over {over[0]}: is for --reduce")
-        return None
-    found = []
-    for spec in specs:
-        kind, _, edges = spec.partition(":")
-        dims = tuple(over) if over else None
+def reductions(
+    specs: list[str] | None, over: list[str] | None, fn: Callable[[Any], Any]
+) -> list[Any] | None:
+    """Reductions from their names, or as `REDUCTIONS` has them."""
+    if over and not specs:
+        raise ValueError(f"--over {over[0]}: is for --reduce")
+    dims = tuple(over) if over else None
+    try:
+        return [_reduction(spec, dims, fn) for spec in specs] if specs else None
+    except ValueError as error:
+        raise ValueError(f"--reduce {error}") from None
+
+
+def _reduction(spec: str, over: tuple[str, ...] | None, fn: Callable[[Any], Any]) -> Any:
+    kind, _, rest = spec.partition(":")
+    try:
         if kind == "histogram":
-            try:
-                found.append(red.Histogram(spaced(edges), dims))
-            except ValueError as error:
-                raise ValueError(f"--reduce {spec}: {error}") from None
-            continue
-        if edges:
-            raise ValueError(f"--reduce {spec}: {kind} takes no numbers")
-        found += [type(one)(dims) for one in red.read(kind)]  # pyright: ignore[reportCallIssue]
-    return found
+            return red.Histogram(spaced(rest), over)
+        if kind in ("fraction", "examples"):
+            k, colon, text = rest.partition(":") if kind == "examples" else ("", "", rest)
+            if not colon:
+                k, text = "10", rest
+            if not k.isdecimal():
+                raise ValueError(f"{k!r} is no whole number of examples")
+            test = read_condition(text, fn)
+            if kind == "fraction":
+                return red.Fraction(test, over, test.name)
+            return red.Examples(test, int(k), over, test.name)
+        if rest:
+            raise ValueError(f"{kind} takes nothing after a colon")
+    except ValueError as error:
+        raise ValueError(f"{spec}: {error}") from None
+    (one,) = read(kind)
+    return dataclasses.replace(one, over=over)  # pyright: ignore[reportArgumentType]
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:
@@ -79,7 +100,7 @@ def client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
             yield found
         return
     with (
-        distributed.LocalCluster(workers, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=workers, dashboard_address=None) as cluster,
         distributed.Client(cluster) as found,
     ):
         yield found
@@ -111,10 +132,8 @@ def report(result: Any, store: Path | None, out: Path, as_json: bool) -> None:
     if store is not None:
         print_status(store, as_json)
         return
-    out = out if out.suffix else out.with_suffix(".nc")
-    require("netCDF4", "sweep")
-    with terminal.whole_file(out) as data:
-        result.to_netcdf(data, engine="netcdf4")
+    out = netcdf(out)
+    write(result, out)
     if as_json:
         print(
             json.dumps({"files": [str(out)], **{k: v.values.tolist() for k, v in result.items()}})
@@ -123,3 +142,18 @@ def report(result: Any, store: Path | None, out: Path, as_json: bool) -> None:
     for name, array in result.data_vars.items():
         print(f"{name} {dict(array.sizes)}\n{array.values}\n")
     print(f"wrote {out}")
+
+
+def netcdf(out: Path) -> Path:
+    """The name of a netCDF file, its suffix added where there is none."""
+    out = out if out.suffix else out.with_suffix(".nc")
+    if out.suffix.lower() != ".nc":
+        raise ValueError(f"--out {out}: must end in .nc, or in nothing")
+    require("netCDF4", "sweep")
+    return out
+
+
+def write(result: Any, out: Path) -> None:
+    """A dataset as netCDF, whole or not at all."""
+    with terminal.whole_file(out) as data:
+        result.to_netcdf(data, engine="netcdf4")
