@@ -1,0 +1,208 @@
+"""`rbn-jax fit`: parameters from data, as a TOML file says."""
+
+import functools
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from rbn_jax import _fields as f
+from rbn_jax._labels import name_of
+from rbn_jax.cli import terminal
+from rbn_jax.cli.app import AsJson, app
+from rbn_jax.fit import FitResult, FitRows, Free
+from rbn_jax.fit import fit as run_fit
+from rbn_jax.params import NetworkParams
+from rbn_jax.psp import postsynaptic_current_to_potential, psp_waveform
+from rbn_jax.weights import calculate_RBN_weights
+
+_KEYS = ("function", "params", "preset", "free", "target", "traces", "sigma", "n_starts", "seed")
+_KEYS += ("method", "dtype", "robust", "max_steps")
+_OPTIONS = ("sigma", "n_starts", "seed", "method", "dtype", "robust", "max_steps")
+_TRACE = {"weight": 1.0, "tau_m": 10.0, "tau_syn": 2.0, "c_m": 1.0}
+
+
+@app.command()
+def fit(
+    file: Annotated[Path, typer.Argument(help="TOML: what to fit, to what, and what is free.")],
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="PNG, PDF or SVG of data, fit and starts.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Of many traces: a CSV of their parameters.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find the parameters that a file asks for, and say how sure they are.
+
+    Example: rbn-jax fit docs/fit_traces.toml --plot fit.png
+    """
+    if plot is not None and plot.suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise ValueError(f"--plot {plot}: must end in .png, .pdf or .svg")
+    fn, params, target, free, options = read_fit(file)
+    result = run_fit(fn, params, target, free, **options, progress=False if quiet else None)
+    if isinstance(result, FitRows):
+        if plot is not None:
+            raise ValueError("--plot is for one fit: the file has many traces; use --out")
+        _tell_rows(result, out, as_json)
+        return
+    if out is not None:
+        raise ValueError("--out is for many traces: use --json for one fit")
+    _tell(result, plot, as_json)
+
+
+def _tell(result: FitResult, plot: Path | None, as_json: bool) -> None:
+    if plot is not None:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(12.0, 3.6), layout="constrained")
+        result.plot(figure.subplots(1, 3))
+        with terminal.whole_file(plot) as image:
+            figure.savefig(image, dpi=150)
+    print(result.to_json() if as_json else result.report())
+    if plot is not None and not as_json:
+        print(f"wrote {plot}")
+
+
+def _tell_rows(result: FitRows, out: Path | None, as_json: bool) -> None:
+    columns = {**result.values, **{f"{n}_stderr": x for n, x in result.stderr.items()}}
+    columns |= {"chi_square": result.chi_square, "status": result.status}
+    if out is not None:
+        lines = [",".join(columns)]
+        lines += [",".join(map(str, row)) for row in zip(*columns.values(), strict=True)]
+        with terminal.whole_file(out) as draft:
+            Path(draft).write_text("\n".join(lines) + "\n", encoding="ascii")
+    if as_json:
+        rows = {name: _json_list(values) for name, values in columns.items()}
+        print(json.dumps(rows, allow_nan=False))
+        return
+    print(result.report())
+    if out is not None:
+        print(f"wrote {out}")
+
+
+def _json_list(values: Any) -> list[Any]:
+    return [None if isinstance(x, float) and not np.isfinite(x) else x for x in values.tolist()]
+
+
+def read_fit(path: Path) -> tuple[Callable[[Any], Any], Any, Any, dict[str, Any], dict[str, Any]]:
+    """Function, parameters, target, free parameters and options from a TOML file.
+
+    Raises:
+        ValueError: the file is no TOML, or something in it is unknown or missing.
+    """
+    try:
+        spec = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    for key in spec:
+        if key not in _KEYS:
+            raise ValueError(f"{path}: {f.unknown_name(key, _KEYS, 'key')}")
+    try:
+        fn, params, target = _READERS[_function(spec)](spec, path.parent)
+        free = {name: _free(name, value) for name, value in _table(spec, "free").items()}
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return fn, params, target, free, {key: spec[key] for key in _OPTIONS if key in spec}
+
+
+def _function(spec: Mapping[str, Any]) -> str:
+    name = str(spec.get("function"))
+    if name not in _READERS:
+        raise f.unknown_name(name, _READERS, "function")
+    return name
+
+
+def _table(spec: Mapping[str, Any], key: str) -> dict[str, Any]:
+    found = spec.get(key, {})
+    if not isinstance(found, dict):
+        raise ValueError(f"{key} = {found!r}: must be a table, [{key}]")
+    return found
+
+
+def _free(name: str, value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    valid = ("low", "high", "start", "scale", "tie", "prior")
+    for key in value:
+        if key not in valid:
+            raise f.unknown_name(key, valid, f"key of free.{name}")
+    return Free(**value)
+
+
+def _weights(spec: Mapping[str, Any], folder: Path) -> tuple[Any, Any, Any]:
+    net = NetworkParams.preset(spec.get("preset", "nest"))
+    net = net.replace(**_table(spec, "params"))
+    if "traces" in spec:
+        raise ValueError("traces is for psp_waveform: give target = [[EE, EI], [IE, II]]")
+    return calculate_RBN_weights, net, _target(spec)
+
+
+def _target(spec: Mapping[str, Any]) -> np.ndarray:
+    """The numbers of `target`; nan was not measured."""
+    if "target" not in spec:
+        raise ValueError("target is missing: the numbers to be met, nan where not measured")
+    try:
+        return np.asarray(spec["target"], float)
+    except (TypeError, ValueError):
+        raise ValueError(f"target = {spec['target']!r}: must be an array of numbers") from None
+
+
+def _psp_params(spec: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    given = _table(spec, "params")
+    for name in given:
+        if name not in defaults:
+            raise f.unknown_name(name, defaults)
+    if "preset" in spec:
+        raise ValueError("preset is for calculate_RBN_weights")
+    return {**defaults, **{name: f.as_number(name, value) for name, value in given.items()}}
+
+
+@functools.cache
+def _waveform(times: tuple[float, ...]) -> Callable[[Any], Any]:
+    """The PSP at these times of a mapping of `_TRACE`."""
+
+    def psp(p: Mapping[str, Any]) -> Any:
+        return p["weight"] * psp_waveform(np.array(times), p["tau_m"], p["tau_syn"], p["c_m"])
+
+    psp.__name__ = name_of(psp_waveform)
+    return psp
+
+
+def _traces(spec: Mapping[str, Any], folder: Path) -> tuple[Any, Any, Any]:
+    """Times from the first column of a CSV file, a trace [mV] in each other one."""
+    if not isinstance(spec.get("traces"), str) or "target" in spec:
+        raise ValueError("psp_waveform needs traces = 'file.csv': time [ms], then traces [mV]")
+    path = folder / spec["traces"]
+    try:
+        table = np.genfromtxt(path, delimiter=",", comments="#", ndmin=2)
+    except ValueError as error:
+        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
+    if table.size and np.isnan(table[0]).all():
+        table = table[1:]  # a line of names
+    if table.shape[0] < 2 or table.shape[1] < 2 or not np.isfinite(table[:, 0]).all():
+        raise ValueError(f"{path}: must have a column of times [ms] and one of each trace [mV]")
+    target = table[:, 1] if table.shape[1] == 2 else table[:, 1:].T
+    return _waveform(tuple(table[:, 0].tolist())), _psp_params(spec, _TRACE), target
+
+
+def _amplitudes(spec: Mapping[str, Any], folder: Path) -> tuple[Any, Any, Any]:
+    """Peaks of PSPs; arrays among the parameters make as many amplitudes."""
+    params = _psp_params(spec, _TRACE)
+    return _peak, params, _target(spec)
+
+
+def _peak(p: Mapping[str, Any]) -> Any:
+    return p["weight"] * postsynaptic_current_to_potential(p["tau_m"], p["tau_syn"], p["c_m"])
+
+
+_READERS = {
+    "calculate_RBN_weights": _weights,
+    "psp_waveform": _traces,
+    "postsynaptic_current_to_potential": _amplitudes,
+}

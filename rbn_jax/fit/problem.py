@@ -1,0 +1,191 @@
+"""What is minimised: weighted residuals of a function's result, or a loss of the user's own."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rbn_jax import _fields as f
+from rbn_jax._labels import variables
+from rbn_jax.fit.free import Coordinate
+
+ROBUST = ("linear", "soft_l1", "huber")
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What of a fit is static: functions, names and coordinates; hashable, for jit."""
+
+    fn: Callable[[Any], Any]
+    coordinates: tuple[Coordinate, ...]
+    ties: tuple[tuple[str, Callable[[Mapping[str, Any]], Any]], ...]
+    priors: tuple[tuple[str, float, float], ...]
+    robust: str
+    loss: Callable[[Any, Any], Any] | None
+    dtype: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of what is sought."""
+        return tuple(c.name for c in self.coordinates)
+
+    def to_user(self, u: jax.Array) -> jax.Array:
+        """The parameters at coordinates u."""
+        return jnp.stack([c.to_user(u[i]) for i, c in enumerate(self.coordinates)])
+
+    def values(self, x: Any) -> dict[str, Any]:
+        """The parameters by name, with those that follow them."""
+        found = dict(zip(self.names, x, strict=True))
+        for name, tie in self.ties:
+            found[name] = tie(found)
+        return found
+
+    def predict(self, params: Any, x: Any) -> dict[str, Any]:
+        """What fn returns, by name."""
+        result = self.fn(f.write(params, self.values(x)))
+        return {name: v.data for name, v in variables(self.fn, result).items()}
+
+    def residuals(self, data: "Data", x: Any) -> jax.Array:
+        """(prediction - target) / sigma, 0 where nothing was measured, and the priors'.
+
+        A robust loss rho is written into them: r^2 becomes rho(r^2).
+        """
+        found = self.predict(data.params, x)
+        parts = [
+            jnp.where(weight > 0, weight * (found[name] - data.target[name]), 0).ravel()
+            for name, weight in data.weight.items()
+        ]
+        whole = dict(zip(self.names, x, strict=True))
+        own = [jnp.reshape((whole[name] - mean) / sd, 1) for name, mean, sd in self.priors]
+        return jnp.concatenate([_robust(self.robust, jnp.concatenate(parts)), *own])
+
+    def cost(self, data: "Data", x: Any) -> jax.Array:
+        """Half the sum of squares, or the user's loss and the priors' part."""
+        if self.loss is None:
+            r = self.residuals(data, x)
+            return 0.5 * (r @ r)
+        found, target = self.predict(data.params, x), data.target
+        if len(found) == 1:
+            (found,), (target,) = found.values(), target.values()
+        whole = dict(zip(self.names, x, strict=True))
+        own = sum(0.5 * ((whole[name] - mean) / sd) ** 2 for name, mean, sd in self.priors)
+        return self.loss(found, target) + own
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What of a fit are numbers: parameters, targets and 1/sigma, 0 where not measured."""
+
+    params: Any
+    target: dict[str, Any]
+    weight: dict[str, Any]
+
+
+def _robust(kind: str, r: jax.Array) -> jax.Array:
+    """r' with r'^2 = rho(r^2), of the sign of r."""
+    if kind == "soft_l1":  # rho = 2 (sqrt(1 + r^2) - 1)
+        return r * jnp.sqrt(2 / (1 + jnp.sqrt(1 + r * r)))
+    if kind == "huber":  # rho = r^2 up to 1, then 2 |r| - 1
+        far = jnp.abs(r) > 1
+        beyond = jnp.sqrt(2 * jnp.where(far, jnp.abs(r), 1) - 1)
+        return jnp.where(far, jnp.sign(r) * beyond, r)
+    return r
+
+
+def read_data(
+    fn: Callable[[Any], Any], params: Any, target: Any, sigma: Any, own_loss: bool, dtype: str
+) -> tuple[Data, int | None]:
+    """The data of a fit, and the number of rows where the target has one more axis in front.
+
+    Raises:
+        ValueError: a target of another shape, nothing measured, or a bad sigma.
+    """
+    template = jax.eval_shape(lambda p: variables(fn, fn(p)), params)
+    shapes = {name: tuple(v.data.shape) for name, v in template.items()}
+    targets = _by_name(target, shapes, "target")
+    rows = _rows(targets, shapes)
+    lead = () if rows is None else (rows,)
+    arrays = {name: np.asarray(x, dtype) for name, x in targets.items()}
+    sigmas = _sigmas(sigma, shapes, lead)
+    weight, clean = {}, {}
+    for name, x in arrays.items():
+        measured = np.isfinite(x)
+        if np.isinf(x).any():
+            raise ValueError(f"the target {name} is infinite: must be finite, or NaN if not known")
+        weight[name] = np.where(measured, 1 / sigmas[name], 0).astype(dtype)
+        clean[name] = x if own_loss else np.where(measured, x, 0).astype(dtype)
+    if not any((w > 0).any() for w in weight.values()):
+        raise ValueError("the target is NaN everywhere: nothing was measured")
+    return Data(params, clean, weight), rows
+
+
+def _by_name(given: Any, shapes: Mapping[str, Any], what: str) -> dict[str, np.ndarray]:
+    if hasattr(given, "data_vars"):
+        given = {str(name): x.values for name, x in given.data_vars.items()}
+    if not isinstance(given, Mapping):
+        if len(shapes) > 1:
+            raise ValueError(f"{what}: fn returns {', '.join(shapes)}: give a mapping of these")
+        given = {next(iter(shapes)): given}
+    found = {}
+    for name, x in given.items():
+        if name not in shapes:
+            raise f.unknown_name(str(name), shapes, f"name in the {what}")
+        try:
+            found[name] = np.asarray(x, float)
+        except (TypeError, ValueError):
+            raise ValueError(f"the {what} {name} is no array of numbers: {x!r}") from None
+    if not found:
+        raise ValueError(f"{what}={given!r}: must hold {', '.join(shapes)}")
+    return found
+
+
+def _rows(targets: Mapping[str, np.ndarray], shapes: Mapping[str, Any]) -> int | None:
+    rows = set()
+    for name, x in targets.items():
+        if x.shape == shapes[name]:
+            rows.add(None)
+        elif x.shape[1:] == shapes[name] and x.ndim == len(shapes[name]) + 1 and x.shape[0]:
+            rows.add(x.shape[0])
+        else:
+            raise ValueError(
+                f"the target {name} has the shape {x.shape}: fn returns {shapes[name]}; for many "
+                "fits at once, one more axis in front"
+            )
+    if len(rows) > 1:
+        raise ValueError(f"the targets have different numbers of rows: {sorted(map(str, rows))}")
+    return rows.pop()
+
+
+def _sigmas(sigma: Any, shapes: Mapping[str, Any], lead: tuple[int, ...]) -> dict[str, np.ndarray]:
+    if sigma is None or (np.ndim(sigma) == 0 and not isinstance(sigma, Mapping)):
+        number = np.asarray(1.0 if sigma is None else sigma)
+        given = dict.fromkeys(shapes, number)
+    else:
+        given = _by_name(sigma, shapes, "sigma")
+    found = {}
+    for name, shape in shapes.items():
+        x = np.asarray(given.get(name, 1.0))
+        if x.dtype.kind not in "iuf" or not (np.isfinite(x) & (x > 0)).all():
+            raise ValueError(f"sigma of {name} is {x.min() if x.size else x:g}: must be > 0")
+        try:
+            found[name] = np.broadcast_to(x.astype(float), (*lead, *shape))
+        except ValueError:
+            raise ValueError(
+                f"sigma of {name} has the shape {x.shape}: must broadcast to {(*lead, *shape)}"
+            ) from None
+    return found
+
+
+def measured(data: Data) -> int:
+    """How many numbers were measured."""
+    return int(sum(np.count_nonzero(w) for w in data.weight.values()))
+
+
+def size(shapes: Mapping[str, Any]) -> int:
+    """How many numbers there are."""
+    return sum(math.prod(x.shape) for x in shapes.values())

@@ -1,0 +1,121 @@
+"""How sure a fit is: covariance, and the directions that the data do not constrain."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from rbn_jax.fit.problem import Problem
+
+# a singular value below this share of the largest is 0 up to rounding
+NOTHING = {"float32": 1e-4, "float64": 1e-8}
+
+
+@dataclasses.dataclass(frozen=True)
+class Identifiability:
+    """What the data tell about the parameters together.
+
+    Args:
+        singular_values: of the Jacobian of the residuals, in relative changes of parameters
+            that cannot be negative, else in shares of their width; the largest first.
+        directions: each one that leaves the residuals as they are, in names.
+    """
+
+    singular_values: tuple[float, ...]
+    directions: tuple[str, ...]
+
+
+def scales(problem: Problem, x: np.ndarray) -> np.ndarray:
+    """The step in each parameter that counts as one: its value, or its width."""
+    steps = []
+    for c, value in zip(problem.coordinates, x, strict=True):
+        steps.append(abs(value) if relative(c) and value else c.width)
+    return np.array(steps)
+
+
+def relative(c: Any) -> bool:
+    """Whether changes of a parameter are told as per cent of it."""
+    return c.log or c.low >= 0
+
+
+def root_of(hessian: np.ndarray) -> np.ndarray:
+    """A matrix R with R^T R the Hessian; directions of negative curvature count as none."""
+    values, vectors = np.linalg.eigh(hessian)
+    return np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
+
+
+def covariance(
+    root: np.ndarray, step: np.ndarray, free: np.ndarray, tolerance: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(R^T R)^-1 over the free parameters, singular values, and the null directions (., k).
+
+    NaN for parameters on a bound, infinite where a null direction moves a parameter.
+    """
+    k = len(step)
+    where = np.flatnonzero(free)
+    cov, null = np.full((k, k), np.nan), np.zeros((0, k))
+    if not len(where):
+        return cov, np.zeros(0), null
+    rows = np.zeros((max(len(root), len(where)), len(where)))
+    rows[: len(root)] = (root * step)[:, where]
+    _, s, vt = np.linalg.svd(rows, full_matrices=False)
+    none = s <= tolerance * s[0] if s[0] > 0 else np.ones(len(s), bool)
+    kept = vt[~none] / s[~none, None]
+    part = (kept.T @ kept) * np.outer(step[where], step[where])
+    null = np.zeros((none.sum(), k))
+    null[:, where] = vt[none]
+    loose = (np.abs(null[:, where]) > 1e-6).any(0)
+    part[loose, :] = part[:, loose] = np.nan
+    part[loose, loose] = np.inf
+    cov[np.ix_(where, where)] = part
+    return cov, s, null
+
+
+def correlation(cov: np.ndarray) -> np.ndarray:
+    """A covariance divided by the standard errors; NaN where one is not finite or 0."""
+    sd = np.sqrt(np.diag(cov))
+    sd = np.where(np.isfinite(sd) & (sd > 0), sd, np.nan)
+    return cov / np.outer(sd, sd)
+
+
+def in_names(problem: Problem, null: np.ndarray) -> tuple[str, ...]:
+    """Each null direction in words, of as few parameters as it can be."""
+    return tuple(_direction(problem, row) for row in _reduced(null))
+
+
+def _reduced(null: np.ndarray) -> np.ndarray:
+    """A basis of the same directions in reduced row echelon form: sparse, so readable."""
+    rows = null.copy()
+    done = 0
+    for column in range(rows.shape[1]):
+        if done == len(rows):
+            break
+        best = done + int(np.argmax(np.abs(rows[done:, column])))
+        if abs(rows[best, column]) < 1e-6:
+            continue
+        rows[[done, best]] = rows[[best, done]]
+        rows[done] /= rows[done, column]
+        others = np.arange(len(rows)) != done
+        rows[others] -= np.outer(rows[others, column], rows[done])
+        done += 1
+    return rows
+
+
+def _direction(problem: Problem, row: np.ndarray) -> str:
+    moving = np.flatnonzero(np.abs(row) > 1e-5 * np.abs(row).max())
+    names = [problem.names[i] for i in moving]
+    if len(moving) == 1:
+        return f"{names[0]} can have any value: it does not enter"
+    weights = row[moving] / row[moving][0]
+    powers = all(relative(problem.coordinates[i]) for i in moving)
+    if powers and len(moving) == 2:
+        exponent = -1 / weights[1]
+        sign, size = (" x " if exponent > 0 else " / "), abs(exponent)
+        power = "" if abs(size - 1) < 1e-4 else f"^{size:.4g}"
+        only = "product" if sign == " x " else "ratio"
+        if power:
+            only = "combination"
+        return f"{names[0]}{sign}{names[1]}{power} can vary together: only their {only} enters"
+    unit = "relative changes" if powers else "changes, in values or widths,"
+    ratio = " : ".join(f"{w:.3g}" for w in weights)
+    return f"{', '.join(names)} can vary together, in {unit} of {ratio}"

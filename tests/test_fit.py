@@ -1,0 +1,377 @@
+"""fit: against SciPy and known truths, at bounds, with ties, priors, degeneracies and bad input."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import curve_fit, minimize
+
+import rbn_jax as rbn
+from rbn_jax import Free, NetworkParams, fit
+from rbn_jax.fit.free import read_free
+
+NET = NetworkParams()
+WEIGHTS = rbn.calculate_RBN_weights
+TIMES = np.linspace(0.5, 80, 60)
+TRUTH = {"weight": 90.0, "tau_m": 15.0, "tau_syn": 3.0}
+BOUNDS = {"weight": (1, 1000), "tau_m": (5, 60), "tau_syn": (0.2, 4.9)}
+EITHER = {"weight": (1, 1000), "tau_m": (0.5, 60), "tau_syn": (0.5, 60)}
+
+
+def psp(p):
+    return p["weight"] * rbn.psp_waveform(TIMES, p["tau_m"], p["tau_syn"], 250.0)
+
+
+def plain_psp(t, weight, tau_m, tau_syn):
+    rise = np.exp(-t / tau_syn) - np.exp(-t / tau_m)
+    return weight * tau_m * tau_syn / (250 * (tau_syn - tau_m)) * rise
+
+
+def line(p):
+    return p["a"] + p["b"] * jnp.arange(6.0)
+
+
+def of(fn, p):
+    with jax.enable_x64(True):
+        return np.asarray(fn(p))
+
+
+def noisy(seed=0, sigma=0.005):
+    noise = np.random.default_rng(seed).standard_normal(TIMES.size)
+    return of(psp, TRUTH) + sigma * noise
+
+
+@pytest.mark.parametrize("sigma", [None, 0.005, np.linspace(0.003, 0.008, TIMES.size)])
+def test_values_and_errors_are_those_of_curve_fit(sigma):
+    target = noisy()
+    found = fit(psp, TRUTH, target, BOUNDS, sigma=sigma, n_starts=8)
+    given = None if sigma is None else np.broadcast_to(sigma, TIMES.shape)
+    best, cov = curve_fit(
+        *(plain_psp, TIMES, target, list(TRUTH.values()), given),
+        absolute_sigma=sigma is not None,
+        xtol=1e-12,
+        ftol=1e-12,
+    )
+    np.testing.assert_allclose([found.values[n] for n in BOUNDS], best, rtol=1e-6)
+    np.testing.assert_allclose(found.covariance, cov, rtol=1e-3)  # SciPy's is by differences
+    r = (plain_psp(TIMES, *best) - target) / (1.0 if given is None else given)
+    assert found.chi_square == pytest.approx(r @ r, rel=1e-8)
+    n = TIMES.size
+    assert found.aic == pytest.approx(n * np.log(found.chi_square / n) + 6)
+    assert found.bic == pytest.approx(n * np.log(found.chi_square / n) + 3 * np.log(n))
+    np.testing.assert_allclose(found.residuals["psp"], r, atol=1e-5)
+    assert (found.status, found.advice, found.n_reached) == ("converged", (), 8)
+
+
+def test_lm_and_trf_agree():
+    one, other = (fit(psp, TRUTH, noisy(), BOUNDS, method=m, n_starts=4) for m in ("lm", "trf"))
+    assert one.chi_square == pytest.approx(other.chi_square, rel=1e-9)
+    assert (one.method, other.method) == ("lm", "trf")
+
+
+def test_a_symmetric_waveform_has_two_optima_and_both_are_named():
+    found = fit(psp, TRUTH, noisy(), EITHER, sigma=0.005)
+    first, second = found.optima
+    assert first.cost == pytest.approx(second.cost, rel=1e-9)
+    assert first.values["tau_m"] == pytest.approx(second.values["tau_syn"], rel=1e-6)
+    assert first.starts + second.starts == found.n_reached == 64
+    assert "2 distinct" in found.report()
+    assert found.identifiability.directions == ()
+
+
+def test_a_network_comes_back_as_a_network_with_an_entry_of_its_matrix():
+    wanted = NET.replace(tau_syn_ex=3.0, gei=1.7, baseline_conn_prob_EI=0.3)
+    free = {"tau_syn_ex": (0.5, 20), "gei": (0.1, 10), "baseline_conn_prob_EI": (0.05, 1.0)}
+    target = of(WEIGHTS, wanted)
+    found = fit(WEIGHTS, NET, target, {"tau_syn_ex": (0.5, 20), "gei": (0.1, 10)} | free)
+    assert isinstance(found.params, NetworkParams)
+    (text,) = found.identifiability.directions  # gei / sqrt(p): p_EI enters js_EI alone
+    assert "gei" in text
+    assert "baseline_conn_prob_EI" in text
+    del free["gei"]
+    found = fit(WEIGHTS, NET.replace(gei=1.7), target, free)
+    assert found.values["baseline_conn_prob_EI"] == pytest.approx(0.3, rel=1e-9)
+    np.testing.assert_allclose(of(WEIGHTS, found.params), target, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("free", "entries", "words"),
+    [
+        (("gei", "V_th_E"), [(0, 1)], "only their product|only their combination"),
+        (("gii", "gie"), [(1, 1)], "gii x gie can vary together: only their product enters"),
+        (("gii", "gei"), [(1, 1)], "gei can have any value: it does not enter"),
+        (("V_th_E", "C_m", "tau_E"), [(0, 0), (1, 0)], "can vary together"),
+    ],
+)
+def test_what_the_data_cannot_tell_is_said_in_names(free, entries, words):
+    target = np.full((2, 2), np.nan)
+    for place in entries:
+        target[place] = of(WEIGHTS, NET)[place] * 1.1
+    found = fit(WEIGHTS, NET, target, dict.fromkeys(free, (0.1, 60)), sigma=0.1)
+    assert any(np.isinf(list(found.stderr.values())))
+    text = " ".join(found.identifiability.directions)
+    assert re.search(words, text), text
+    assert text.split(";")[0] in found.report().replace("\n", " ") or text in found.report()
+
+
+def test_more_parameters_than_data_is_said():
+    target = np.full((2, 2), np.nan)
+    target[0, 1] = -40
+    found = fit(WEIGHTS, NET, target, {"gei": (0.1, 10), "tau_syn_in": (1, 20)})
+    assert "2 free parameters and 1 data" in " ".join(found.advice)
+    assert not any(np.isfinite(x) for x in found.stderr.values())
+
+
+@pytest.mark.parametrize("method", ["lm", "trf"])
+def test_an_optimum_on_a_bound_is_exactly_there(method):
+    target = of(WEIGHTS, NET.replace(gei=1.5, gie=1.2))
+    free = {"gei": (0.1, 1.1), "gie": (0.1, 10)}
+    found = fit(WEIGHTS, NET, target, free, method=method, n_starts=8)
+    assert found.values["gei"] == 1.1
+    assert found.at_bound == {"gei": "high"}
+    assert np.isnan(found.stderr["gei"])
+    assert np.isfinite(found.stderr["gie"])
+    assert "lies on its high bound" in found.report()
+    assert found.n_reached == 8
+
+
+def test_ties_priors_and_a_start():
+    target = 2 + 3 * np.arange(6.0)
+    tied = {"a": (None, None), "b": Free(tie="1.5 * a")}
+    found = fit(line, {"a": 1.0, "b": 1.0}, target, tied, sigma=0.1)
+    assert found.values == pytest.approx({"a": 2, "b": 3})
+    assert found.stderr["b"] == pytest.approx(1.5 * found.stderr["a"])
+    other = {"a": (None, None), "b": Free(tie=lambda v: 1.5 * v["a"])}
+    assert fit(line, {"a": 1.0, "b": 1.0}, target, other, sigma=0.1).stderr == pytest.approx(
+        found.stderr
+    )
+    # one number and a prior: the mean of both by their weights
+    one = np.full(6, np.nan)
+    one[0] = 5.0
+    free = {"a": Free(start=3.0, prior=(1.0, 0.5))}
+    found = fit(line, {"a": 1.0, "b": 1.0}, one, free, sigma=0.25, n_starts=1)
+    assert found.values["a"] == pytest.approx((5 / 0.25**2 + 1 / 0.5**2) / (1 / 0.25**2 + 4))
+    assert found.stderr["a"] == pytest.approx((1 / 0.25**2 + 4) ** -0.5)
+
+
+@pytest.mark.parametrize("robust", ["soft_l1", "huber"])
+def test_robust_losses_are_scipys(robust):
+    from scipy.optimize import least_squares
+
+    target = 2 + 3 * np.arange(6.0) + np.array([0.1, -0.2, 0.1, 30, 0.0, 0.1])
+    found = fit(
+        line, {"a": 1.0, "b": 1.0}, target, {"a": (None, None), "b": (0, 20)}, robust=robust
+    )
+    expected = least_squares(
+        lambda x: x[0] + x[1] * np.arange(6.0) - target, [1, 1], loss=robust, xtol=1e-12, ftol=1e-12
+    )
+    assert 0.5 * found.chi_square == pytest.approx(expected.cost, rel=1e-9)
+    np.testing.assert_allclose(list(found.values.values()), expected.x, rtol=1e-4)
+
+
+def test_a_loss_of_the_users_own():
+    counts = np.array([3.0, 1, 4, 1, 5, 9])
+
+    def poisson(prediction, target):
+        return jnp.sum(prediction - target * jnp.log(prediction))
+
+    def rate(p):
+        return p["a"] * jnp.ones(6)
+
+    found = fit(rate, {"a": 1.0}, counts, {"a": (0.1, 100)}, loss=poisson, n_starts=4)
+    assert found.values["a"] == pytest.approx(counts.mean(), rel=1e-6)
+    assert found.stderr["a"] == pytest.approx(np.sqrt(counts.mean() / 6), rel=1e-5)  # of Poisson
+    assert found.method == "bfgs"
+
+
+def test_derivatives_with_respect_to_the_targets_are_those_of_refitting():
+    target = noisy()
+    found = fit(psp, TRUTH, target, BOUNDS, n_starts=2)
+    slopes = found.sensitivity()
+    with jax.enable_x64(True):
+        traced = jax.jacobian(found.refit)(jnp.asarray(target))
+    step = np.zeros(TIMES.size)
+    step[7] = 1e-4
+    up, down = (fit(psp, TRUTH, target + s, BOUNDS, n_starts=2) for s in (step, -step))
+    for name in BOUNDS:
+        np.testing.assert_allclose(traced[name], slopes[name]["psp"], rtol=1e-6, atol=1e-9)
+        difference = (up.values[name] - down.values[name]) / 2e-4
+        assert slopes[name]["psp"][7] == pytest.approx(difference, rel=1e-4)
+
+
+def test_profile_intervals_against_a_direct_minimisation():
+    target = noisy()
+    found = fit(psp, TRUTH, target, BOUNDS, sigma=0.005, n_starts=2)
+    low, high = found.confidence("tau_syn")
+    for end in (low, high):
+
+        def chi(x, end=end):
+            r = (plain_psp(TIMES, x[0], x[1], end) - target) / 0.005
+            return r @ r
+
+        best = minimize(
+            chi,
+            [found.values["weight"], found.values["tau_m"]],
+            method="Nelder-Mead",
+            options={"xatol": 1e-9, "fatol": 1e-9, "maxiter": 4000},
+        )
+        assert best.fun - found.chi_square == pytest.approx(3.841458820694124, rel=1e-3)
+    half = 1.96 * found.stderr["tau_syn"]
+    assert high - low == pytest.approx(2 * half, rel=0.05)
+    assert found.confidence("tau_syn", 0.68)[0] > low
+
+
+def test_rows_are_the_single_fits_and_a_bad_row_stops_nothing():
+    targets = np.stack([noisy(seed) for seed in range(9)])
+    targets[3] = np.nan
+    targets[5, :20] = np.nan
+    rows = fit(psp, TRUTH, targets, BOUNDS, sigma=0.005, n_starts=4, batch_size=4)
+    assert rows.status[3] == "no data"
+    assert np.isnan(rows.values["tau_m"][3])
+    assert (np.delete(rows.status, 3) == "converged").all()
+    assert rows.n_data[5] == TIMES.size - 20
+    for i in (0, 5, 8):
+        one = fit(psp, TRUTH, targets[i], BOUNDS, sigma=0.005, n_starts=4)
+        for name in BOUNDS:
+            assert rows.values[name][i] == pytest.approx(one.values[name], rel=1e-6)
+            assert rows.stderr[name][i] == pytest.approx(one.stderr[name], rel=1e-5)
+    assert "8 converged" in rows.report()
+    assert rows.to_dataset()["tau_m"].dims == ("row",)
+    assert rows.params["tau_m"].shape == (9,)
+
+
+def test_a_row_where_fn_is_nan_is_marked():
+    def root(p):
+        return jnp.sqrt(p["a"]) * jnp.ones(3)
+
+    rows = fit(root, {"a": -1.0}, np.ones((2, 3)), {"a": (-5, -1)}, n_starts=4)
+    assert set(rows.status) == {"not finite"}
+
+
+def test_ctrl_c_keeps_the_rows_that_are_done(monkeypatch):
+    from rbn_jax.fit import rows as module
+
+    calls = []
+
+    def interrupted(*arguments, own=module._batch):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return own(*arguments)
+
+    monkeypatch.setattr(module, "_batch", interrupted)
+    targets = np.stack([noisy(seed) for seed in range(8)])
+    with pytest.warns(RuntimeWarning, match="4 of 8 rows are fitted"):
+        rows = fit(psp, TRUTH, targets, BOUNDS, n_starts=1, batch_size=2)
+    assert list(rows.status) == ["converged"] * 4 + ["not fitted"] * 4
+
+
+def test_starts_where_fn_is_nan_are_lost_and_no_others():
+    def root(p):
+        return jnp.sqrt(p["a"]) * jnp.arange(1.0, 4)
+
+    found = fit(root, {"a": 1.0}, 2 * np.arange(1.0, 4), {"a": (-10, 10)}, n_starts=32)
+    assert found.values["a"] == pytest.approx(4)
+    assert 8 < found.n_lost < 24
+    assert found.n_reached == 32 - found.n_lost
+    with pytest.raises(ValueError, match=r"not finite at any start: \(a -"):
+        fit(root, {"a": -5.0}, np.ones(3), {"a": (-10, -1)})
+
+
+def test_json_goes_round():
+    target = np.full((2, 2), np.nan)
+    target[1, 1] = -40
+    for free in ({"gii": (0.1, 1.0)}, {"gii": (0.1, 10), "gie": (0.1, 10)}):
+        found = fit(WEIGHTS, NET, target, free)
+        again = rbn.FitResult.from_json(found.to_json())
+        assert again.report() == found.report()
+        assert again.params == found.params
+        np.testing.assert_array_equal(
+            again.residuals["calculate_RBN_weights"], found.residuals["calculate_RBN_weights"]
+        )
+        with pytest.raises(ValueError, match="read from JSON"):
+            again.confidence("gii")
+
+
+def test_float32_is_near_float64():
+    one, other = (
+        fit(psp, TRUTH, noisy(), BOUNDS, n_starts=4, dtype=d) for d in ("float64", "float32")
+    )
+    for name in BOUNDS:
+        assert other.values[name] == pytest.approx(one.values[name], rel=2e-3)
+
+
+def test_the_figure_has_data_fit_and_starts():
+    axes = fit(psp, TRUTH, noisy(), BOUNDS, sigma=0.005, n_starts=8).plot()
+    assert [len(x.lines) > 0 for x in axes] == [True] * 3
+    assert axes[2].lines[0].get_xdata().size == 8
+
+
+@given(
+    low=st.none() | st.floats(-50, 5),
+    width=st.none() | st.floats(0.5, 1e4),
+    u=st.floats(-30, 30),
+)
+@settings(max_examples=100)
+def test_coordinates_go_both_ways_and_stay_inside(low, width, u):
+    high = None if width is None else (0 if low is None else low) + width
+    (c,), _, _ = read_free({"a": 1.0}, {"a": (low, high)})
+    x = of(c.to_user, u)
+    assert c.low <= x <= c.high or x == pytest.approx(c.high, rel=1e-12)
+    slope = of(functools.partial(jax.grad(c.to_user)), u)
+    assert slope > 0
+    if 1e-5 < abs(c.position(x)) < 1 - 1e-5 or (c.low == -np.inf and c.high == np.inf):
+        assert c.from_user(x) == pytest.approx(u, rel=1e-5, abs=1e-6)
+
+
+BAD = [
+    ({"free": {"tau_x": (1, 2)}}, "unknown parameter 'tau_x'"),
+    ({"free": {}}, "must map names"),
+    ({"free": {"gei": 3}}, r"free\['gei'\]=3: must be \(low, high\)"),
+    ({"free": {"gei": (2, 1)}}, "gei: the low bound 2 must be below the high one, 1"),
+    ({"free": {"gei": (1, 1)}}, "must be below"),
+    ({"free": {"gei": ("a", 1)}}, "the bound 'a' must be a number"),
+    ({"free": {"gei": Free(1, 2, start=3)}}, "gei: start=3 must be from 1 to 2"),
+    ({"free": {"gei": Free(1, 2, scale="sqrt")}}, "unknown scale 'sqrt'"),
+    ({"free": {"gei": Free(-1, 2, scale="log")}}, "must not be below 0 on a log scale"),
+    ({"free": {"gei": Free(tie="gie")}}, "every parameter is tied"),
+    ({"free": {"gei": Free(tie="gii"), "gie": (1, 2)}}, "unknown free parameter in the tie of gei"),
+    ({"free": {"gei": Free(1, tie="gie"), "gie": (1, 2)}}, "a tied parameter has no bounds"),
+    ({"free": {"gei": Free(tie="gie + 1"), "gie": (1, 2)}}, "must be a name, as '2"),
+    ({"free": {"gei": Free(1, 2, prior=(1, 0))}}, "prior=.*standard deviation > 0"),
+    ({"free": {"tau_E": (-1, 2)}}, "tau_E=-1 ms: must be a finite number > 0"),
+    ({"target": np.ones(3)}, r"shape \(3,\): fn returns \(2, 2\)"),
+    ({"target": np.full((2, 2), np.nan)}, "NaN everywhere"),
+    ({"target": np.full((2, 2), np.inf)}, "infinite"),
+    ({"target": {"other": 1}}, "unknown name in the target 'other'"),
+    ({"target": "text"}, "no array of numbers"),
+    ({"sigma": 0}, "must be > 0"),
+    ({"sigma": -np.ones((2, 2))}, "must be > 0"),
+    ({"sigma": np.ones(5)}, r"sigma.*\(5,\)"),
+    ({"method": "newton"}, "unknown method 'newton'; valid names: lm, trf"),
+    ({"robust": "cauchy"}, "unknown robust loss 'cauchy'"),
+    ({"dtype": "float16"}, "unknown dtype 'float16'"),
+    ({"n_starts": 0}, "n_starts=0"),
+    ({"seed": -1}, "seed=-1"),
+    ({"max_steps": 1.5}, "max_steps=1.5"),
+    ({"loss": 3}, "loss is a int"),
+    ({"fn": 3}, "fn is a int"),
+    ({"params": 3}, "params is a int"),
+    ({"progress": 1}, "progress=1"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), BAD, ids=[w for _, w in BAD])
+def test_bad_input_is_named_before_anything_is_compiled(change, words):
+    def never(p):
+        jax.debug.callback(lambda: pytest.fail("it ran"))
+        return WEIGHTS(p)
+
+    same = {"fn": never, "params": NET, "target": np.ones((2, 2)), "free": {"gei": (0.1, 10)}}
+    with pytest.raises(ValueError, match=words):
+        fit(**{**same, **change})
