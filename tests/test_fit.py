@@ -2,6 +2,7 @@
 
 import functools
 import re
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ EITHER = {"weight": (1, 1000), "tau_m": (0.5, 60), "tau_syn": (0.5, 60)}
 
 
 def psp(p):
-    return p["weight"] * rbn.psp_waveform(TIMES, p["tau_m"], p["tau_syn"], 250.0)
+    return p["weight"] * rbn.psp_waveform(np.array(TIMES), p["tau_m"], p["tau_syn"], 250.0)
 
 
 def plain_psp(t, weight, tau_m, tau_syn):
@@ -69,7 +70,7 @@ def test_values_and_errors_are_those_of_curve_fit(sigma):
 
 
 def test_lm_and_trf_agree():
-    one, other = (fit(psp, TRUTH, noisy(), BOUNDS, method=m, n_starts=4) for m in ("lm", "trf"))
+    one, other = (fit(psp, TRUTH, noisy(), BOUNDS, method=m, n_starts=8) for m in ("lm", "trf"))
     assert one.chi_square == pytest.approx(other.chi_square, rel=1e-9)
     assert (one.method, other.method) == ("lm", "trf")
 
@@ -103,8 +104,6 @@ def test_a_network_comes_back_as_a_network_with_an_entry_of_its_matrix():
     ("free", "entries", "words"),
     [
         (("gei", "V_th_E"), [(0, 1)], "only their product|only their combination"),
-        (("gii", "gie"), [(1, 1)], "gii x gie can vary together: only their product enters"),
-        (("gii", "gei"), [(1, 1)], "gei can have any value: it does not enter"),
         (("V_th_E", "C_m", "tau_E"), [(0, 0), (1, 0)], "can vary together"),
     ],
 )
@@ -191,13 +190,13 @@ def test_a_loss_of_the_users_own():
 
 def test_derivatives_with_respect_to_the_targets_are_those_of_refitting():
     target = noisy()
-    found = fit(psp, TRUTH, target, BOUNDS, n_starts=2)
+    found = fit(psp, TRUTH, target, BOUNDS, n_starts=8)
     slopes = found.sensitivity()
     with jax.enable_x64(True):
         traced = jax.jacobian(found.refit)(jnp.asarray(target))
     step = np.zeros(TIMES.size)
     step[7] = 1e-4
-    up, down = (fit(psp, TRUTH, target + s, BOUNDS, n_starts=2) for s in (step, -step))
+    up, down = (fit(psp, TRUTH, target + s, BOUNDS, n_starts=8) for s in (step, -step))
     for name in BOUNDS:
         np.testing.assert_allclose(traced[name], slopes[name]["psp"], rtol=1e-6, atol=1e-9)
         difference = (up.values[name] - down.values[name]) / 2e-4
@@ -206,7 +205,7 @@ def test_derivatives_with_respect_to_the_targets_are_those_of_refitting():
 
 def test_profile_intervals_against_a_direct_minimisation():
     target = noisy()
-    found = fit(psp, TRUTH, target, BOUNDS, sigma=0.005, n_starts=2)
+    found = fit(psp, TRUTH, target, BOUNDS, sigma=0.005, n_starts=8)
     low, high = found.confidence("tau_syn")
     for end in (low, high):
 
@@ -230,19 +229,31 @@ def test_rows_are_the_single_fits_and_a_bad_row_stops_nothing():
     targets = np.stack([noisy(seed) for seed in range(9)])
     targets[3] = np.nan
     targets[5, :20] = np.nan
-    rows = fit(psp, TRUTH, targets, BOUNDS, sigma=0.005, n_starts=4, batch_size=4)
+    rows = fit(psp, TRUTH, targets, BOUNDS, sigma=0.005, n_starts=8, batch_size=4)
     assert rows.status[3] == "no data"
     assert np.isnan(rows.values["tau_m"][3])
     assert (np.delete(rows.status, 3) == "converged").all()
     assert rows.n_data[5] == TIMES.size - 20
     for i in (0, 5, 8):
-        one = fit(psp, TRUTH, targets[i], BOUNDS, sigma=0.005, n_starts=4)
-        for name in BOUNDS:
-            assert rows.values[name][i] == pytest.approx(one.values[name], rel=1e-6)
-            assert rows.stderr[name][i] == pytest.approx(one.stderr[name], rel=1e-5)
+        one = fit(psp, TRUTH, targets[i], BOUNDS, sigma=0.005, n_starts=8)
+        for name in BOUNDS:  # to a small part of what the data can tell
+            close = pytest.approx(one.values[name], abs=1e-4 * one.stderr[name])
+            assert rows.values[name][i] == close
+            assert rows.stderr[name][i] == pytest.approx(one.stderr[name], rel=1e-3)
     assert "8 converged" in rows.report()
     assert rows.to_dataset()["tau_m"].dims == ("row",)
     assert rows.params["tau_m"].shape == (9,)
+
+
+def test_rows_that_lie_on_a_bound_are_exactly_there():
+    nets = NET.replace(gei=np.array([1.5, 0.7, 0.05]), gie=np.array([1.2, 20.0, 1.0]))
+    free = {"gei": (0.1, 1.1), "gie": (0.1, 10)}
+    rows = fit(WEIGHTS, NET, of(WEIGHTS, nets), free, n_starts=4)
+    assert rows.values["gei"].tolist() == [1.1, pytest.approx(0.7), 0.1]
+    assert rows.at_bound["gei"].tolist() == ["high", "", "low"]
+    assert rows.at_bound["gie"].tolist() == ["", "high", ""]
+    assert np.isnan(rows.stderr["gei"]).tolist() == [True, False, True]
+    assert set(rows.status) == {"converged"}
 
 
 def test_a_row_where_fn_is_nan_is_marked():
@@ -265,10 +276,10 @@ def test_ctrl_c_keeps_the_rows_that_are_done(monkeypatch):
         return own(*arguments)
 
     monkeypatch.setattr(module, "_batch", interrupted)
-    targets = np.stack([noisy(seed) for seed in range(8)])
-    with pytest.warns(RuntimeWarning, match="4 of 8 rows are fitted"):
-        rows = fit(psp, TRUTH, targets, BOUNDS, n_starts=1, batch_size=2)
-    assert list(rows.status) == ["converged"] * 4 + ["not fitted"] * 4
+    targets = np.stack([noisy(seed) for seed in range(12)])
+    with pytest.warns(RuntimeWarning, match="8 of 12 rows are fitted"):
+        rows = fit(psp, TRUTH, targets, BOUNDS, n_starts=8, batch_size=4)
+    assert list(rows.status) == ["converged"] * 8 + ["not fitted"] * 4
 
 
 def test_starts_where_fn_is_nan_are_lost_and_no_others():
@@ -298,9 +309,31 @@ def test_json_goes_round():
             again.confidence("gii")
 
 
+class Synapse(NamedTuple):
+    tau: float
+    weights: dict
+
+
+def test_numbers_in_any_pytree_are_called_by_their_paths():
+    def fn(p):
+        synapse, offset = p
+        return synapse.weights["ex"] * jnp.exp(-jnp.arange(5.0) / synapse.tau) + offset
+
+    truth = (Synapse(2.0, {"ex": 3.0, "in": 1.0}), 0.5)
+    free = {"0.tau": (0.1, 10), "0.weights.ex": (0.1, 10), "1": (-1, 1)}
+    found = fit(fn, (Synapse(1.0, {"ex": 1.0, "in": 1.0}), 0.0), of(fn, truth), free, n_starts=4)
+    np.testing.assert_allclose(jax.tree.leaves(found.params), jax.tree.leaves(truth), rtol=1e-7)
+    with pytest.raises(ValueError, match=r"unknown parameter '0.tou'; did you mean 0.tau"):
+        fit(fn, truth, np.ones(5), {"0.tou": (0, 1)})
+    with pytest.raises(ValueError, match=r"1='x' is no number"):
+        fit(fn, (truth[0], "x"), np.ones(5), free)
+    again = rbn.FitResult.from_json(found.to_json())
+    assert again.params["0.tau"] == found.params[0].tau
+
+
 def test_float32_is_near_float64():
     one, other = (
-        fit(psp, TRUTH, noisy(), BOUNDS, n_starts=4, dtype=d) for d in ("float64", "float32")
+        fit(psp, TRUTH, noisy(), BOUNDS, n_starts=8, dtype=d) for d in ("float64", "float32")
     )
     for name in BOUNDS:
         assert other.values[name] == pytest.approx(one.values[name], rel=2e-3)

@@ -12,10 +12,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rbn_jax import _fields as f
+from rbn_jax.fit import tree
 
 _TIE = re.compile(r"\s*(?:([^*\s]+)\s*\*\s*)?(\w+)\s*")
 _SCALES = ("log", "linear")
@@ -57,31 +59,32 @@ class Tie:
         return self.factor * values[self.name]
 
 
-@dataclasses.dataclass(frozen=True)
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Coordinate:
-    """The map between a parameter x and its unbounded coordinate u; hashable, for jit."""
+    """The map between a parameter x and its unbounded coordinate u.
 
-    name: str
-    low: float
-    high: float
-    log: bool
-    middle: float
-    width: float
+    Its numbers are leaves of a pytree, so that other bounds compile nothing anew.
+    """
 
-    @property
-    def ends(self) -> tuple[float, float]:
-        """The bounds on the scale z."""
-        return (_log(self.low), _log(self.high)) if self.log else (self.low, self.high)
+    name: str = dataclasses.field(metadata={"static": True})
+    log: bool = dataclasses.field(metadata={"static": True})
+    bounded: tuple[bool, bool] = dataclasses.field(metadata={"static": True})
+    low: Any
+    high: Any
+    ends: tuple[Any, Any]  # the bounds on the scale z
+    middle: Any
+    width: Any
 
     def to_user(self, u: Any) -> Any:
         """x of u, traced."""
         low, high = self.ends
         root = jnp.sqrt(1 + u * u)
-        if math.isfinite(low) and math.isfinite(high):
+        if all(self.bounded):
             z = low + (high - low) * (0.5 + 0.5 * u / root)
-        elif math.isfinite(low):
+        elif self.bounded[0]:
             z = low + self.width * (u + root)
-        elif math.isfinite(high):
+        elif self.bounded[1]:
             z = high - self.width * (root - u)
         else:
             z = self.middle + self.width * u
@@ -91,13 +94,12 @@ class Coordinate:
         """u of x, which is moved inside by a millionth where it lies on a bound."""
         low, high = self.ends
         z = np.log(x) if self.log else np.asarray(x, float)
-        if math.isfinite(low) and math.isfinite(high):
-            p = np.minimum(np.maximum((z - low) / (high - low), 1e-6), 1 - 1e-6)
-            return (p - 0.5) / np.sqrt(p * (1 - p))
-        if math.isfinite(low):
+        if all(self.bounded):
+            return self.spread(np.minimum(np.maximum((z - low) / (high - low), 1e-6), 1 - 1e-6))
+        if self.bounded[0]:
             y = np.maximum((z - low) / self.width, 1e-6)
             return (y - 1 / y) / 2
-        if math.isfinite(high):
+        if self.bounded[1]:
             y = np.maximum((high - z) / self.width, 1e-6)
             return (1 / y - y) / 2
         return (z - self.middle) / self.width
@@ -110,11 +112,8 @@ class Coordinate:
         """Where x lies: 0 to 1 between two bounds; beyond one, or with none, in widths."""
         low, high = self.ends
         z = np.log(x) if self.log else np.asarray(x, float)
-        if math.isfinite(low) and math.isfinite(high):
-            return (z - low) / (high - low)
-        return (z - (low if math.isfinite(low) else high if math.isfinite(high) else 0)) / (
-            self.width
-        )
+        origin = low if self.bounded[0] else high if self.bounded[1] else 0.0
+        return (z - origin) / (high - low if all(self.bounded) else self.width)
 
 
 def read_free(
@@ -127,7 +126,7 @@ def read_free(
     """
     if not isinstance(free, Mapping) or not free:
         raise ValueError(f"free={free!r}: must map names of parameters to (low, high) or Free")
-    valid = f.names(params)
+    valid = tree.names(params)
     specs = {}
     for name, spec in free.items():
         if name not in valid:
@@ -148,7 +147,7 @@ def first_start(params: Any, free: Mapping[str, Any], coordinates: Any) -> np.nd
     for c in coordinates:
         spec = free[c.name]
         start = spec.start if isinstance(spec, Free) and spec.start is not None else None
-        value = float(f.read(params, c.name)) if start is None else start
+        value = float(tree.read(params, c.name)) if start is None else start
         inside = c.low < value < c.high and not (c.log and value <= 0)
         found.append(value if inside or start is not None else float(c.to_user(np.float64(0.0))))
     return np.array(found)
@@ -169,7 +168,7 @@ def _coordinate(params: Any, name: str, spec: Free) -> Coordinate:
     log = low > 0 if spec.scale is None else spec.scale == "log"
     if log and low < 0:
         raise ValueError(f"{name}: the low bound {low:g} must not be below 0 on a log scale")
-    value = f.read(params, name)
+    value = tree.read(params, name)
     if np.ndim(value):
         raise ValueError(f"{name} is an array: fit takes one network; free an entry of it")
     value = float(value)
@@ -182,7 +181,18 @@ def _coordinate(params: Any, name: str, spec: Free) -> Coordinate:
     middle = math.log(value) if log else value
     edge = next((x for x in (low, high) if math.isfinite(x)), 0.0)
     width = 1.0 if log else abs(middle - edge) or max(abs(middle), 1.0)
-    return Coordinate(name, low, high, log, middle, width)
+    ends = (_log(low), _log(high)) if log else (low, high)
+    bounded = (math.isfinite(ends[0]), math.isfinite(ends[1]))
+    return Coordinate(
+        name=name,
+        log=log,
+        bounded=bounded,
+        low=low,
+        high=high,
+        ends=ends,
+        middle=middle,
+        width=width,
+    )
 
 
 def _bound(name: str, value: Any, open_end: float) -> float:
@@ -191,7 +201,7 @@ def _bound(name: str, value: Any, open_end: float) -> float:
     number = np.asarray(value)
     if number.ndim or number.dtype.kind not in "iuf" or np.isnan(number):
         raise ValueError(f"{name}: the bound {value!r} must be a number, or None")
-    return float(number)
+    return 0.0 if abs(number) < f.TINY else float(number)  # subnormal numbers are taken for 0
 
 
 def _tie(name: str, spec: Free, sought: Mapping[str, Any]) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 
 from rbn_jax._labels import require
 from rbn_jax.fit.problem import Data, Problem
-from rbn_jax.fit.profile import problem_start
+from rbn_jax.fit.profile import start_at
 from rbn_jax.fit.solve import TOLERANCE
 
 
@@ -22,13 +22,13 @@ def refit(result: Any, problem: Problem, data: Data, target: Any) -> dict[str, A
             for name, value in zip(problem.names, result._best, strict=True)
         ]
     )
-    start = jnp.asarray(problem_start(problem, result._best))
+    start = jnp.asarray(start_at(problem, data, result._best))
 
     def at(u: Any) -> Any:
-        return jnp.where(np.isnan(pinned), problem.to_user(u), np.nan_to_num(pinned))
+        return jnp.where(np.isnan(pinned), data.to_user(u), np.nan_to_num(pinned))
 
     def residuals(u: Any, target: Any) -> Any:
-        return problem.residuals(Data(data.params, target, data.weight), at(u))
+        return problem.residuals(data.to_target(target), at(u))
 
     if problem.loss is not None:
         raise ValueError("refit is for least squares; sensitivity() is there for any loss")

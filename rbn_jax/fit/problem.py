@@ -1,7 +1,6 @@
 """What is minimised: weighted residuals of a function's result, or a loss of the user's own."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from rbn_jax import _fields as f
 from rbn_jax._labels import variables
+from rbn_jax.fit import tree
 from rbn_jax.fit.free import Coordinate
 
 ROBUST = ("linear", "soft_l1", "huber")
@@ -18,24 +18,15 @@ ROBUST = ("linear", "soft_l1", "huber")
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """What of a fit is static: functions, names and coordinates; hashable, for jit."""
+    """What of a fit is static: functions, names and choices; hashable, for jit."""
 
     fn: Callable[[Any], Any]
-    coordinates: tuple[Coordinate, ...]
+    names: tuple[str, ...]
     ties: tuple[tuple[str, Callable[[Mapping[str, Any]], Any]], ...]
     priors: tuple[tuple[str, float, float], ...]
     robust: str
     loss: Callable[[Any, Any], Any] | None
     dtype: str
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of what is sought."""
-        return tuple(c.name for c in self.coordinates)
-
-    def to_user(self, u: jax.Array) -> jax.Array:
-        """The parameters at coordinates u."""
-        return jnp.stack([c.to_user(u[i]) for i, c in enumerate(self.coordinates)])
 
     def values(self, x: Any) -> dict[str, Any]:
         """The parameters by name, with those that follow them."""
@@ -46,7 +37,7 @@ class Problem:
 
     def predict(self, params: Any, x: Any) -> dict[str, Any]:
         """What fn returns, by name."""
-        result = self.fn(f.write(params, self.values(x)))
+        result = self.fn(tree.write(params, self.values(x)))
         return {name: v.data for name, v in variables(self.fn, result).items()}
 
     def residuals(self, data: "Data", x: Any) -> jax.Array:
@@ -79,11 +70,36 @@ class Problem:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """What of a fit are numbers: parameters, targets and 1/sigma, 0 where not measured."""
+    """What of a fit are numbers, so that other ones compile nothing anew.
+
+    params: the parameters held fixed, and the free ones, which are written over
+    coordinates: one for each free parameter
+    target, weight: by name, with 1/sigma, 0 where not measured
+    """
 
     params: Any
+    coordinates: tuple[Coordinate, ...]
     target: dict[str, Any]
     weight: dict[str, Any]
+
+    def to_user(self, u: Any) -> Any:
+        """The parameters at coordinates u, (..., k)."""
+        return jnp.stack([c.to_user(u[..., i]) for i, c in enumerate(self.coordinates)], -1)
+
+    def to_target(self, target: dict[str, Any]) -> "Data":
+        """The same with another target."""
+        return dataclasses.replace(self, target=target)
+
+    def rows(self, which: Any) -> "Data":
+        """Some rows of targets that have a leading axis; None makes one of a single target."""
+        target, weight = (
+            {name: x[which] for name, x in part.items()} for part in (self.target, self.weight)
+        )
+        return dataclasses.replace(self, target=target, weight=weight)
+
+
+ALONG = Data(None, None, 0, 0)  # pyright: ignore[reportArgumentType]
+"""The axes of a vmap over rows of targets."""
 
 
 def _robust(kind: str, r: jax.Array) -> jax.Array:
@@ -99,8 +115,8 @@ def _robust(kind: str, r: jax.Array) -> jax.Array:
 
 def read_data(
     fn: Callable[[Any], Any], params: Any, target: Any, sigma: Any, own_loss: bool, dtype: str
-) -> tuple[Data, int | None]:
-    """The data of a fit, and the number of rows where the target has one more axis in front.
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], int | None]:
+    """Targets, 1/sigma, and the number of rows where the target has one more axis in front.
 
     Raises:
         ValueError: a target of another shape, nothing measured, or a bad sigma.
@@ -121,7 +137,7 @@ def read_data(
         clean[name] = x if own_loss else np.where(measured, x, 0).astype(dtype)
     if not any((w > 0).any() for w in weight.values()):
         raise ValueError("the target is NaN everywhere: nothing was measured")
-    return Data(params, clean, weight), rows
+    return clean, weight, rows
 
 
 def _by_name(given: Any, shapes: Mapping[str, Any], what: str) -> dict[str, np.ndarray]:
@@ -184,8 +200,3 @@ def _sigmas(sigma: Any, shapes: Mapping[str, Any], lead: tuple[int, ...]) -> dic
 def measured(data: Data) -> int:
     """How many numbers were measured."""
     return int(sum(np.count_nonzero(w) for w in data.weight.values()))
-
-
-def size(shapes: Mapping[str, Any]) -> int:
-    """How many numbers there are."""
-    return sum(math.prod(x.shape) for x in shapes.values())

@@ -15,10 +15,10 @@ def interval(result: Any, problem: Problem, data: Data, name: str, level: float)
     """The two values of a parameter at which the least chi-square has risen by the quantile."""
     i = problem.names.index(name)
     rise = _rise(result, level)
-    low, high = problem.coordinates[i].low, problem.coordinates[i].high
+    low, high = data.coordinates[i].low, data.coordinates[i].high
     if not math.isfinite(rise) or result.stderr[name] == math.inf:
         return low, high
-    start = problem_start(problem, result._best)
+    start = start_at(problem, data, result._best)
     best = result.chi_square
 
     def beyond(value: float) -> float:
@@ -30,9 +30,9 @@ def interval(result: Any, problem: Problem, data: Data, name: str, level: float)
     return tuple(_end(beyond, result.values[name], sign * step, low, high) for sign in (-1, 1))
 
 
-def problem_start(problem: Problem, x: np.ndarray) -> np.ndarray:
+def start_at(problem: Problem, data: Data, x: np.ndarray) -> np.ndarray:
     """The coordinates of parameters, those on a bound a little inside."""
-    pairs = zip(problem.coordinates, np.asarray(x, float), strict=True)
+    pairs = zip(data.coordinates, np.asarray(x, float), strict=True)
     return np.array([float(c.from_user(value)) for c, value in pairs], problem.dtype)
 
 
@@ -50,10 +50,10 @@ def _rise(result: Any, level: float) -> float:
 
 def _least(problem: Problem, data: Data, start: np.ndarray, i: int, value: float) -> float:
     """The least chi-square with one parameter at a value."""
-    pinned = np.full(len(start), np.nan, problem.dtype)
-    pinned[i] = value
+    pinned = np.full((1, len(start)), np.nan, problem.dtype)
+    pinned[0, i] = value
     with jax.enable_x64(problem.dtype == "float64"):
-        return 2 * float(s.solve(problem, data, start[None], pinned, 100)[2][0])
+        return 2 * s.solve(problem, data.rows(None), start[None, None], pinned, 100)[2].item()
 
 
 def _end(beyond: Any, value: float, step: float, low: float, high: float) -> float:

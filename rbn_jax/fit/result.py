@@ -11,6 +11,7 @@ import numpy as np
 from rbn_jax import _fields as f
 from rbn_jax._labels import name_of
 from rbn_jax.fit import solve as s
+from rbn_jax.fit import tree
 from rbn_jax.fit.problem import Data, Problem
 from rbn_jax.fit.profile import interval
 from rbn_jax.fit.uncertainty import Identifiability
@@ -144,7 +145,7 @@ class FitResult:
         """Everything but the function, as JSON."""
         own = {x.name: getattr(self, x.name) for x in dataclasses.fields(self)}
         plain = {name: value for name, value in own.items() if not name.startswith("_")}
-        plain["params"] = f.plain(self.params)
+        plain["params"] = tree.plain(self.params)
         plain["network"] = isinstance(self.params, NetworkParams)
         plain["identifiability"] = dataclasses.asdict(self.identifiability)
         plain["optima"] = [dataclasses.asdict(x) for x in self.optima]
@@ -152,7 +153,7 @@ class FitResult:
 
     @classmethod
     def from_json(cls, text: str) -> "FitResult":
-        """The result that `to_json` wrote."""
+        """The result that `to_json` wrote; what was no network comes back as a mapping by name."""
         found = _numbers(json.loads(text))
         network = found.pop("network")
         params = found["params"]

@@ -1,25 +1,24 @@
 """Many fits at once: the rows of a target, in batches of one compiled call."""
 
-import contextlib
 import dataclasses
 import functools
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbn_jax import _fields as f
 from rbn_jax._labels import require
 from rbn_jax.fit import solve as s
-from rbn_jax.fit.problem import Data, Problem
+from rbn_jax.fit import tree
+from rbn_jax.fit.follow import Ends, follow
+from rbn_jax.fit.problem import ALONG, Data, Problem
+from rbn_jax.fit.progress import bar
 from rbn_jax.fit.result import function_name
-from rbn_jax.fit.uncertainty import NOTHING, scales
+from rbn_jax.fit.uncertainty import scales, side_of
 
 _BATCH_BYTES = 2**26
-_EARLY = 16  # steps after which rows that are done leave the batch
 STATES = ("converged", "not converged", "no data", "not finite", "not fitted")
 
 
@@ -30,8 +29,9 @@ class FitRows:
     Args:
         params: the network, or the mapping, with arrays (rows,) in it.
         values, stderr: (rows,) by free name and by name of what is tied to them. A standard
-            error is infinite where the row does not constrain the parameter; those of parameters
-            near a bound are as if it were not there.
+            error is infinite where the row does not constrain the parameter, NaN where it lies
+            on a bound or there are no degrees of freedom.
+        at_bound: (rows,) of "low", "high" or "" by free name.
         chi_square: (rows,); n_data: (rows,), numbers measured and priors.
         n_reached: (rows,), the starts that reached the best.
         status: (rows,) of text: "converged", "not converged", "no data" (all NaN), "not finite"
@@ -51,6 +51,7 @@ class FitRows:
     names: tuple[str, ...]
     values: dict[str, np.ndarray]
     stderr: dict[str, np.ndarray]
+    at_bound: dict[str, np.ndarray]
     chi_square: np.ndarray
     n_data: np.ndarray
     n_reached: np.ndarray
@@ -74,6 +75,7 @@ class FitRows:
         """An `xarray.Dataset` along `row`."""
         found = {**self.values, **{f"{n}_stderr": x for n, x in self.stderr.items()}}
         found |= {"chi_square": self.chi_square, "n_data": self.n_data}
+        found |= {f"{n}_at_bound": x for n, x in self.at_bound.items()}
         found |= {"n_reached": self.n_reached, "status": self.status}
         return require("xarray", "sweep").Dataset({n: ("row", x) for n, x in found.items()})
 
@@ -91,34 +93,36 @@ def fit_rows(
 ) -> FitRows:
     """Every row from every start; Ctrl-C keeps the rows that are done."""
     k = u.shape[1]
-    size = sum(np.prod(x.shape[1:], dtype=int) for x in data.weight.values())
-    batch = batch or max(1, _BATCH_BYTES // int(8 * size * (k + 3) * len(u)))
-    batch = min(batch, rows)
-    x, stderr = np.full((rows, k), np.nan), np.full((rows, k), np.nan)
+    batch = min(batch or _batch_size(data, u), rows)
+    x, pinned, stderr = (np.full((rows, k), np.nan) for _ in range(3))
     cost, reached = np.full(rows, np.nan), np.zeros(rows, int)
     status = np.full(rows, STATES[4], dtype=f"<U{max(map(len, STATES))}")
     try:
-        with _bar(progress, rows) as bar:
+        with bar(progress, rows, " fits") as shown:
             for start in range(0, rows, batch):
-                part = np.arange(start, min(start + batch, rows))
+                part = slice(start, min(start + batch, rows))
                 inside = np.minimum(np.arange(start, start + batch), rows - 1)  # of one shape
-                found = _batch(problem, _take(data, inside), u, steps)
-                for whole, piece in zip((x, cost, reached, status), found, strict=True):
-                    whole[part] = piece[: len(part)]
-                errors = _errors(problem, _take(data, inside), found[0], absolute_sigma)
-                stderr[part] = errors[: len(part)]
-                bar.update(len(part))
+                some = data.rows(inside)
+                found = _batch(problem, some, u, steps)
+                found += (_errors(problem, some, found[0], found[1], absolute_sigma),)
+                for whole, piece in zip(
+                    (x, pinned, cost, reached, status, stderr), found, strict=True
+                ):
+                    whole[part] = piece[: part.stop - start]
+                shown.update(part.stop - start)
     except KeyboardInterrupt:
         done = int(np.count_nonzero(status != STATES[4]))
         text = f"stopped: {done} of {rows} rows are fitted, the others marked 'not fitted'"
         warnings.warn(text, RuntimeWarning, stacklevel=3)
     values = {n: np.asarray(v) for n, v in problem.values(x.T).items()}
+    sides = {c.name: side_of(c, pinned[:, i]) for i, c in enumerate(data.coordinates)}
     return FitRows(
         function=function_name(problem),
-        params=f.write(params, values),
+        params=tree.write(params, values),
         names=problem.names,
         values=values,
         stderr={**dict(zip(problem.names, stderr.T, strict=True)), **_tied(problem, x, stderr)},
+        at_bound=sides,
         chi_square=2 * cost,
         n_data=np.count_nonzero(_flat(data), axis=1) + len(problem.priors),
         n_reached=reached,
@@ -127,9 +131,10 @@ def fit_rows(
     )
 
 
-def _take(data: Data, rows: np.ndarray) -> Data:
-    target = {name: x[rows] for name, x in data.target.items()}
-    return Data(data.params, target, {name: x[rows] for name, x in data.weight.items()})
+def _batch_size(data: Data, u: np.ndarray) -> int:
+    """Rows whose residuals and Jacobians, at all starts, take about 64 MB."""
+    size = sum(np.prod(x.shape[1:], dtype=int) for x in data.weight.values())
+    return max(1, _BATCH_BYTES // int(8 * size * (u.shape[1] + 3) * len(u)))
 
 
 def _flat(data: Data) -> np.ndarray:
@@ -138,47 +143,34 @@ def _flat(data: Data) -> np.ndarray:
 
 
 def _batch(problem: Problem, data: Data, u: np.ndarray, steps: int) -> tuple[np.ndarray, ...]:
-    """Parameters, cost, starts that reached the best, and status of each row of a batch."""
-    rows = len(next(iter(data.weight.values())))
-    every = np.broadcast_to(u, (rows, *u.shape)).copy()
-    u_end, x, cost, done = _from(problem, data, every, min(_EARLY, steps))
-    late = np.flatnonzero(~done.all(1))
-    if len(late) and steps > _EARLY:  # the few slow ones again, in a batch of a few fixed sizes
-        size = min(rows, 2 ** max(int(np.ceil(np.log2(len(late)))), 3))
-        again = np.resize(late, size)
-        more = _from(problem, _take(data, again), u_end[again], steps)
-        for whole, piece in zip((u_end, x, cost, done), more, strict=True):
-            whole[late] = piece[: len(late)]
-    cost = np.where(np.isfinite(cost), cost, np.inf)
-    best, each = cost.argmin(1), np.arange(rows)
-    least = cost[each, best]
-    nothing = ~_flat(data).any(1)
-    status = np.where(done[each, best], STATES[0], STATES[1])
-    status = np.where(np.isfinite(least), status, STATES[3])
-    status = np.where(nothing, STATES[2], status)
-    failed = nothing | ~np.isfinite(least)
-    reached = (cost <= least[:, None] * (1 + 1e-6)).sum(1)
+    """Parameters, those on bounds, cost, starts that reached the best, and status of each row."""
+    ends = follow(problem, data, u, steps)
+    nothing = np.asarray(~_flat(data).any(1))
+    failed = nothing | ends.failed
     return (
-        np.where(failed[:, None], np.nan, x[each, best]),
-        np.where(failed, np.nan, least),
-        np.where(failed, 0, reached),
-        status,
+        np.where(failed[:, None], np.nan, ends.at_best(ends.x)),
+        np.where(failed[:, None], np.nan, ends.pinned),
+        np.where(failed, np.nan, ends.at_best(ends.cost)),
+        np.where(failed, 0, ends.reached.sum(1)),
+        _status(ends, nothing),
     )
 
 
-def _from(problem: Problem, data: Data, u: np.ndarray, steps: int) -> list[np.ndarray]:
-    pinned = np.full((len(u), u.shape[2]), np.nan, problem.dtype)
-    found = s.solve_rows(problem, data, u, pinned, steps)
-    return [np.array(y) for y in jax.device_get(found)]
+def _status(ends: Ends, nothing: np.ndarray) -> np.ndarray:
+    status = np.where(ends.at_best(ends.converged), STATES[0], STATES[1])
+    status = np.where(ends.failed, STATES[3], status)
+    return np.where(nothing, STATES[2], status)
 
 
-def _errors(problem: Problem, data: Data, x: np.ndarray, absolute_sigma: bool) -> np.ndarray:
+def _errors(
+    problem: Problem, data: Data, x: np.ndarray, pinned: np.ndarray, absolute_sigma: bool
+) -> np.ndarray:
     """Standard errors of each row, (rows, k)."""
     known = np.asarray(np.isfinite(x).all(axis=1))
     safe = np.where(known[:, None], x, x[np.argmax(known)] if known.any() else 1.0)
-    step = np.stack([scales(problem, row) for row in safe])
+    step = np.where(np.isnan(pinned), scales(data.coordinates, safe), 0)
     found = _row_errors(problem, data, safe.astype(problem.dtype), step, absolute_sigma)
-    return np.where(known[:, None], np.asarray(found), np.nan)
+    return np.where(known[:, None] & (step > 0), np.asarray(found), np.nan)
 
 
 @functools.partial(jax.jit, static_argnames=("problem", "absolute_sigma"))
@@ -191,10 +183,8 @@ def _row_errors(problem: Problem, data: Data, x: Any, step: Any, absolute_sigma:
             normal = s.curvature(problem, data, x)[1] * jnp.outer(step, step)
         values, vectors = jnp.linalg.eigh(normal)
         # a squared singular value carries a rounding of eps of the largest
-        none = (
-            values
-            <= jnp.maximum(NOTHING[problem.dtype] ** 2, 1e2 * jnp.finfo(x.dtype).eps) * (values[-1])
-        )
+        least = jnp.maximum(s.NOTHING[problem.dtype] ** 2, 1e2 * jnp.finfo(x.dtype).eps)
+        none = values <= least * values[-1]
         variance = (vectors**2 / jnp.where(none, 1, values)) @ (~none).astype(x.dtype)
         loose = (jnp.abs(vectors) > 1e-6) @ none.astype(x.dtype) > 0
         n = sum(jnp.count_nonzero(w) for w in data.weight.values()) + len(problem.priors)
@@ -203,8 +193,7 @@ def _row_errors(problem: Problem, data: Data, x: Any, step: Any, absolute_sigma:
             variance *= jnp.where(dof > 0, 2 * problem.cost(data, x) / dof, jnp.nan)
         return jnp.where(loose, jnp.inf, jnp.sqrt(variance) * step)
 
-    along = Data(None, 0, 0)  # pyright: ignore[reportArgumentType]  # the axes of vmap
-    return jax.vmap(one, in_axes=(along, 0, 0))(data, x, step)
+    return jax.vmap(one, in_axes=(ALONG, 0, 0))(data, x, step)
 
 
 def _tied(problem: Problem, x: np.ndarray, stderr: np.ndarray) -> dict[str, np.ndarray]:
@@ -214,12 +203,3 @@ def _tied(problem: Problem, x: np.ndarray, stderr: np.ndarray) -> dict[str, np.n
         factor, source = getattr(tie, "factor", np.nan), getattr(tie, "name", problem.names[0])
         found[name] = np.abs(factor) * stderr[:, problem.names.index(source)]
     return found
-
-
-@contextlib.contextmanager
-def _bar(progress: bool | None, rows: int) -> Iterator[Any]:
-    """Rows done, rows per second and time left, by tqdm."""
-    tqdm = require("tqdm.auto", "fit").tqdm
-    disable = None if progress is None else not progress
-    with tqdm(total=rows, unit=" fits", unit_scale=True, disable=disable) as bar:
-        yield bar

@@ -10,15 +10,17 @@ import numpy as np
 from rbn_jax import _fields as f
 from rbn_jax._labels import require
 from rbn_jax.fit import solve as s
+from rbn_jax.fit import tree
+from rbn_jax.fit.follow import Ends, finish, follow
 from rbn_jax.fit.free import Coordinate, first_start, read_free
 from rbn_jax.fit.problem import ROBUST, Data, Problem, read_data
+from rbn_jax.fit.progress import bar
 from rbn_jax.fit.result import FitResult
 from rbn_jax.fit.rows import FitRows, fit_rows
 from rbn_jax.fit.summary import summary
 from rbn_jax.params import FIELDS, NetworkParams
 
 METHODS = ("lm", "trf")
-_LEANING = 0.02  # share of its range within which an end may belong on the bound
 
 
 def fit(
@@ -46,7 +48,8 @@ def fit(
 
     Args:
         fn: a function as `sweep` takes it. It is compiled once: pass the same one again.
-        params: the network, or a mapping of numbers, whose other parameters are held fixed.
+        params: the network, or a mapping or any other pytree of numbers, whose others are held
+            fixed. Numbers within others are called by their path, as "synapse.tau".
         target: like fn's result, an array or a mapping of arrays; NaN, or a name left out, was
             not measured. With one more axis in front each row is a fit of its own.
         free: (low, high) by parameter name, None or infinite where open, or `Free`.
@@ -64,7 +67,8 @@ def fit(
             standard errors are right where it is a negative logarithm of a likelihood.
         max_steps: of each start.
         batch_size: rows fitted at once; else as many as take about 64 MB.
-        progress: a bar over the rows: True, False, or None for one in a terminal.
+        progress: a bar over the rows, or over the starts of "trf": True, False, or None for one
+            in a terminal.
 
     Returns:
         A `FitResult`; of a target with one more axis, `FitRows`.
@@ -84,91 +88,48 @@ def fit(
     {'tau_syn_ex': 3.0, 'gei': 1.5}
     """
     _check_options(fn, n_starts, seed, method, robust, loss, dtype, max_steps, batch_size, progress)
-    f.check_numbers(params)
+    tree.check(params)
     coordinates, ties, priors = read_free(params, free)
     _check_params(params, coordinates)
-    problem = Problem(
-        *(fn, coordinates, tuple(ties.items()), tuple((n, *p) for n, p in priors.items())),
-        *(robust, loss, dtype),
-    )
+    names = tuple(c.name for c in coordinates)
+    told = tuple((name, *prior) for name, prior in priors.items())
+    problem = Problem(fn, names, tuple(ties.items()), told, robust, loss, dtype)
     with jax.enable_x64(dtype == "float64"):
         numbers = jax.tree.map(lambda x: np.asarray(x, dtype), params)
-        data, rows = read_data(fn, numbers, target, sigma, loss is not None, dtype)
+        clean, weight, rows = read_data(fn, numbers, target, sigma, loss is not None, dtype)
+        data = Data(numbers, coordinates, clean, weight)
         u = starts(params, free, coordinates, n_starts, seed).astype(dtype)
-        if rows is not None:
-            if method == "trf":
-                raise ValueError("method='trf' is for one fit: take method='lm' for many rows")
-            options = {"steps": max_steps, "batch": batch_size, "progress": progress}
-            return fit_rows(problem, data, params, u, sigma is not None, rows, **options)
-        return _one(problem, data, params, u, method, max_steps, sigma is not None)
+        if rows is None:
+            one = _one(problem, data.rows(None), u, method, max_steps, progress)
+            return summary(problem, data, params, one, sigma is not None, method)
+        if method == "trf":
+            raise ValueError("method='trf' is for one fit: take method='lm' for many rows")
+        options = {"steps": max_steps, "batch": batch_size, "progress": progress}
+        return fit_rows(problem, data, params, u, sigma is not None, rows, **options)
 
 
 def _one(
-    problem: Problem,
-    data: Data,
-    params: Any,
-    u: np.ndarray,
-    method: str,
-    steps: int,
-    absolute_sigma: bool,
-) -> FitResult:
-    """One fit: from all starts where fn is a number, then on the bounds."""
-    usable = np.isfinite(np.asarray(s.costs(problem, data, u)))
+    problem: Problem, data: Data, u: np.ndarray, method: str, steps: int, progress: bool | None
+) -> Ends:
+    """The ends of one fit, a single row.
+
+    Raises:
+        ValueError: fn is NaN at every start, or at every end.
+    """
+    usable = np.isfinite(np.asarray(s.costs(problem, data, u[None])))
     if not usable.any():
-        at = ", ".join(f"{n} {v:g}" for n, v in problem.values(_user(problem, u[0])).items())
+        values = problem.values(np.asarray(data.to_user(u[0])))
+        at = ", ".join(f"{name} {float(value):g}" for name, value in values.items())
         raise ValueError(f"fn, or its distance to the target, is not finite at any start: ({at})")
-    filled = np.where(usable[:, None], u, u[np.argmax(usable)])  # of one shape: compiled once
-    nothing = np.full(u.shape[1], np.nan, problem.dtype)
-    if method == "trf" and problem.loss is None:
-        found = s.by_scipy(problem, data, filled, steps)
+    if method == "trf":
+        with bar(progress, len(u), " starts") as shown:
+            found = s.by_scipy(problem, data.rows(0), u, steps, shown)
+        ends = finish(problem, data, [y[None] for y in found], usable)
     else:
-        found = s.solve(problem, data, filled, nothing, steps)
-    found = tuple(np.array(jax.device_get(x)) for x in found)
-    found[2][~usable | ~np.isfinite(found[2])] = np.inf
-    if not np.isfinite(found[2]).any():
+        ends = follow(problem, data, u, steps)
+    if ends.failed[0]:
         raise ValueError("every start ended where fn is NaN: narrow the bounds")
-    bounds = on_bounds(problem, data, found)
-    best = int(np.argmin(found[2]))
-    extra = {"usable": usable, "absolute_sigma": absolute_sigma, "method": method}
-    return summary(problem, data, params, found, best, bounds, **extra)
-
-
-def on_bounds(problem: Problem, data: Data, found: tuple[np.ndarray, ...]) -> dict[str, str]:
-    """Put the best ends exactly on the bounds that they lean on, where that is better."""
-    u, x, cost, converged = found
-    bounds: dict[str, str] = {}
-    pinned = np.full(x.shape[1], np.nan, problem.dtype)
-    for _ in range(len(pinned)):
-        best = int(np.argmin(cost))
-        lean = _leaning(problem, data, x[best], pinned)
-        if lean is None:
-            break
-        i, value, side = lean
-        pinned[i] = value
-        there = [np.asarray(y) for y in s.solve(problem, data, u, pinned, 200)]
-        if not there[2][best] <= cost[best] * (1 + 1e-9):
-            break
-        c = problem.coordinates[i]
-        near = np.abs(c.position(x[:, i]) - c.position(value)) < _LEANING
-        better = near & (there[2] <= cost * (1 + 1e-9))
-        x[better], cost[better], converged[better] = (y[better] for y in there[1:])
-        bounds[c.name] = side
-    return bounds
-
-
-def _leaning(
-    problem: Problem, data: Data, x: np.ndarray, pinned: np.ndarray
-) -> tuple[int, float, str] | None:
-    """The parameter nearest to a bound beyond which the cost would go on to fall."""
-    slope = np.asarray(s.gradient(problem, data, x))
-    nearest = []
-    for i, c in enumerate(problem.coordinates):
-        for bound, side, sign in ((c.low, "low", 1), (c.high, "high", -1)):
-            if math.isfinite(bound) and not (c.log and bound <= 0) and np.isnan(pinned[i]):
-                distance = abs(float(c.position(x[i]) - c.position(bound)))
-                if distance < _LEANING and sign * slope[i] > 0:
-                    nearest.append((distance, i, bound, side))
-    return min(nearest)[1:] if nearest else None
+    return ends
 
 
 def starts(
@@ -185,10 +146,6 @@ def starts(
         u[1:] = np.stack([c.spread(p) for c, p in zip(coordinates, inside.T, strict=True)], 1)
     u[0] = [c.from_user(x) for c, x in zip(coordinates, first, strict=True)]
     return u
-
-
-def _user(problem: Problem, u: np.ndarray) -> np.ndarray:
-    return np.asarray(problem.to_user(jax.numpy.asarray(u)))
 
 
 def _check_params(params: Any, coordinates: tuple[Coordinate, ...]) -> None:

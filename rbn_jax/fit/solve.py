@@ -1,4 +1,7 @@
-"""The minimisers: optimistix over all starts at once, or SciPy one start after the other."""
+"""The kernels of a fit, compiled: minimisers, residuals, derivatives, over rows of targets.
+
+Shapes: u and x are (rows, starts, k), or (rows, k) at one point of each row.
+"""
 
 import functools
 from typing import Any
@@ -8,33 +11,27 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbn_jax._labels import require
-from rbn_jax.fit.problem import Data, Problem
+from rbn_jax.fit.problem import ALONG, Data, Problem
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
+# a singular value below this share of the largest is 0 up to rounding
+NOTHING = {"float32": 1e-4, "float64": 1e-8}
 Found = tuple[Any, Any, Any, Any]
-"""Coordinates, parameters, cost, and whether it converged, at the end of each start."""
+"""Coordinates, parameters, cost, and whether the minimiser was done, at the end of each start."""
 
 
 @functools.partial(jax.jit, static_argnames=("problem", "steps"))
 def solve(problem: Problem, data: Data, u: Any, pinned: Any, steps: int) -> Found:
-    """From every start u (starts, k); `pinned` (k,) holds values that stay, NaN where free."""
-    return jax.vmap(lambda one: _solve(problem, data, one, pinned, steps))(u)
+    """From every start; `pinned` (rows, k) holds values that stay, NaN where free."""
+    return _at_each(functools.partial(_solve, problem, steps), data, u, pinned)
 
 
-@functools.partial(jax.jit, static_argnames=("problem", "steps"))
-def solve_rows(problem: Problem, data: Data, u: Any, pinned: Any, steps: int) -> Found:
-    """The same for rows of targets: u (rows, starts, k), pinned (rows, k)."""
-    one = functools.partial(solve, problem, steps=steps)
-    along = Data(None, 0, 0)  # pyright: ignore[reportArgumentType]  # the axes of vmap
-    return jax.vmap(one, in_axes=(along, 0, 0))(data, u, pinned)
-
-
-def _solve(problem: Problem, data: Data, start: Any, pinned: Any, steps: int) -> Found:
+def _solve(problem: Problem, steps: int, data: Data, start: Any, pinned: Any) -> Found:
     optx = require("optimistix", "fit")
     tolerance = TOLERANCE[problem.dtype]
 
     def at(u: Any) -> Any:
-        return jnp.where(jnp.isnan(pinned), problem.to_user(u), pinned)
+        return jnp.where(jnp.isnan(pinned), data.to_user(u), pinned)
 
     # the damping is unscaled: give it a cost of order 1
     size = jnp.abs(problem.cost(data, at(start)))
@@ -58,15 +55,59 @@ def _solve(problem: Problem, data: Data, start: Any, pinned: Any, steps: int) ->
     return found.value, x, problem.cost(data, x), found.result == optx.RESULTS.successful
 
 
+def _at_each(function: Any, data: Data, u: Any, pinned: Any) -> Any:
+    """function(row of data, u, pinned) of every start of every row.
+
+    In one vmap: two of them, nested, are traced twice as long.
+    """
+    rows, starts, k = u.shape
+
+    def one(row: Any, u: Any) -> Any:
+        return function(data.rows(row), u, pinned[row])
+
+    found = jax.vmap(one)(jnp.repeat(jnp.arange(rows), starts), u.reshape(-1, k))
+    return jax.tree.map(lambda y: y.reshape(rows, starts, *y.shape[1:]), found)
+
+
 @functools.partial(jax.jit, static_argnames="problem")
 def costs(problem: Problem, data: Data, u: Any) -> Any:
-    """The cost at every start."""
-    return jax.vmap(lambda one: problem.cost(data, problem.to_user(one)))(u)
+    """The cost at coordinates u."""
+    return _at_each(lambda d, u, _: problem.cost(d, d.to_user(u)), data, u, u[:, 0])
+
+
+@functools.partial(jax.jit, static_argnames="problem")
+def decrement(problem: Problem, data: Data, x: Any, pinned: Any) -> Any:
+    """By how much one more step of Gauss and Newton promises to lower the cost at x.
+
+    g^T H^-1 g / 2 over the parameters that are free, each scaled to a diagonal of 1, with a little
+    added where the data leave a direction open; infinite where a loss is not convex.
+    """
+    return _at_each(functools.partial(_decrement, problem), data, x, pinned)
+
+
+def _decrement(problem: Problem, data: Data, x: Any, pinned: Any) -> Any:
+    slope, matrix = _normal(problem, data, x)
+    diagonal = jnp.diagonal(matrix)
+    used = jnp.isnan(pinned) & (diagonal > 0)
+    unit = jnp.where(used, 1 / jnp.sqrt(jnp.where(used, diagonal, 1)), 0)
+    ridge = 1e2 * NOTHING[problem.dtype] ** 2 + 1e2 * jnp.finfo(x.dtype).eps
+    normal = matrix * jnp.outer(unit, unit) + jnp.diag(jnp.where(used, ridge, 1))
+    promised = 0.5 * (slope * unit) @ jnp.linalg.solve(normal, slope * unit)
+    return jnp.where(promised >= 0, promised, jnp.inf)
+
+
+def _normal(problem: Problem, data: Data, x: Any) -> tuple[Any, Any]:
+    """The gradient of the cost in x, and J^T J, or of a loss the Hessian."""
+    if problem.loss is not None:
+        return curvature(problem, data, x)
+    r = problem.residuals(data, x)
+    j = jacobian(problem, data, x)
+    return j.T @ r, j.T @ j
 
 
 @functools.partial(jax.jit, static_argnames="problem")
 def residuals(problem: Problem, data: Data, x: Any) -> Any:
-    """The weighted residuals at x."""
+    """The weighted residuals at x (k,)."""
     return problem.residuals(data, x)
 
 
@@ -77,16 +118,20 @@ def jacobian(problem: Problem, data: Data, x: Any) -> Any:
 
 
 @functools.partial(jax.jit, static_argnames="problem")
-def gradient(problem: Problem, data: Data, x: Any) -> Any:
-    """The derivatives of the cost in x."""
-    return jax.grad(lambda x: problem.cost(data, x))(x)
-
-
-@functools.partial(jax.jit, static_argnames="problem")
 def curvature(problem: Problem, data: Data, x: Any) -> tuple[Any, Any]:
     """The gradient and the Hessian of the cost in x."""
     cost = functools.partial(problem.cost, data)
     return jax.grad(cost)(x), jax.hessian(cost)(x)
+
+
+@functools.partial(jax.jit, static_argnames="problem")
+def gradient(problem: Problem, data: Data, x: Any) -> Any:
+    """The derivatives of the cost in x (rows, k)."""
+    return jax.vmap(functools.partial(_gradient, problem), (ALONG, 0))(data, x)
+
+
+def _gradient(problem: Problem, data: Data, x: Any) -> Any:
+    return jax.grad(functools.partial(problem.cost, data))(x)
 
 
 @functools.partial(jax.jit, static_argnames="problem")
@@ -96,11 +141,7 @@ def sensitivity(problem: Problem, data: Data, x: Any, free: Any) -> dict[str, An
     The gradient in x stays 0: dx/dt = -H^-1 d(grad)/dt, with the whole Hessian H; parameters
     that are not free do not move.
     """
-
-    def slope(target: Any) -> Any:
-        return gradient(problem, Data(data.params, target, data.weight), x)
-
-    moved = jax.jacfwd(slope)(data.target)
+    moved = jax.jacfwd(lambda t: _gradient(problem, data.to_target(t), x))(data.target)
     hessian = curvature(problem, data, x)[1]
     both = free[:, None] & free[None, :]
     inverse = jnp.linalg.inv(jnp.where(both, hessian, jnp.eye(len(x), dtype=x.dtype)))
@@ -108,22 +149,16 @@ def sensitivity(problem: Problem, data: Data, x: Any, free: Any) -> dict[str, An
     return {name: -jnp.tensordot(inverse, slope, 1) for name, slope in moved.items()}
 
 
-def floor(data: Data) -> float:
-    """A cost that is nothing: residuals of 1e-8 of the target."""
-    parts = ((weight * np.nan_to_num(data.target[n])) for n, weight in data.weight.items())
-    return 1e-16 * float(sum(np.sum(x * x) for x in parts))
-
-
-def by_scipy(problem: Problem, data: Data, starts: np.ndarray, steps: int) -> Found:
-    """The same from each start by scipy's trust region with true bounds, on the scale z."""
+def by_scipy(problem: Problem, data: Data, starts: np.ndarray, steps: int, bar: Any) -> Found:
+    """The ends of (starts, k) by scipy's trust region with true bounds, on the scale z."""
     optimize = require("scipy.optimize", "fit")
-    ends = np.array([c.ends for c in problem.coordinates]).T
-    log = np.array([c.log for c in problem.coordinates])
+    ends = np.array([c.ends for c in data.coordinates]).T
+    log = np.array([c.log for c in data.coordinates])
     user = lambda z: np.where(log, np.exp(np.where(log, z, 0)), z)  # noqa: E731
     slope = lambda z: np.where(log, user(z), 1.0)  # noqa: E731
     found = []
     for u in starts:
-        x = np.asarray(problem.to_user(u))
+        x = np.asarray(data.to_user(u))
         z = np.where(log, np.log(np.where(log, x, 1)), x)
         try:
             best = optimize.least_squares(
@@ -135,9 +170,8 @@ def by_scipy(problem: Problem, data: Data, starts: np.ndarray, steps: int) -> Fo
                 **dict.fromkeys(("ftol", "xtol", "gtol"), 1e-12),
                 max_nfev=steps,
             )
+            found.append((u, user(best.x), best.cost, best.status > 0))
         except ValueError:  # the residuals are not finite
             found.append((u, x, np.inf, False))
-            continue
-        found.append((u, user(best.x), best.cost, best.status > 0))
-    u, x, cost, converged = map(np.array, zip(*found, strict=True))
-    return u, x, cost, converged
+        bar.update(1)
+    return tuple(map(np.array, zip(*found, strict=True)))  # pyright: ignore[reportReturnType]

@@ -7,55 +7,40 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbn_jax import _fields as f
 from rbn_jax.fit import solve as s
+from rbn_jax.fit import tree
 from rbn_jax.fit import uncertainty as unc
+from rbn_jax.fit.follow import SAME, Ends
 from rbn_jax.fit.problem import Data, Problem, measured
 from rbn_jax.fit.result import FitResult, Optimum, function_name
 
-SAME = 1e-6  # relative difference in cost of one and the same optimum
 APART = 1e-3  # least distance of two optima, in widths or relative
 
 
 def summary(
-    problem: Problem,
-    data: Data,
-    params: Any,
-    found: tuple[np.ndarray, ...],
-    best: int,
-    bounds: dict[str, str],
-    usable: np.ndarray,
-    absolute_sigma: bool,
-    method: str,
+    problem: Problem, data: Data, params: Any, ends: Ends, absolute_sigma: bool, method: str
 ) -> FitResult:
-    """The result at the best of the ends (coordinates, parameters, costs, converged)."""
-    _, ends, costs, converged = found
-    x, cost = ends[best], float(costs[best])
-    free = np.array([name not in bounds for name in problem.names])
-    root = _root(problem, data, x)
-    step = unc.scales(problem, x)
-    nothing = unc.NOTHING[problem.dtype]
-    cov, singular, null = unc.covariance(root, step, free, nothing)
-    n = measured(data) + len(problem.priors)
-    dof, k = n - len(x), len(x)
-    chi = 2 * cost
+    """The result at the best of the ends of one row."""
+    x, cost = ends.at_best(ends.x)[0], float(ends.at_best(ends.cost)[0])
+    bounds = _bounds(data, ends.pinned[0])
+    free = np.isnan(ends.pinned[0])
+    step = unc.scales(data.coordinates, x)
+    nothing = s.NOTHING[problem.dtype]
+    cov, singular, null = unc.covariance(_root(problem, data, x), step, free, nothing)
+    n, k = measured(data) + len(problem.priors), len(x)
+    chi, dof = 2 * cost, n - k
     reduced = chi / dof if dof > 0 else math.nan
     if not absolute_sigma and problem.loss is None:
         cov = cov * reduced
-    floor = s.floor(data)
-    reached = usable & (costs <= cost + SAME * cost + floor)
-    optima = _optima(problem, ends, costs, converged & usable, len(null) > 0, floor)
-    directions = unc.in_names(problem, null)
+    directions = unc.in_names(data.coordinates, null)
     values = _plain(problem.values(x))
     stderr = _stderr(problem, x, cov)
-    advice = _advice(
-        problem, values, stderr, n, bounds, directions, reached, usable, bool(converged[best])
-    )
     log = n * math.log(chi / n) if chi > 0 else -math.inf
+    converged = bool(ends.at_best(ends.converged)[0])
     return FitResult(
         function=function_name(problem),
         method=method if problem.loss is None else "bfgs",
-        params=f.write(params, values),
+        params=tree.write(params, values),
         names=problem.names,
         values=values,
         stderr=stderr,
@@ -67,20 +52,25 @@ def summary(
         aic=log + 2 * k,
         bic=log + k * math.log(n),
         n_data=n,
-        n_starts=len(ends),
-        n_lost=int((~usable).sum()),
-        n_reached=int(reached.sum()),
-        optima=optima,
-        start_costs=np.sort(costs),
+        n_starts=ends.cost.shape[1],
+        n_lost=int((~ends.usable).sum()),
+        n_reached=int(ends.reached.sum()),
+        optima=_optima(problem, data, ends, len(null) > 0),
+        start_costs=np.sort(ends.cost[0]),
         at_bound=bounds,
         identifiability=unc.Identifiability(tuple(singular.tolist()), directions),
-        status="converged" if converged[best] or bounds else "not converged",
-        advice=advice,
+        status="converged" if converged else "not converged",
+        advice=_advice(data, values, stderr, n, bounds, directions, ends),
         absolute_sigma=absolute_sigma or problem.loss is not None,
         _problem=problem,
         _data=data,
         _best=x,
     )
+
+
+def _bounds(data: Data, pinned: np.ndarray) -> dict[str, str]:
+    sides = {c.name: str(unc.side_of(c, pinned[i])) for i, c in enumerate(data.coordinates)}
+    return {name: side for name, side in sides.items() if side}
 
 
 def _root(problem: Problem, data: Data, x: np.ndarray) -> np.ndarray:
@@ -120,62 +110,52 @@ def _residuals(problem: Problem, data: Data, x: np.ndarray) -> dict[str, np.ndar
         }
 
 
-def _optima(
-    problem: Problem,
-    ends: np.ndarray,
-    costs: np.ndarray,
-    converged: np.ndarray,
-    degenerate: bool,
-    floor: float,
-) -> tuple[Optimum, ...]:
+def _optima(problem: Problem, data: Data, ends: Ends, degenerate: bool) -> tuple[Optimum, ...]:
     """The minima at the ends of the starts: told apart by place, along a valley by cost alone."""
     groups: list[tuple[np.ndarray, float, list[int]]] = []
-    places = np.stack([c.position(ends[:, i]) for i, c in enumerate(problem.coordinates)], axis=1)
-    best = int(np.argmin(costs))
-    for i in [best, *np.argsort(costs, kind="stable")]:
-        if not np.isfinite(costs[i]) or not (converged[i] or i == best):
+    x, costs, settled = ends.x[0], ends.cost[0], ends.converged[0]
+    places = np.stack([c.position(x[:, i]) for i, c in enumerate(data.coordinates)], axis=1)
+    best = int(ends.best[0])
+    for i in dict.fromkeys([best, *np.argsort(costs, kind="stable").tolist()]):
+        if not np.isfinite(costs[i]) or not (settled[i] or i == best):
             continue
         for place, cost, members in groups:
             near = np.abs(places[i] - place).max() < APART
-            if near or (degenerate and costs[i] <= cost + SAME * cost + floor):
-                members.append(int(i))
+            if near or (degenerate and costs[i] <= cost + SAME * cost + ends.nothing[0]):
+                members.append(i)
                 break
         else:
-            groups.append((places[i], float(costs[i]), [int(i)]))
+            groups.append((places[i], float(costs[i]), [i]))
     return tuple(
-        Optimum(_plain(problem.values(ends[members[0]])), cost, len(set(members)))
+        Optimum(_plain(problem.values(x[members[0]])), cost, len(members))
         for _, cost, members in groups
     )
 
 
 def _advice(
-    problem: Problem,
+    data: Data,
     values: dict[str, float],
     stderr: dict[str, float],
     n: int,
     bounds: dict[str, str],
     directions: tuple[str, ...],
-    reached: np.ndarray,
-    usable: np.ndarray,
-    converged: bool,
+    ends: Ends,
 ) -> tuple[str, ...]:
-    found = []
-    if not converged and not bounds:
+    found, k, usable = [], len(data.coordinates), ends.usable[0]
+    if not ends.at_best(ends.converged)[0]:
         found.append("the best start did not converge: raise max_steps or n_starts")
-    if n < len(problem.names):
-        found.append(
-            f"{len(problem.names)} free parameters and {n} data: their errors are not known"
-        )
-    elif n == len(problem.names):
+    if n < k:
+        found.append(f"{k} free parameters and {n} data: their errors are not known")
+    elif n == k:
         found.append("as many free parameters as data: no residual tells how good the fit is")
     found += [f"the data do not tell everything: {text}" for text in directions]
     for name, side in bounds.items():
         found.append(f"{name} lies on its {side} bound, {values[name]:g}: widen it, or fix it")
     if (~usable).any():
         found.append(f"fn is not finite at {(~usable).sum()} of {len(usable)} starts")
-    if len(usable) > 4 and reached.sum() == 1:
+    if len(usable) > 4 and ends.reached.sum() == 1:
         found.append("only one start reached the best optimum: raise n_starts")
-    for c in problem.coordinates:
+    for c in data.coordinates:
         width = c.high - c.low
         if math.isfinite(stderr[c.name]) and stderr[c.name] > width > 0:
             found.append(f"{c.name} is known no better than its bounds: fix it, or measure more")

@@ -1,14 +1,12 @@
 """How sure a fit is: covariance, and the directions that the data do not constrain."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
-from rbn_jax.fit.problem import Problem
+from rbn_jax.fit.free import Coordinate
 
-# a singular value below this share of the largest is 0 up to rounding
-NOTHING = {"float32": 1e-4, "float64": 1e-8}
+Coordinates = tuple[Coordinate, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,17 +23,23 @@ class Identifiability:
     directions: tuple[str, ...]
 
 
-def scales(problem: Problem, x: np.ndarray) -> np.ndarray:
-    """The step in each parameter that counts as one: its value, or its width."""
+def scales(coordinates: Coordinates, x: np.ndarray) -> np.ndarray:
+    """The step in each parameter (..., k) that counts as one: its value, or its width."""
     steps = []
-    for c, value in zip(problem.coordinates, x, strict=True):
-        steps.append(abs(value) if relative(c) and value else c.width)
-    return np.array(steps)
+    for c, value in zip(coordinates, np.moveaxis(x, -1, 0), strict=True):
+        steps.append(np.where(relative(c) & (value != 0), np.abs(value), c.width))
+    return np.stack(steps, -1)
 
 
-def relative(c: Any) -> bool:
+def relative(c: Coordinate) -> bool:
     """Whether changes of a parameter are told as per cent of it."""
     return c.log or c.low >= 0
+
+
+def side_of(c: Coordinate, pinned: np.ndarray) -> np.ndarray:
+    """The name of the bound that a parameter is pinned to, "" for none."""
+    low, high = (np.isclose(pinned, bound, rtol=1e-6, atol=0) for bound in (c.low, c.high))
+    return np.where(low, "low", np.where(high, "high", ""))
 
 
 def root_of(hessian: np.ndarray) -> np.ndarray:
@@ -78,9 +82,9 @@ def correlation(cov: np.ndarray) -> np.ndarray:
     return cov / np.outer(sd, sd)
 
 
-def in_names(problem: Problem, null: np.ndarray) -> tuple[str, ...]:
+def in_names(coordinates: Coordinates, null: np.ndarray) -> tuple[str, ...]:
     """Each null direction in words, of as few parameters as it can be."""
-    return tuple(_direction(problem, row) for row in _reduced(null))
+    return tuple(_direction(coordinates, row) for row in _reduced(null))
 
 
 def _reduced(null: np.ndarray) -> np.ndarray:
@@ -101,13 +105,13 @@ def _reduced(null: np.ndarray) -> np.ndarray:
     return rows
 
 
-def _direction(problem: Problem, row: np.ndarray) -> str:
+def _direction(coordinates: Coordinates, row: np.ndarray) -> str:
     moving = np.flatnonzero(np.abs(row) > 1e-5 * np.abs(row).max())
-    names = [problem.names[i] for i in moving]
+    names = [coordinates[i].name for i in moving]
     if len(moving) == 1:
         return f"{names[0]} can have any value: it does not enter"
     weights = row[moving] / row[moving][0]
-    powers = all(relative(problem.coordinates[i]) for i in moving)
+    powers = all(relative(coordinates[i]) for i in moving)
     if powers and len(moving) == 2:
         exponent = -1 / weights[1]
         sign, size = (" x " if exponent > 0 else " / "), abs(exponent)
