@@ -1,5 +1,6 @@
 """`rbn-jax fit`: parameters from data, as a TOML file says."""
 
+import dataclasses
 import functools
 import json
 import tomllib
@@ -40,28 +41,29 @@ def fit(
 ) -> None:
     """Find the parameters that a file asks for, and say how sure they are.
 
-    Example: rbn-jax fit docs/fit_traces.toml --plot fit.png
+    Example: rbn-jax fit docs/fit_trace.toml --plot fit.png
     """
     if plot is not None and plot.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise ValueError(f"--plot {plot}: must end in .png, .pdf or .svg")
-    fn, params, target, free, options = read_fit(file)
-    result = run_fit(fn, params, target, free, **options, progress=False if quiet else None)
+    task, free, options = read_fit(file)
+    if task.many and plot is not None:
+        raise ValueError("--plot is for one fit, and the file has many: use --out")
+    if not task.many and out is not None:
+        raise ValueError("--out is for many fits, and the file has one: use --json")
+    options["progress"] = False if quiet else None
+    result = run_fit(task.fn, task.params, task.target, free, **options)
     if isinstance(result, FitRows):
-        if plot is not None:
-            raise ValueError("--plot is for one fit: the file has many traces; use --out")
         _tell_rows(result, out, as_json)
-        return
-    if out is not None:
-        raise ValueError("--out is for many traces: use --json for one fit")
-    _tell(result, plot, as_json)
+    else:
+        _tell(result, task, plot, as_json)
 
 
-def _tell(result: FitResult, plot: Path | None, as_json: bool) -> None:
+def _tell(result: FitResult, task: "Task", plot: Path | None, as_json: bool) -> None:
     if plot is not None:
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(12.0, 3.6), layout="constrained")
-        result.plot(figure.subplots(1, 3))
+        result.plot(figure.subplots(1, 3), task.times, "time [ms]" if task.times else None)
         with terminal.whole_file(plot) as image:
             figure.savefig(image, dpi=150)
     print(result.to_json() if as_json else result.report())
@@ -90,8 +92,19 @@ def _json_list(values: Any) -> list[Any]:
     return [None if isinstance(x, float) and not np.isfinite(x) else x for x in values.tolist()]
 
 
-def read_fit(path: Path) -> tuple[Callable[[Any], Any], Any, Any, dict[str, Any], dict[str, Any]]:
-    """Function, parameters, target, free parameters and options from a TOML file.
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What to fit, to one target or, with a leading axis, to many; times [ms] of traces."""
+
+    fn: Callable[[Any], Any]
+    params: Any
+    target: np.ndarray
+    many: bool
+    times: tuple[float, ...] | None = None
+
+
+def read_fit(path: Path) -> tuple[Task, dict[str, Any], dict[str, Any]]:
+    """The task, free parameters and options from a TOML file.
 
     Raises:
         ValueError: the file is no TOML, or something in it is unknown or missing.
@@ -104,11 +117,11 @@ def read_fit(path: Path) -> tuple[Callable[[Any], Any], Any, Any, dict[str, Any]
         if key not in _KEYS:
             raise ValueError(f"{path}: {f.unknown_name(key, _KEYS, 'key')}")
     try:
-        fn, params, target = _READERS[_function(spec)](spec, path.parent)
+        task = _READERS[_function(spec)](spec, path.parent)
         free = {name: _free(name, value) for name, value in _table(spec, "free").items()}
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return fn, params, target, free, {key: spec[key] for key in _OPTIONS if key in spec}
+    return task, free, {key: spec[key] for key in _OPTIONS if key in spec}
 
 
 def _function(spec: Mapping[str, Any]) -> str:
@@ -135,12 +148,13 @@ def _free(name: str, value: Any) -> Any:
     return Free(**value)
 
 
-def _weights(spec: Mapping[str, Any], folder: Path) -> tuple[Any, Any, Any]:
+def _weights(spec: Mapping[str, Any], folder: Path) -> Task:
     net = NetworkParams.preset(spec.get("preset", "nest"))
     net = net.replace(**_table(spec, "params"))
     if "traces" in spec:
         raise ValueError("traces is for psp_waveform: give target = [[EE, EI], [IE, II]]")
-    return calculate_RBN_weights, net, _target(spec)
+    target = _target(spec)
+    return Task(calculate_RBN_weights, net, target, many=target.ndim > 2)
 
 
 def _target(spec: Mapping[str, Any]) -> np.ndarray:
@@ -174,7 +188,7 @@ def _waveform(times: tuple[float, ...]) -> Callable[[Any], Any]:
     return psp
 
 
-def _traces(spec: Mapping[str, Any], folder: Path) -> tuple[Any, Any, Any]:
+def _traces(spec: Mapping[str, Any], folder: Path) -> Task:
     """Times from the first column of a CSV file, a trace [mV] in each other one."""
     if not isinstance(spec.get("traces"), str) or "target" in spec:
         raise ValueError("psp_waveform needs traces = 'file.csv': time [ms], then traces [mV]")
@@ -187,14 +201,16 @@ def _traces(spec: Mapping[str, Any], folder: Path) -> tuple[Any, Any, Any]:
         table = table[1:]  # a line of names
     if table.shape[0] < 2 or table.shape[1] < 2 or not np.isfinite(table[:, 0]).all():
         raise ValueError(f"{path}: must have a column of times [ms] and one of each trace [mV]")
-    target = table[:, 1] if table.shape[1] == 2 else table[:, 1:].T
-    return _waveform(tuple(table[:, 0].tolist())), _psp_params(spec, _TRACE), target
+    times, many = tuple(table[:, 0].tolist()), table.shape[1] > 2
+    target = table[:, 1:].T if many else table[:, 1]
+    return Task(_waveform(times), _psp_params(spec, _TRACE), target, many, times)
 
 
-def _amplitudes(spec: Mapping[str, Any], folder: Path) -> tuple[Any, Any, Any]:
+def _amplitudes(spec: Mapping[str, Any], folder: Path) -> Task:
     """Peaks of PSPs; arrays among the parameters make as many amplitudes."""
-    params = _psp_params(spec, _TRACE)
-    return _peak, params, _target(spec)
+    params, target = _psp_params(spec, _TRACE), _target(spec)
+    shape = np.broadcast_shapes(*map(np.shape, params.values()))
+    return Task(_peak, params, target, many=target.ndim > len(shape))
 
 
 def _peak(p: Mapping[str, Any]) -> Any:

@@ -5,10 +5,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from rbn_jax.fit.follow import nothing
 from rbn_jax.fit.problem import Data, Problem
 
+_FEW = 8  # values that are told apart by name, and not joined by a line
 
-def draw(result: Any, problem: Problem, data: Data, axes: Any = None) -> Any:
+
+def draw(result: Any, problem: Problem, data: Data, axes: Any, x: Any, xlabel: str | None) -> Any:
     """Draw on three axes, new ones by default, and return them."""
     import matplotlib.pyplot as plt
 
@@ -18,30 +21,62 @@ def draw(result: Any, problem: Problem, data: Data, axes: Any = None) -> Any:
         raise ValueError(f"axes: {len(axes)} were given: must be three")
     with jax.enable_x64(problem.dtype == "float64"):
         fitted = jax.device_get(problem.predict(data.params, result._best))
-    flat = {name: np.ravel(x) for name, x in fitted.items() if name in data.weight}
-    first = 0
+    flat = {name: np.ravel(y) for name, y in fitted.items() if name in data.weight}
+    at = _places(flat, x)
     for name, prediction in flat.items():
-        weight = np.ravel(data.weight[name])
-        at = first + np.arange(prediction.size)
-        with np.errstate(divide="ignore"):
-            sigma = np.where(weight > 0, 1 / weight, np.nan)
-        measured = np.where(weight > 0, np.ravel(data.target[name]), np.nan)
-        bars = sigma if result.absolute_sigma else None
-        axes[0].errorbar(at, measured, bars, fmt="k.", ms=3, lw=0.6, label="data", zorder=1)
-        line = "-" if prediction.size > 8 else "_"
-        axes[0].plot(at, prediction, f"C3{line}", lw=1.2, ms=12, label="fit", zorder=2)
-        axes[1].plot(at, np.ravel(result.residuals[name]), "k.", ms=3)
-        first += prediction.size
-    axes[0].set(xlabel="number of the value", ylabel=result.function)
-    axes[0].legend(*[x[:2] for x in axes[0].get_legend_handles_labels()], frameon=False)
+        _data_and_fit(axes[0], at[name], prediction, name, data, result.absolute_sigma)
+        axes[1].plot(at[name], np.ravel(result.residuals[name]), "k.", ms=3)
+    names = _names(flat, fitted) if x is None else []
+    for ax in axes[:2] if names else ():
+        ax.set_xticks(range(len(names)), names)
+    xlabel = xlabel or (None if names or x is not None else "number of the value")
+    axes[0].set(xlabel=xlabel, ylabel=result.function)
+    handles, labels = axes[0].get_legend_handles_labels()
+    axes[0].legend(handles[:2], labels[:2], frameon=False)
     axes[1].axhline(0, color="C3", lw=0.8)
     unit = "sigma" if result.absolute_sigma else "target's unit"
-    axes[1].set(xlabel="number of the value", ylabel=f"fit - data [{unit}]")
-    costs = 2 * result.start_costs[np.isfinite(result.start_costs)]
-    axes[2].plot(np.arange(1, costs.size + 1), costs, "k.-", ms=4, lw=0.6)
-    if costs[0] > 0 and costs[-1] > 10 * costs[0]:
-        axes[2].set_yscale("log")
-    elif costs[-1] < 1.01 * costs[0]:  # one optimum: rounding is no landscape
-        axes[2].set_ylim(0, 2 * costs[0] or 1)
-    axes[2].set(xlabel="start, the best first", ylabel="chi-square")
+    axes[1].set(xlabel=xlabel, ylabel=f"fit - data [{unit}]")
+    _waterfall(axes[2], 2 * result.start_costs, 2 * nothing(data.rows(None))[0])
     return axes
+
+
+def _places(flat: dict[str, np.ndarray], x: Any) -> dict[str, np.ndarray]:
+    """Where each value is drawn: at x, or one behind the other."""
+    total = sum(y.size for y in flat.values())
+    at = np.arange(total) if x is None else np.ravel(x)
+    if at.size != total:
+        raise ValueError(f"x has {at.size} values: must have {total}, one for each of the result")
+    ends = np.cumsum([y.size for y in flat.values()])[:-1]
+    return dict(zip(flat, np.split(at, ends), strict=True))
+
+
+def _names(flat: dict[str, np.ndarray], fitted: dict[str, np.ndarray]) -> list[str]:
+    """The entries of a single 2x2 matrix, or the names of a few numbers; else nothing."""
+    if [y.shape for y in fitted.values()] == [(2, 2)]:
+        return ["EE", "EI", "IE", "II"]
+    few = len(flat) <= _FEW and all(y.size == 1 for y in flat.values())
+    return list(flat) if few else []
+
+
+def _data_and_fit(
+    ax: Any, at: np.ndarray, prediction: np.ndarray, name: str, data: Data, bars: bool
+) -> None:
+    weight = np.ravel(data.weight[name])
+    with np.errstate(divide="ignore"):
+        sigma = np.where(weight > 0, 1 / weight, np.nan)
+    measured = np.where(weight > 0, np.ravel(data.target[name]), np.nan)
+    errors = sigma if bars else None
+    ax.errorbar(at, measured, errors, fmt="k.", ms=3, lw=0.6, label="data", zorder=1)
+    line = "-" if prediction.size > _FEW else "_"
+    ax.plot(at, prediction, f"C3{line}", lw=1.2, ms=12, label="fit", zorder=2)
+
+
+def _waterfall(ax: Any, costs: np.ndarray, nothing: float) -> None:
+    """The costs of the starts in their order; what is 0 up to rounding as one level."""
+    costs = np.maximum(costs[np.isfinite(costs)], nothing)
+    ax.plot(np.arange(1, costs.size + 1), costs, "k.-", ms=4, lw=0.6)
+    if costs[0] > 0 and costs[-1] > 10 * costs[0]:
+        ax.set_yscale("log")
+    elif costs[-1] < 1.01 * costs[0]:  # one optimum: rounding is no landscape
+        ax.set_ylim(0, 2 * costs[0])
+    ax.set(xlabel="start, the best first", ylabel="chi-square")

@@ -21,8 +21,8 @@ class Ends:
 
     x: (rows, starts, k); cost, infinite where it is not a number, converged and usable, whether
         fn was a number at the start: (rows, starts)
-    pinned: (rows, k), the bound that the best end of a row lies on; NaN where on none
-    nothing: (rows,), a cost that is nothing: residuals of 1e-8 of the target
+    pinned: (rows, starts, k), the bounds that the ends lie on; NaN where on none
+    nothing: (rows,), as the function of this name has it
     """
 
     x: np.ndarray
@@ -71,15 +71,15 @@ def follow(problem: Problem, data: Data, u: np.ndarray, steps: int) -> Ends:
         more = _again(problem, data, found[0], free, late, steps)
         for whole, part in zip(found, more, strict=True):
             whole[late] = part
-    return finish(problem, data, (every, *found[1:]), usable)
+    return finish(problem, data, found, usable, steps)
 
 
-def finish(problem: Problem, data: Data, found: Any, usable: np.ndarray) -> Ends:
-    """Put the best ends on the bounds they lean on, and see what has converged."""
+def finish(problem: Problem, data: Data, found: Any, usable: np.ndarray, steps: int) -> Ends:
+    """Put the ends on the bounds they lean on, and see what has converged."""
     u, x, cost, _ = found
     cost = np.where(usable & np.isfinite(cost), cost, np.inf)
-    ends = Ends(x, cost, np.zeros(cost.shape, bool), usable, _free(u), _nothing(data))
-    _onto_bounds(problem, data, u, ends)
+    ends = Ends(x, cost, np.zeros(cost.shape, bool), usable, _free(u), nothing(data))
+    _onto_bounds(problem, data, u, ends, steps)
     promised = np.asarray(s.decrement(problem, data, ends.x, ends.pinned))
     enough = 0.1 * SAME * np.abs(ends.cost) + ends.nothing[:, None]
     ends.converged = np.isfinite(ends.cost) & (promised <= enough)
@@ -88,10 +88,11 @@ def finish(problem: Problem, data: Data, found: Any, usable: np.ndarray) -> Ends
 
 def _free(u: np.ndarray) -> np.ndarray:
     """Nothing pinned."""
-    return np.full((u.shape[0], u.shape[2]), np.nan, u.dtype)
+    return np.full_like(u, np.nan)
 
 
-def _nothing(data: Data) -> np.ndarray:
+def nothing(data: Data) -> np.ndarray:
+    """A cost of each row that is nothing: residuals of 1e-8 of the target."""
     parts = [
         np.sum(np.square(w * data.target[n]), tuple(range(1, w.ndim)))
         for n, w in data.weight.items()
@@ -109,44 +110,44 @@ def _again(
     return [np.array(y)[: len(rows)] for y in jax.device_get(found)]
 
 
-def _onto_bounds(problem: Problem, data: Data, u: np.ndarray, ends: Ends) -> None:
-    """Move the best end of each row, and those beside it, onto bounds, where that is better."""
-    active = np.flatnonzero(~ends.failed)
+def _onto_bounds(problem: Problem, data: Data, u: np.ndarray, ends: Ends, steps: int) -> None:
+    """Move each end onto the bounds that it leans on, in turn, where that is no worse."""
+    active = np.isfinite(ends.cost)
     for _ in data.coordinates:
         column, value = _leaning(problem, data, ends)
-        active = active[column[active] >= 0]
-        if not len(active):
+        active &= column >= 0
+        rows = np.flatnonzero(active.any(1))
+        if not len(rows):
             return
         trial = ends.pinned.copy()
-        trial[active, column[active]] = value[active]
-        _, x, cost, _ = _again(problem, data, u, trial, active, 200)
-        best, at = ends.best[active], np.arange(len(active))
-        better = cost <= ends.cost[active] + 1e-9 * np.abs(ends.cost[active])
-        kept = better[at, best]
-        for row, i in zip(active[kept], at[kept], strict=True):
-            c, side = data.coordinates[column[row]], value[row]
-            ends.pinned[row, column[row]] = side
-            beside = np.abs(c.position(ends.x[row, :, column[row]]) - c.position(side)) < _LEANING
-            moved = beside & better[i]
-            ends.x[row, moved], ends.cost[row, moved] = x[i, moved], cost[i, moved]
-        active = active[kept]
+        at = (*np.nonzero(active), column[active])
+        trial[at] = value[active]
+        there, x, cost, _ = _again(problem, data, u, trial, rows, steps)
+        better = active[rows] & (cost <= ends.cost[rows] + 1e-9 * np.abs(ends.cost[rows]))
+        for whole, part in (
+            *((u, there), (ends.x, x), (ends.cost, cost), (ends.pinned, trial[rows])),
+        ):
+            some = whole[rows]
+            some[better] = part[better]
+            whole[rows] = some
+        active[rows] = better
 
 
 def _leaning(problem: Problem, data: Data, ends: Ends) -> tuple[np.ndarray, np.ndarray]:
-    """For each row the parameter, -1 for none, nearest to a bound across which the cost would fall.
+    """For each end the parameter, -1 for none, nearest to a bound across which the cost would fall.
 
     And that bound.
     """
-    x = ends.at_best(ends.x)
-    slope = np.asarray(s.gradient(problem, data, x))
-    column, value = np.full(len(x), -1), np.zeros(len(x))
-    nearest = np.full(len(x), _LEANING)
+    slope = np.asarray(s.gradient(problem, data, ends.x))
+    column, value = np.full(ends.cost.shape, -1), np.zeros(ends.cost.shape)
+    nearest = np.full(ends.cost.shape, _LEANING)
     for i, c in enumerate(data.coordinates):
         for bound, bounded, sign in ((c.low, c.bounded[0], 1), (c.high, c.bounded[1], -1)):
             if not bounded:
                 continue
             with np.errstate(invalid="ignore", divide="ignore"):
-                distance = np.abs(c.position(x[:, i]) - c.position(bound))
-            leans = (distance < nearest) & (sign * slope[:, i] > 0) & np.isnan(ends.pinned[:, i])
+                distance = np.abs(c.position(ends.x[..., i]) - c.position(bound))
+            falls = np.isnan(ends.pinned[..., i]) & (sign * slope[..., i] > 0)
+            leans = falls & (distance < nearest)
             column[leans], value[leans], nearest[leans] = i, bound, distance[leans]
     return column, value

@@ -50,8 +50,8 @@ def _rise(result: Any, level: float) -> float:
 
 def _least(problem: Problem, data: Data, start: np.ndarray, i: int, value: float) -> float:
     """The least chi-square with one parameter at a value."""
-    pinned = np.full((1, len(start)), np.nan, problem.dtype)
-    pinned[0, i] = value
+    pinned = np.full((1, 1, len(start)), np.nan, problem.dtype)
+    pinned[..., i] = value
     with jax.enable_x64(problem.dtype == "float64"):
         return 2 * s.solve(problem, data.rows(None), start[None, None], pinned, 100)[2].item()
 

@@ -135,11 +135,14 @@ class FitResult:
         problem, data = self._with_function()
         return refit(self, problem, data, target)
 
-    def plot(self, axes: Any = None) -> Any:
-        """Data and fit, residuals, and the costs of the starts on three axes, which it returns."""
+    def plot(self, axes: Any = None, x: Any = None, xlabel: str | None = None) -> Any:
+        """Data and fit, residuals, and the costs of the starts on three axes, which it returns.
+
+        x: what the values are drawn against, as the times of a trace; else their numbers.
+        """
         from rbn_jax.fit.figure import draw
 
-        return draw(self, *self._with_function(), axes)
+        return draw(self, *self._with_function(), axes, x, xlabel)
 
     def to_json(self) -> str:
         """Everything but the function, as JSON."""

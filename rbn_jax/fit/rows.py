@@ -149,7 +149,7 @@ def _batch(problem: Problem, data: Data, u: np.ndarray, steps: int) -> tuple[np.
     failed = nothing | ends.failed
     return (
         np.where(failed[:, None], np.nan, ends.at_best(ends.x)),
-        np.where(failed[:, None], np.nan, ends.pinned),
+        np.where(failed[:, None], np.nan, ends.at_best(ends.pinned)),
         np.where(failed, np.nan, ends.at_best(ends.cost)),
         np.where(failed, 0, ends.reached.sum(1)),
         _status(ends, nothing),

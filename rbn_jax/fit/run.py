@@ -124,7 +124,7 @@ def _one(
     if method == "trf":
         with bar(progress, len(u), " starts") as shown:
             found = s.by_scipy(problem, data.rows(0), u, steps, shown)
-        ends = finish(problem, data, [y[None] for y in found], usable)
+        ends = finish(problem, data, [y[None] for y in found], usable, steps)
     else:
         ends = follow(problem, data, u, steps)
     if ends.failed[0]:

@@ -1,6 +1,6 @@
 """The kernels of a fit, compiled: minimisers, residuals, derivatives, over rows of targets.
 
-Shapes: u and x are (rows, starts, k), or (rows, k) at one point of each row.
+Shapes: u and x are (rows, starts, k) where data have rows, and (k,) where they have none.
 """
 
 import functools
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbn_jax._labels import require
-from rbn_jax.fit.problem import ALONG, Data, Problem
+from rbn_jax.fit.problem import Data, Problem
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
 # a singular value below this share of the largest is 0 up to rounding
@@ -22,7 +22,7 @@ Found = tuple[Any, Any, Any, Any]
 
 @functools.partial(jax.jit, static_argnames=("problem", "steps"))
 def solve(problem: Problem, data: Data, u: Any, pinned: Any, steps: int) -> Found:
-    """From every start; `pinned` (rows, k) holds values that stay, NaN where free."""
+    """From every start; `pinned`, of the same shape, holds values that stay, NaN where free."""
     return _at_each(functools.partial(_solve, problem, steps), data, u, pinned)
 
 
@@ -62,17 +62,18 @@ def _at_each(function: Any, data: Data, u: Any, pinned: Any) -> Any:
     """
     rows, starts, k = u.shape
 
-    def one(row: Any, u: Any) -> Any:
-        return function(data.rows(row), u, pinned[row])
+    def one(row: Any, u: Any, pinned: Any) -> Any:
+        return function(data.rows(row), u, pinned)
 
-    found = jax.vmap(one)(jnp.repeat(jnp.arange(rows), starts), u.reshape(-1, k))
+    each = jnp.repeat(jnp.arange(rows), starts)
+    found = jax.vmap(one)(each, u.reshape(-1, k), pinned.reshape(-1, k))
     return jax.tree.map(lambda y: y.reshape(rows, starts, *y.shape[1:]), found)
 
 
 @functools.partial(jax.jit, static_argnames="problem")
 def costs(problem: Problem, data: Data, u: Any) -> Any:
     """The cost at coordinates u."""
-    return _at_each(lambda d, u, _: problem.cost(d, d.to_user(u)), data, u, u[:, 0])
+    return _at_each(lambda d, u, _: problem.cost(d, d.to_user(u)), data, u, u)
 
 
 @functools.partial(jax.jit, static_argnames="problem")
@@ -126,8 +127,8 @@ def curvature(problem: Problem, data: Data, x: Any) -> tuple[Any, Any]:
 
 @functools.partial(jax.jit, static_argnames="problem")
 def gradient(problem: Problem, data: Data, x: Any) -> Any:
-    """The derivatives of the cost in x (rows, k)."""
-    return jax.vmap(functools.partial(_gradient, problem), (ALONG, 0))(data, x)
+    """The derivatives of the cost in x."""
+    return _at_each(lambda d, x, _: _gradient(problem, d, x), data, x, x)
 
 
 def _gradient(problem: Problem, data: Data, x: Any) -> Any:
@@ -170,8 +171,10 @@ def by_scipy(problem: Problem, data: Data, starts: np.ndarray, steps: int, bar: 
                 **dict.fromkeys(("ftol", "xtol", "gtol"), 1e-12),
                 max_nfev=steps,
             )
-            found.append((u, user(best.x), best.cost, best.status > 0))
+            x, cost, done = user(best.x), best.cost, best.status > 0
         except ValueError:  # the residuals are not finite
-            found.append((u, x, np.inf, False))
+            cost, done = np.inf, False
+        at = [c.from_user(y) for c, y in zip(data.coordinates, x, strict=True)]
+        found.append((at, x, cost, done))
         bar.update(1)
     return tuple(map(np.array, zip(*found, strict=True)))  # pyright: ignore[reportReturnType]

@@ -22,8 +22,8 @@ def summary(
 ) -> FitResult:
     """The result at the best of the ends of one row."""
     x, cost = ends.at_best(ends.x)[0], float(ends.at_best(ends.cost)[0])
-    bounds = _bounds(data, ends.pinned[0])
-    free = np.isnan(ends.pinned[0])
+    pinned = ends.at_best(ends.pinned)[0]
+    bounds, free = _bounds(data, pinned), np.isnan(pinned)
     step = unc.scales(data.coordinates, x)
     nothing = s.NOTHING[problem.dtype]
     cov, singular, null = unc.covariance(_root(problem, data, x), step, free, nothing)
