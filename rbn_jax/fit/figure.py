@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from rbn_jax.fit.follow import nothing
 from rbn_jax.fit.problem import Data, Problem
+from rbn_jax.fit.solve import nothing
 
 _FEW = 8  # values that are told apart by name, and not joined by a line
 
@@ -36,7 +36,9 @@ def draw(result: Any, problem: Problem, data: Data, axes: Any, x: Any, xlabel: s
     axes[1].axhline(0, color="C3", lw=0.8)
     unit = "sigma" if result.absolute_sigma else "target's unit"
     axes[1].set(xlabel=xlabel, ylabel=f"fit - data [{unit}]")
-    _waterfall(axes[2], 2 * result.start_costs, 2 * nothing(data.rows(None))[0])
+    _waterfall(
+        axes[2], 2 * result.start_costs, 2 * float(nothing(problem, data.target, data.weight))
+    )
     return axes
 
 
@@ -71,9 +73,9 @@ def _data_and_fit(
     ax.plot(at, prediction, f"C3{line}", lw=1.2, ms=12, label="fit", zorder=2)
 
 
-def _waterfall(ax: Any, costs: np.ndarray, nothing: float) -> None:
+def _waterfall(ax: Any, costs: np.ndarray, least: float) -> None:
     """The costs of the starts in their order; what is 0 up to rounding as one level."""
-    costs = np.maximum(costs[np.isfinite(costs)], nothing)
+    costs = np.maximum(costs[np.isfinite(costs)], least)
     ax.plot(np.arange(1, costs.size + 1), costs, "k.-", ms=4, lw=0.6)
     if costs[0] > 0 and costs[-1] > 10 * costs[0]:
         ax.set_yscale("log")

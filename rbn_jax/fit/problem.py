@@ -98,10 +98,6 @@ class Data:
         return dataclasses.replace(self, target=target, weight=weight)
 
 
-ALONG = Data(None, None, 0, 0)  # pyright: ignore[reportArgumentType]
-"""The axes of a vmap over rows of targets."""
-
-
 def _robust(kind: str, r: jax.Array) -> jax.Array:
     """r' with r'^2 = rho(r^2), of the sign of r."""
     if kind == "soft_l1":  # rho = 2 (sqrt(1 + r^2) - 1)

@@ -1,7 +1,6 @@
 """Many fits at once: the rows of a target, in batches of one compiled call."""
 
 import dataclasses
-import functools
 import warnings
 from typing import Any
 
@@ -10,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbn_jax._labels import require
-from rbn_jax.fit import solve as s
 from rbn_jax.fit import tree
 from rbn_jax.fit.follow import Ends, follow
-from rbn_jax.fit.problem import ALONG, Data, Problem
+from rbn_jax.fit.problem import Data, Problem
 from rbn_jax.fit.progress import bar
 from rbn_jax.fit.result import function_name
 from rbn_jax.fit.uncertainty import scales, side_of
@@ -93,7 +91,7 @@ def fit_rows(
 ) -> FitRows:
     """Every row from every start; Ctrl-C keeps the rows that are done."""
     k = u.shape[1]
-    batch = min(batch or _batch_size(data, u), rows)
+    batch = -(-rows // -(-rows // (batch or _batch_size(data, u))))  # as even as they can be
     x, pinned, stderr = (np.full((rows, k), np.nan) for _ in range(3))
     cost, reached = np.full(rows, np.nan), np.zeros(rows, int)
     status = np.full(rows, STATES[4], dtype=f"<U{max(map(len, STATES))}")
@@ -103,10 +101,9 @@ def fit_rows(
                 part = slice(start, min(start + batch, rows))
                 inside = np.minimum(np.arange(start, start + batch), rows - 1)  # of one shape
                 some = data.rows(inside)
-                found = _batch(problem, some, u, steps)
-                found += (_errors(problem, some, found[0], found[1], absolute_sigma),)
+                found = _batch(problem, some, u, steps, absolute_sigma)
                 for whole, piece in zip(
-                    (x, pinned, cost, reached, status, stderr), found, strict=True
+                    (x, pinned, stderr, cost, reached, status), found, strict=True
                 ):
                     whole[part] = piece[: part.stop - start]
                 shown.update(part.stop - start)
@@ -124,7 +121,7 @@ def fit_rows(
         stderr={**dict(zip(problem.names, stderr.T, strict=True)), **_tied(problem, x, stderr)},
         at_bound=sides,
         chi_square=2 * cost,
-        n_data=np.count_nonzero(_flat(data), axis=1) + len(problem.priors),
+        n_data=_measured(data, problem),
         n_reached=reached,
         n_starts=len(u),
         status=status,
@@ -142,14 +139,21 @@ def _flat(data: Data) -> np.ndarray:
     return np.concatenate([w.reshape(len(w), -1) for w in data.weight.values()], axis=1)
 
 
-def _batch(problem: Problem, data: Data, u: np.ndarray, steps: int) -> tuple[np.ndarray, ...]:
-    """Parameters, those on bounds, cost, starts that reached the best, and status of each row."""
+def _measured(data: Data, problem: Problem) -> np.ndarray:
+    return np.count_nonzero(_flat(data), axis=1) + len(problem.priors)
+
+
+def _batch(
+    problem: Problem, data: Data, u: np.ndarray, steps: int, absolute_sigma: bool
+) -> tuple[np.ndarray, ...]:
+    """Parameters, bounds, errors, cost, starts that reached the best, and status of each row."""
     ends = follow(problem, data, u, steps)
     nothing = np.asarray(~_flat(data).any(1))
     failed = nothing | ends.failed
+    own = (ends.at_best(ends.x), ends.at_best(ends.pinned))
+    own += (_errors(problem, data, ends, absolute_sigma),)
     return (
-        np.where(failed[:, None], np.nan, ends.at_best(ends.x)),
-        np.where(failed[:, None], np.nan, ends.at_best(ends.pinned)),
+        *(np.where(failed[:, None], np.nan, y) for y in own),
         np.where(failed, np.nan, ends.at_best(ends.cost)),
         np.where(failed, 0, ends.reached.sum(1)),
         _status(ends, nothing),
@@ -162,38 +166,28 @@ def _status(ends: Ends, nothing: np.ndarray) -> np.ndarray:
     return np.where(nothing, STATES[2], status)
 
 
-def _errors(
-    problem: Problem, data: Data, x: np.ndarray, pinned: np.ndarray, absolute_sigma: bool
-) -> np.ndarray:
+def _errors(problem: Problem, data: Data, ends: Ends, absolute_sigma: bool) -> np.ndarray:
     """Standard errors of each row, (rows, k)."""
-    known = np.asarray(np.isfinite(x).all(axis=1))
-    safe = np.where(known[:, None], x, x[np.argmax(known)] if known.any() else 1.0)
-    step = np.where(np.isnan(pinned), scales(data.coordinates, safe), 0)
-    found = _row_errors(problem, data, safe.astype(problem.dtype), step, absolute_sigma)
-    return np.where(known[:, None] & (step > 0), np.asarray(found), np.nan)
+    free = np.isnan(ends.at_best(ends.pinned))
+    step = np.where(free, scales(data.coordinates, ends.at_best(ends.x)), 0)
+    sigma = np.ones(len(free))
+    if not absolute_sigma and problem.loss is None:
+        dof = _measured(data, problem) - free.shape[1]
+        sigma = np.where(dof > 0, np.sqrt(2 * ends.at_best(ends.cost) / np.maximum(dof, 1)), np.nan)
+    found = _from_normal(ends.at_best(ends.normal), step)
+    return np.where(free, np.asarray(found) * sigma[:, None], np.nan)
 
 
-@functools.partial(jax.jit, static_argnames=("problem", "absolute_sigma"))
-def _row_errors(problem: Problem, data: Data, x: Any, step: Any, absolute_sigma: bool) -> Any:
-    def one(data: Data, x: Any, step: Any) -> Any:
-        if problem.loss is None:
-            root = s.jacobian(problem, data, x) * step
-            normal = root.T @ root
-        else:
-            normal = s.curvature(problem, data, x)[1] * jnp.outer(step, step)
-        values, vectors = jnp.linalg.eigh(normal)
-        # a squared singular value carries a rounding of eps of the largest
-        least = jnp.maximum(s.NOTHING[problem.dtype] ** 2, 1e2 * jnp.finfo(x.dtype).eps)
-        none = values <= least * values[-1]
-        variance = (vectors**2 / jnp.where(none, 1, values)) @ (~none).astype(x.dtype)
-        loose = (jnp.abs(vectors) > 1e-6) @ none.astype(x.dtype) > 0
-        n = sum(jnp.count_nonzero(w) for w in data.weight.values()) + len(problem.priors)
-        if not absolute_sigma and problem.loss is None:
-            dof = n - len(x)
-            variance *= jnp.where(dof > 0, 2 * problem.cost(data, x) / dof, jnp.nan)
-        return jnp.where(loose, jnp.inf, jnp.sqrt(variance) * step)
-
-    return jax.vmap(one, in_axes=(ALONG, 0, 0))(data, x, step)
+@jax.jit
+def _from_normal(normal: Any, step: Any) -> Any:
+    """Standard errors from J^T J (rows, k, k), in steps; infinite where it does not tell."""
+    values, vectors = jnp.linalg.eigh(normal * step[:, :, None] * step[:, None, :])
+    # a squared singular value carries a rounding of eps of the largest
+    none = values <= 1e2 * jnp.finfo(values.dtype).eps * values[:, -1:]
+    inverse = jnp.where(none, 0, 1 / jnp.where(none, 1, values))
+    variance = jnp.sum(vectors**2 * inverse[:, None, :], -1)
+    loose = jnp.any((jnp.abs(vectors) > 1e-6) & none[:, None, :], -1)
+    return jnp.where(loose, jnp.inf, jnp.sqrt(variance) * step)
 
 
 def _tied(problem: Problem, x: np.ndarray, stderr: np.ndarray) -> dict[str, np.ndarray]:

@@ -116,17 +116,16 @@ def _one(
     Raises:
         ValueError: fn is NaN at every start, or at every end.
     """
-    usable = np.isfinite(np.asarray(s.costs(problem, data, u[None])))
-    if not usable.any():
-        values = problem.values(np.asarray(data.to_user(u[0])))
-        at = ", ".join(f"{name} {float(value):g}" for name, value in values.items())
-        raise ValueError(f"fn, or its distance to the target, is not finite at any start: ({at})")
     if method == "trf":
         with bar(progress, len(u), " starts") as shown:
             found = s.by_scipy(problem, data.rows(0), u, steps, shown)
-        ends = finish(problem, data, [y[None] for y in found], usable, steps)
+        ends = finish(problem, data, [y[None] for y in found], steps)
     else:
         ends = follow(problem, data, u, steps)
+    if not ends.usable.any():
+        values = problem.values(np.asarray(data.to_user(u[0])))
+        at = ", ".join(f"{name} {float(value):g}" for name, value in values.items())
+        raise ValueError(f"fn, or its distance to the target, is not finite at any start: ({at})")
     if ends.failed[0]:
         raise ValueError("every start ended where fn is NaN: narrow the bounds")
     return ends

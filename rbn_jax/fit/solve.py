@@ -1,4 +1,4 @@
-"""The kernels of a fit, compiled: minimisers, residuals, derivatives, over rows of targets.
+"""The kernels of a fit, compiled: minimisers, residuals and their derivatives.
 
 Shapes: u and x are (rows, starts, k) where data have rows, and (k,) where they have none.
 """
@@ -11,99 +11,110 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbn_jax._labels import require
+from rbn_jax.fit.marquardt import minimise
 from rbn_jax.fit.problem import Data, Problem
 
-TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
-# a singular value below this share of the largest is 0 up to rounding
+TOLERANCE = {"float32": 1e-5, "float64": 1e-9}  # of optimistix
+_PROMISE = {"float32": 1e-6, "float64": 1e-12}  # share of the cost that ends Marquardt's method
+# a singular value below this share of the largest is 0 up to rounding, and so is a residual below
+# this share of its target
 NOTHING = {"float32": 1e-4, "float64": 1e-8}
-Found = tuple[Any, Any, Any, Any]
-"""Coordinates, parameters, cost, and whether the minimiser was done, at the end of each start."""
+_LANES = 32  # fits that a CPU runs at once: what they hold stays in its cache
+Found = tuple[Any, Any, Any, Any, Any, Any]
+"""Coordinates, parameters, cost, its gradient and J^T J, or Hessian, in them; cost at the start."""
 
 
 @functools.partial(jax.jit, static_argnames=("problem", "steps"))
 def solve(problem: Problem, data: Data, u: Any, pinned: Any, steps: int) -> Found:
     """From every start; `pinned`, of the same shape, holds values that stay, NaN where free."""
-    return _at_each(functools.partial(_solve, problem, steps), data, u, pinned)
-
-
-def _solve(problem: Problem, steps: int, data: Data, start: Any, pinned: Any) -> Found:
-    optx = require("optimistix", "fit")
-    tolerance = TOLERANCE[problem.dtype]
-
-    def at(u: Any) -> Any:
-        return jnp.where(jnp.isnan(pinned), data.to_user(u), pinned)
-
-    # the damping is unscaled: give it a cost of order 1
-    size = jnp.abs(problem.cost(data, at(start)))
-    scale = jnp.where((size > 0) & jnp.isfinite(size), 1 / size, 1)
-    options = {"max_steps": steps, "throw": False}
-    if problem.loss is None:
-        solver = optx.LevenbergMarquardt(rtol=tolerance, atol=tolerance)
-
-        def residuals(u: Any, _: Any) -> Any:
-            return problem.residuals(data, at(u)) * jnp.sqrt(scale)
-
-        found = optx.least_squares(residuals, solver, start, **options)
-    else:
-        solver = optx.BFGS(rtol=tolerance, atol=tolerance)
-
-        def cost(u: Any, _: Any) -> Any:
-            return problem.cost(data, at(u)) * scale
-
-        found = optx.minimise(cost, solver, start, **options)
-    x = at(found.value)
-    return found.value, x, problem.cost(data, x), found.result == optx.RESULTS.successful
+    one = _least_squares if problem.loss is None else _own_loss
+    return _at_each(functools.partial(one, problem, steps), data, u, pinned)
 
 
 def _at_each(function: Any, data: Data, u: Any, pinned: Any) -> Any:
-    """function(row of data, u, pinned) of every start of every row.
+    """function(row of data, u, pinned) of every start of every row, some at once."""
+    rows, starts = u.shape[:2]
+    count = rows * starts
+    lanes = min(count, _LANES) if jax.default_backend() == "cpu" else count
 
-    In one vmap: two of them, nested, are traced twice as long.
-    """
-    rows, starts, k = u.shape
+    def some(number: Any) -> Any:
+        def one(number: Any) -> Any:
+            row, start = number // starts, number % starts
+            return function(data.rows(row), u[row, start], pinned[row, start])
 
-    def one(row: Any, u: Any, pinned: Any) -> Any:
-        return function(data.rows(row), u, pinned)
+        return jax.vmap(one)(number)
 
-    each = jnp.repeat(jnp.arange(rows), starts)
-    found = jax.vmap(one)(each, u.reshape(-1, k), pinned.reshape(-1, k))
-    return jax.tree.map(lambda y: y.reshape(rows, starts, *y.shape[1:]), found)
-
-
-@functools.partial(jax.jit, static_argnames="problem")
-def costs(problem: Problem, data: Data, u: Any) -> Any:
-    """The cost at coordinates u."""
-    return _at_each(lambda d, u, _: problem.cost(d, d.to_user(u)), data, u, u)
+    numbers = jnp.resize(jnp.arange(count), (-(-count // lanes), lanes))
+    found = jax.lax.map(some, numbers)
+    return jax.tree.map(
+        lambda y: y.reshape(-1, *y.shape[2:])[:count].reshape(rows, starts, *y.shape[2:]), found
+    )
 
 
-@functools.partial(jax.jit, static_argnames="problem")
-def decrement(problem: Problem, data: Data, x: Any, pinned: Any) -> Any:
-    """By how much one more step of Gauss and Newton promises to lower the cost at x.
+def _to_user(data: Data, u: Any, pinned: Any) -> tuple[Any, Any]:
+    """x and dx/du, with those that are pinned."""
+    x, slope = jax.jvp(data.to_user, (u,), (jnp.ones_like(u),))
+    free = jnp.isnan(pinned)
+    return jnp.where(free, x, pinned), jnp.where(free, slope, 0)
+
+
+def _least_squares(problem: Problem, steps: int, data: Data, start: Any, pinned: Any) -> Found:
+    end, first = minimise(
+        functools.partial(problem.residuals, data),
+        lambda u: _to_user(data, u, pinned),
+        start,
+        steps,
+        _PROMISE[problem.dtype],
+        1e-2 * nothing(problem, data.target, data.weight),
+    )
+    return end.u, end.x, end.cost, end.slope, end.normal, first
+
+
+def _own_loss(problem: Problem, steps: int, data: Data, start: Any, pinned: Any) -> Found:
+    optx = require("optimistix", "fit")
+    tolerance = TOLERANCE[problem.dtype]
+
+    def cost(u: Any, _: Any) -> Any:
+        return problem.cost(data, _to_user(data, u, pinned)[0])
+
+    # its tolerances are absolute: give it a cost of order 1
+    first = cost(start, None)
+    scale = jnp.where((first != 0) & jnp.isfinite(first), 1 / jnp.abs(first), 1)
+    solver = optx.BFGS(rtol=tolerance, atol=tolerance)
+    found = optx.minimise(
+        lambda u, _: cost(u, _) * scale, solver, start, max_steps=steps, throw=False
+    )
+    x = _to_user(data, found.value, pinned)[0]
+    return found.value, x, problem.cost(data, x), *curvature(problem, data, x), first
+
+
+def nothing(problem: Problem, target: Any, weight: Any, batch: int = 0) -> Any:
+    """A cost that is nothing, of each batch: of residuals that are a rounding of their targets."""
+    total = 0.0
+    for name, w in weight.items():
+        share = w * target[name]
+        own = tuple(range(batch, share.ndim))
+        total += (share * share).sum(own, where=share == share)  # a NaN was not measured
+    return NOTHING[problem.dtype] ** 2 * total
+
+
+@jax.jit
+def decrement(slope: Any, matrix: Any, pinned: Any) -> Any:
+    """By how much one more step of Newton's promises to lower the cost, (rows, starts).
 
     g^T H^-1 g / 2 over the parameters that are free, each scaled to a diagonal of 1, with a little
     added where the data leave a direction open; infinite where a loss is not convex.
     """
-    return _at_each(functools.partial(_decrement, problem), data, x, pinned)
-
-
-def _decrement(problem: Problem, data: Data, x: Any, pinned: Any) -> Any:
-    slope, matrix = _normal(problem, data, x)
-    diagonal = jnp.diagonal(matrix)
+    diagonal = jnp.diagonal(matrix, axis1=-2, axis2=-1)
     used = jnp.isnan(pinned) & (diagonal > 0)
     unit = jnp.where(used, 1 / jnp.sqrt(jnp.where(used, diagonal, 1)), 0)
-    ridge = 1e2 * NOTHING[problem.dtype] ** 2 + 1e2 * jnp.finfo(x.dtype).eps
-    normal = matrix * jnp.outer(unit, unit) + jnp.diag(jnp.where(used, ridge, 1))
-    promised = 0.5 * (slope * unit) @ jnp.linalg.solve(normal, slope * unit)
+    ridge = 1e2 * jnp.finfo(slope.dtype).eps
+    eye = jnp.eye(slope.shape[-1], dtype=slope.dtype)
+    normal = matrix * unit[..., :, None] * unit[..., None, :]
+    normal += eye * jnp.where(used, ridge, 1)[..., None, :]
+    scaled = slope * unit
+    promised = 0.5 * jnp.sum(scaled * jnp.linalg.solve(normal, scaled[..., None])[..., 0], -1)
     return jnp.where(promised >= 0, promised, jnp.inf)
-
-
-def _normal(problem: Problem, data: Data, x: Any) -> tuple[Any, Any]:
-    """The gradient of the cost in x, and J^T J, or of a loss the Hessian."""
-    if problem.loss is not None:
-        return curvature(problem, data, x)
-    r = problem.residuals(data, x)
-    j = jacobian(problem, data, x)
-    return j.T @ r, j.T @ j
 
 
 @functools.partial(jax.jit, static_argnames="problem")
@@ -126,23 +137,17 @@ def curvature(problem: Problem, data: Data, x: Any) -> tuple[Any, Any]:
 
 
 @functools.partial(jax.jit, static_argnames="problem")
-def gradient(problem: Problem, data: Data, x: Any) -> Any:
-    """The derivatives of the cost in x."""
-    return _at_each(lambda d, x, _: _gradient(problem, d, x), data, x, x)
-
-
-def _gradient(problem: Problem, data: Data, x: Any) -> Any:
-    return jax.grad(functools.partial(problem.cost, data))(x)
-
-
-@functools.partial(jax.jit, static_argnames="problem")
 def sensitivity(problem: Problem, data: Data, x: Any, free: Any) -> dict[str, Any]:
     """dx/dtarget by the implicit function theorem, by name of the target, (k, ...).
 
     The gradient in x stays 0: dx/dt = -H^-1 d(grad)/dt, with the whole Hessian H; parameters
     that are not free do not move.
     """
-    moved = jax.jacfwd(lambda t: _gradient(problem, data.to_target(t), x))(data.target)
+
+    def slope(target: Any) -> Any:
+        return jax.grad(functools.partial(problem.cost, data.to_target(target)))(x)
+
+    moved = jax.jacfwd(slope)(data.target)
     hessian = curvature(problem, data, x)[1]
     both = free[:, None] & free[None, :]
     inverse = jnp.linalg.inv(jnp.where(both, hessian, jnp.eye(len(x), dtype=x.dtype)))
@@ -160,6 +165,7 @@ def by_scipy(problem: Problem, data: Data, starts: np.ndarray, steps: int, bar: 
     found = []
     for u in starts:
         x = np.asarray(data.to_user(u))
+        first = 0.5 * np.sum(np.square(residuals(problem, data, x)))
         z = np.where(log, np.log(np.where(log, x, 1)), x)
         try:
             best = optimize.least_squares(
@@ -171,10 +177,11 @@ def by_scipy(problem: Problem, data: Data, starts: np.ndarray, steps: int, bar: 
                 **dict.fromkeys(("ftol", "xtol", "gtol"), 1e-12),
                 max_nfev=steps,
             )
-            x, cost, done = user(best.x), best.cost, best.status > 0
+            x, cost, j = user(best.x), best.cost, np.asarray(jacobian(problem, data, user(best.x)))
+            slope_x, normal = j.T @ best.fun, j.T @ j
         except ValueError:  # the residuals are not finite
-            cost, done = np.inf, False
+            cost, slope_x, normal = np.inf, np.zeros(len(u)), np.zeros((len(u), len(u)))
         at = [c.from_user(y) for c, y in zip(data.coordinates, x, strict=True)]
-        found.append((at, x, cost, done))
+        found.append((at, x, cost, slope_x, normal, first))
         bar.update(1)
     return tuple(map(np.array, zip(*found, strict=True)))  # pyright: ignore[reportReturnType]

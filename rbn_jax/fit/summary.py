@@ -31,7 +31,8 @@ def summary(
     chi, dof = 2 * cost, n - k
     reduced = chi / dof if dof > 0 else math.nan
     if not absolute_sigma and problem.loss is None:
-        cov = cov * reduced
+        with np.errstate(invalid="ignore"):  # what is not constrained stays so
+            cov = np.where(np.isinf(cov), cov, cov * reduced)
     directions = unc.in_names(data.coordinates, null)
     values = _plain(problem.values(x))
     stderr = _stderr(problem, x, cov)
