@@ -4,8 +4,10 @@ import doctest
 import importlib
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import jax
@@ -35,13 +37,15 @@ def test_every_public_function_has_an_example():
         assert any(test.examples for test in finder.find(getattr(rbn_jax, name), name)), name
 
 
-def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", ["README.md", "docs/fitting.md"])
+def test_the_python_of_the_pages_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    shutil.copy(ROOT / "docs/psp_trace.csv", tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.S)
     assert blocks
     names = {}
     for block in blocks:
-        exec(block, names)
+        exec(textwrap.dedent(block), names)
 
 
 def test_importing_loads_jax_and_nothing_heavier():
