@@ -49,11 +49,22 @@ class Ends:
         return near & np.isfinite(self.cost)
 
     @property
+    def little(self) -> np.ndarray:
+        """A fall of the cost that is none, (rows, starts)."""
+        return 0.1 * SAME * np.abs(self.cost) + self.nothing[:, None]
+
+    @property
     def best(self) -> np.ndarray:
-        """The number of the best end of each row: of equal ones, one that has converged."""
-        settled = np.where(self.reached & self.converged, self.cost, np.inf)
-        found = np.isfinite(settled).any(1)
-        return np.where(found, settled.argmin(1), self.cost.argmin(1))
+        """The number of the best end of each row.
+
+        Of equal ones it is one that has converged, and that lies on the fewest bounds: a valley
+        may run into some.
+        """
+        settled = self.reached & self.converged
+        bounds = np.where(settled, np.count_nonzero(~np.isnan(self.pinned), 2), np.inf)
+        fewest = settled & (bounds == bounds.min(1, keepdims=True))
+        found = np.where(fewest, self.cost, np.inf)
+        return np.where(fewest.any(1), found.argmin(1), self.cost.argmin(1))
 
     def at_best(self, array: np.ndarray) -> np.ndarray:
         """What an array (rows, starts, ...) has at the best ends."""
@@ -76,8 +87,7 @@ def finish(problem: Problem, data: Data, found: Any, steps: int) -> Ends:
     ends = Ends(u, x, cost, slope, normal, _free(u), np.zeros(cost.shape, bool), usable, least)
     _onto_bounds(problem, data, ends, steps)
     promised = np.asarray(s.decrement(ends.slope, ends.normal, ends.pinned))
-    enough = 0.1 * SAME * np.abs(ends.cost) + least[:, None]
-    ends.converged = np.isfinite(ends.cost) & (promised <= enough)
+    ends.converged = np.isfinite(ends.cost) & (promised <= ends.little)
     return ends
 
 
@@ -121,17 +131,19 @@ def _again(
 def _leaning(data: Data, ends: Ends) -> tuple[np.ndarray, np.ndarray]:
     """For each end the parameter, -1 for none, nearest to a bound across which the cost would fall.
 
-    And that bound.
+    And that bound. Along a valley that the data leave open it would not.
     """
     column, value = np.full(ends.cost.shape, -1), np.zeros(ends.cost.shape)
     nearest = np.full(ends.cost.shape, _LEANING)
+    promised = 0.5 * np.square(ends.slope)
+    falls = promised > np.diagonal(ends.normal, axis1=2, axis2=3) * ends.little[..., None]
+    falls &= np.isnan(ends.pinned)
     for i, c in enumerate(data.coordinates):
         for bound, bounded, sign in ((c.low, c.bounded[0], 1), (c.high, c.bounded[1], -1)):
             if not bounded:
                 continue
             with np.errstate(invalid="ignore", divide="ignore"):
                 distance = np.abs(c.position(ends.x[..., i]) - c.position(bound))
-            falls = np.isnan(ends.pinned[..., i]) & (sign * ends.slope[..., i] > 0)
-            leans = falls & (distance < nearest)
+            leans = (distance < nearest) & (sign * ends.slope[..., i] > 0) & falls[..., i]
             column[leans], value[leans], nearest[leans] = i, bound, distance[leans]
     return column, value
