@@ -149,6 +149,9 @@ def test_ties_priors_and_a_start():
     assert fit(line, {"a": 1.0, "b": 1.0}, target, other, sigma=0.1).stderr == pytest.approx(
         found.stderr
     )
+    open_ends = {"a": Free(scale="log"), "b": Free(scale="log", high=20.0)}
+    found = fit(line, {"a": 1.0, "b": 1.0}, target, open_ends, sigma=0.1)
+    assert found.values == pytest.approx({"a": 2, "b": 3})
     # one number and a prior: the mean of both by their weights
     one = np.full(6, np.nan)
     one[0] = 5.0
@@ -378,6 +381,7 @@ BAD = [
     ({"free": {"gei": Free(tie="gie + 1"), "gie": (1, 2)}}, "must be a name, as '2"),
     ({"free": {"gei": Free(1, 2, prior=(1, 0))}}, "prior=.*standard deviation > 0"),
     ({"free": {"tau_E": (-1, 2)}}, "tau_E=-1 ms: must be a finite number > 0"),
+    ({"free": {"baseline_conn_prob_EI": (0.1, 2)}}, "baseline_conn_prob_EI=2: must be a prob"),
     ({"target": np.ones(3)}, r"shape \(3,\): fn returns \(2, 2\)"),
     ({"target": np.full((2, 2), np.nan)}, "NaN everywhere"),
     ({"target": np.full((2, 2), np.inf)}, "infinite"),

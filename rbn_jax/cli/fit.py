@@ -73,6 +73,7 @@ def _tell(result: FitResult, task: "Task", plot: Path | None, as_json: bool) -> 
 
 def _tell_rows(result: FitRows, out: Path | None, as_json: bool) -> None:
     columns = {**result.values, **{f"{n}_stderr": x for n, x in result.stderr.items()}}
+    columns |= {f"{n}_at_bound": x for n, x in result.at_bound.items()}
     columns |= {"chi_square": result.chi_square, "status": result.status}
     if out is not None:
         lines = [",".join(columns)]

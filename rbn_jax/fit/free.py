@@ -28,7 +28,8 @@ class Free:
     """A parameter to be found: its bounds, None or infinite where open.
 
     Args:
-        low, high: the bounds, in the parameter's unit; the optimum may lie on one.
+        low, high: the bounds, in the parameter's unit; the optimum may lie on one. On a log scale
+            an open low end is 0.
         start: where the first start has it; else its value in `params`, if that is inside.
         scale: "log" to seek it evenly in its logarithm, "linear"; else "log" where low > 0.
         tie: it is not sought, but follows others: a name ("tau_E"), a multiple of one
@@ -160,7 +161,8 @@ def _pair(name: str, spec: Any) -> tuple[Any, Any]:
 
 
 def _coordinate(params: Any, name: str, spec: Free) -> Coordinate:
-    low, high = _bound(name, spec.low, -math.inf), _bound(name, spec.high, math.inf)
+    low = _bound(name, spec.low, 0.0 if spec.scale == "log" else -math.inf)
+    high = _bound(name, spec.high, math.inf)
     if not low < high:
         raise ValueError(f"{name}: the low bound {low:g} must be below the high one, {high:g}")
     if spec.scale not in (None, *_SCALES):

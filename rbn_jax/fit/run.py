@@ -148,24 +148,19 @@ def starts(
 
 
 def _check_params(params: Any, coordinates: tuple[Coordinate, ...]) -> None:
-    if isinstance(params, NetworkParams):
-        params.check()
-        for end in ("low", "high"):
-            known = {c.name: getattr(c, end) for c in coordinates}
-            inside = {n: v for n, v in known.items() if math.isfinite(v) and v != 0}
-            _check_domain(inside)
+    """ValueError for a bad network, or bounds at which a parameter has no meaning; 0 is open."""
+    if not isinstance(params, NetworkParams):
+        return
+    params.check()
+    bounds = [(c.name, bound) for c in coordinates for bound in (c.low, c.high)]
+    inside = [(name, x) for name, x in bounds if math.isfinite(x) and x != 0]
+    f.raise_all((_complaint(name, x) for name, x in inside), "Move the bounds inside.")
 
 
-def _check_domain(values: Mapping[str, float]) -> None:
-    """ValueError for bounds at which a parameter has no meaning; 0 is open."""
-    for name, value in values.items():
-        f.raise_all([complaint_of(name, value)], "Move the bound inside.")
-
-
-def complaint_of(name: str, value: float) -> str | None:
+def _complaint(name: str, bound: float) -> str | None:
     """What is wrong with a bound of a network's parameter; whole numbers are not asked for."""
-    unit, domain = FIELDS.get(name, ("", f.REAL))
-    return f.complaint(name, value, f.POSITIVE if domain is f.COUNT else domain, unit)
+    unit, domain = FIELDS[f.MATRIX if name in f.ENTRIES else name]
+    return f.complaint(name, bound, f.POSITIVE if domain is f.COUNT else domain, unit)
 
 
 def _check_options(
