@@ -58,8 +58,8 @@ def fit(
             it all are alike, and their size is taken from the residuals.
         n_starts: starts of each fit, the first at the present values.
         seed: of the Sobol sequence.
-        method: "lm", Levenberg and Marquardt's by optimistix, all starts at once; or "trf",
-            SciPy's trust region with true bounds, one start after the other.
+        method: "lm", Levenberg and Marquardt's, all starts at once; or "trf", SciPy's trust
+            region with true bounds, one start after the other.
         dtype: "float64" or "float32".
         robust: "linear", or "soft_l1" or "huber" as `scipy.optimize.least_squares` has them, of
             residuals in units of sigma. Standard errors are then approximate.
