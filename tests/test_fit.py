@@ -139,6 +139,25 @@ def test_an_optimum_on_a_bound_is_exactly_there(method):
     assert found.n_reached == 8
 
 
+def test_a_start_that_runs_into_a_bound_slides_along_it():
+    target = noisy()
+    bounds = {**BOUNDS, "tau_m": (17, 50)}  # the truth is 15
+    best = fit(psp, TRUTH | {"tau_m": 20.0}, target, bounds, sigma=0.005, method="trf", n_starts=1)
+    for weight in (10, 900):
+        for tau_m in (18, 45):
+            start = {"weight": weight, "tau_m": tau_m, "tau_syn": 1.0}
+            found = fit(psp, start, target, bounds, sigma=0.005, n_starts=1)
+            assert found.chi_square == pytest.approx(best.chi_square, rel=1e-6)
+            assert (found.status, found.at_bound) == ("converged", {"tau_m": "low"})
+
+
+def test_a_parameter_without_bounds_may_lie_far_away():
+    far = {"a": 1e7, "b": -1e5}
+    free = dict.fromkeys(far, (None, None))
+    found = fit(line, {"a": 1.0, "b": 1.0}, of(line, far), free, n_starts=1)
+    assert found.values == pytest.approx(far, rel=1e-9)
+
+
 def test_ties_priors_and_a_start():
     target = 2 + 3 * np.arange(6.0)
     tied = {"a": (None, None), "b": Free(tie="1.5 * a")}

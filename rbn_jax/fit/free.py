@@ -21,6 +21,7 @@ from rbn_jax.fit import tree
 
 _TIE = re.compile(r"\s*(?:([^*\s]+)\s*\*\s*)?(\w+)\s*")
 _SCALES = ("log", "linear")
+_REACH = 1e4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,16 +81,23 @@ class Coordinate:
     def to_user(self, u: Any) -> Any:
         """x of u, traced."""
         low, high = self.ends
+        size = jnp.where(u < 0, -u, u)  # near a bound nothing cancels, nor in the slope
         root = jnp.sqrt(1 + u * u)
         if all(self.bounded):
-            z = low + (high - low) * (0.5 + 0.5 * u / root)
+            share = (high - low) * (0.5 / (root * (root + size)))
+            z = jnp.where(u < 0, low + share, high - share)
         elif self.bounded[0]:
-            z = low + self.width * (u + root)
+            z = low + self.width * jnp.where(u < 0, 1 / (root + size), root + size)
         elif self.bounded[1]:
-            z = high - self.width * (root - u)
+            z = high - self.width * jnp.where(u < 0, root + size, 1 / (root + size))
         else:
             z = self.middle + self.width * u
         return jnp.exp(z) if self.log else z
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """How far u may go: to a part in 10^8 of the range towards a bound."""
+        return -_REACH if self.bounded[0] else -math.inf, _REACH if self.bounded[1] else math.inf
 
     def from_user(self, x: Any) -> np.ndarray:
         """u of x, which is moved inside by a millionth where it lies on a bound."""

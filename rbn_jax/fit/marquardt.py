@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 _FIRST, _LEAST, _MOST = 1e-1, 1e-10, 1e14  # of lam
-_FAR = 2.0  # no coordinate moves further in a step: beyond, x flattens at its bounds
+_FAR = 2.0  # no coordinate moves further at once, beside its own size: x flattens at its bounds
 
 
 class Point(NamedTuple):
@@ -33,6 +33,7 @@ class Point(NamedTuple):
 def minimise(
     residuals: Callable[[Any], Any],
     to_user: Callable[[Any], tuple[Any, Any]],
+    reach: tuple[Any, Any],
     start: Any,
     steps: int,
     tolerance: float,
@@ -43,6 +44,7 @@ def minimise(
     Args:
         residuals: r of the parameters x.
         to_user: x of u, and dx/du, 0 for a parameter that stays.
+        reach: the least and the greatest u, (k,) each.
         start: the first u.
         steps: at most so many.
         tolerance: it ends where a full step promises to lower the cost by this share,
@@ -65,7 +67,8 @@ def minimise(
 
     def step(state: tuple[Any, ...]) -> tuple[Any, ...]:
         i, here, lam, (way, _) = state
-        there = evaluate(here.u + way)
+        far = _FAR + jnp.abs(here.u)  # each on its own: one that leans on a bound holds none up
+        there = evaluate(jnp.clip(here.u + jnp.clip(way, -far, far), *reach))
         better = there.cost <= here.cost
         here = jax.tree.map(lambda a, b: jnp.where(better, a, b), there, here)
         lam = jnp.where(better, jnp.maximum(0.1 * lam, _LEAST), 10 * lam)
@@ -87,5 +90,4 @@ def _step(here: Point, lam: Any) -> tuple[Any, Any]:
     factor = jnp.linalg.cholesky(scaled + jnp.diag(jnp.where(diagonal > 0, lam, 1)))
     way = -jax.scipy.linalg.cho_solve((factor, True), slope * unit)
     promised = -(slope * unit) @ way - 0.5 * (way @ scaled @ way)
-    step = way * unit
-    return step * jnp.minimum(1, _FAR / jnp.max(jnp.abs(step), initial=_FAR)), promised
+    return way * unit, promised

@@ -59,9 +59,11 @@ def _to_user(data: Data, u: Any, pinned: Any) -> tuple[Any, Any]:
 
 
 def _least_squares(problem: Problem, steps: int, data: Data, start: Any, pinned: Any) -> Found:
+    least, most = jnp.asarray([c.reach for c in data.coordinates], start.dtype).T
     end, first = minimise(
         functools.partial(problem.residuals, data),
         lambda u: _to_user(data, u, pinned),
+        (least, most),
         start,
         steps,
         _PROMISE[problem.dtype],
