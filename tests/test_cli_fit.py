@@ -108,3 +108,26 @@ def test_bad_input_is_one_line_that_names_it(text, options, words, capsys):
     assert words in captured.err
     assert captured.err.count("\n") == 1
     assert {x.name for x in Path.cwd().iterdir()} == {"task.toml", "psp_trace.csv"}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("100,oops", "line 203, column 2: 'oops' must be a number, or empty"),
+        ("100,0,0", "line 203: has 3 columns: must have 2"),
+        ("nan,0", "must have a column of times"),
+    ],
+)
+def test_a_bad_line_of_traces_is_named(line, words, capsys):
+    with Path("psp_trace.csv").open("a") as file:
+        file.write(f"{line}\n")
+    Path("task.toml").write_text(TRACE)
+    assert run(["fit", "task.toml"]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_an_empty_cell_was_not_measured(capsys):
+    with Path("psp_trace.csv").open("a") as file:
+        file.write("100,\n")
+    Path("task.toml").write_text(TRACE)
+    assert "data 200" in out_of(capsys, "fit", "task.toml")

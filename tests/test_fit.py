@@ -154,7 +154,8 @@ def test_a_start_that_runs_into_a_bound_slides_along_it():
 def test_a_parameter_without_bounds_may_lie_far_away():
     far = {"a": 1e7, "b": -1e5}
     free = dict.fromkeys(far, (None, None))
-    found = fit(line, {"a": 1.0, "b": 1.0}, of(line, far), free, n_starts=1)
+    whole = {"n_starts": 1.0, "seed": 0.0, "dtype": np.dtype("float64")}  # as files may have them
+    found = fit(line, {"a": 1.0, "b": 1.0}, of(line, far), free, **whole)
     assert found.values == pytest.approx(far, rel=1e-9)
 
 
@@ -186,7 +187,12 @@ def test_robust_losses_are_scipys(robust):
 
     target = 2 + 3 * np.arange(6.0) + np.array([0.1, -0.2, 0.1, 30, 0.0, 0.1])
     found = fit(
-        line, {"a": 1.0, "b": 1.0}, target, {"a": (None, None), "b": (0, 20)}, robust=robust
+        line,
+        {"a": 1.0, "b": 1.0},
+        target,
+        {"a": (None, None), "b": (0, 20)},
+        sigma=1.0,
+        robust=robust,
     )
     expected = least_squares(
         lambda x: x[0] + x[1] * np.arange(6.0) - target, [1, 1], loss=robust, xtol=1e-12, ftol=1e-12
@@ -408,6 +414,20 @@ BAD = [
     ({"target": "text"}, "no array of numbers"),
     ({"sigma": 0}, "must be > 0"),
     ({"sigma": -np.ones((2, 2))}, "must be > 0"),
+    ({"sigma": "0.1"}, "sigma of never is '0.1': must be a number > 0"),
+    ({"sigma": np.array([[1, np.inf], [1, 1]])}, "is inf: must be > 0 and finite"),
+    (
+        {"fn": lambda p: {"a": p.gei, "b": p.gii}, "target": {"a": 1, "b": 1}, "sigma": {"a": 1}},
+        "sigma lacks b",
+    ),
+    ({"robust": "huber"}, "robust loss is in units of sigma"),
+    (
+        {"free": {"gei": Free(1, 2, prior=(1, 0.1))}},
+        "a prior or a robust loss is in units of sigma",
+    ),
+    ({"loss": max, "sigma": 1}, "sigma is for least squares"),
+    ({"free": {"gei": Free(0, 2, start=0, scale="log")}}, "start=0 must be > 0 on a log scale"),
+    ({"free": {"gei": Free(tie="nan * gie"), "gie": (1, 2)}}, "must be a name, as '2"),
     ({"sigma": np.ones(5)}, r"sigma.*\(5,\)"),
     ({"method": "newton"}, "unknown method 'newton'; valid names: lm, trf"),
     ({"robust": "cauchy"}, "unknown robust loss 'cauchy'"),

@@ -93,6 +93,23 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path):
     assert not list(store.rglob("*.partial"))
 
 
+def test_ctrl_c_on_the_command_line_says_how_to_go_on(tmp_path):
+    store = tmp_path / "a.zarr"
+    words = "--axis tau_E=5:40:300 --axis gei=1:2:300 --block-size 90 --quiet --store".split()
+    body = """
+        from rbn_jax.cli import run
+        sys.exit(run(["sweep", *sys.argv[1:]]))
+    """
+    process = start(body, *words, store)
+    wait_for_blocks(store, 3)
+    process.send_signal(signal.SIGINT)
+    code, err = finish(process)
+    kept = status(store)["done"]
+    assert kept < 1200
+    assert (code, err.count("\n")) == (130, 1)
+    assert f"rbn-jax: stopped; {kept} of 1200 blocks are kept in {store}; the same call" in err
+
+
 def test_two_processes_share_a_store_and_a_third_cannot_overwrite_it(tmp_path):
     store, slowly = tmp_path / "a.zarr", {**os.environ, "DELAY": "0.05"}
     both = [start("go(sys.argv[1])", store, env=slowly) for _ in range(2)]

@@ -1,7 +1,9 @@
 """What all commands share: the program, its options, its one line for bad input."""
 
+import contextlib
 import importlib.metadata
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -43,12 +45,25 @@ Preset = Annotated[str, typer.Option("--preset", help=f"One of {', '.join(PRESET
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
+class StoppedError(Exception):
+    """Ctrl-C, with what is left and how to go on; typer would drop those words."""
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[None]:
+    """Where Ctrl-C has something to say."""
+    try:
+        yield
+    except (KeyboardInterrupt, StoppedError) as error:
+        raise StoppedError(str(error)) from None
+
+
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; 0, or 2 after one line on stderr for bad input."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         status = app(arguments or ["--help"], standalone_mode=False)
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, StoppedError) as error:
         print(f"rbn-jax: {error or 'stopped'}", file=sys.stderr)
         return 130
     except OSError as error:

@@ -194,17 +194,40 @@ def _traces(spec: Mapping[str, Any], folder: Path) -> Task:
     if not isinstance(spec.get("traces"), str) or "target" in spec:
         raise ValueError("psp_waveform needs traces = 'file.csv': time [ms], then traces [mV]")
     path = folder / spec["traces"]
-    try:
-        table = np.genfromtxt(path, delimiter=",", comments="#", ndmin=2)
-    except ValueError as error:
-        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
-    if table.size and np.isnan(table[0]).all():
-        table = table[1:]  # a line of names
-    if table.shape[0] < 2 or table.shape[1] < 2 or not np.isfinite(table[:, 0]).all():
+    table = _read_table(path)
+    if table.ndim != 2 or min(table.shape) < 2 or not np.isfinite(table[:, 0]).all():
         raise ValueError(f"{path}: must have a column of times [ms] and one of each trace [mV]")
     times, many = tuple(table[:, 0].tolist()), table.shape[1] > 2
     target = table[:, 1:].T if many else table[:, 1]
     return Task(_waveform(times), _psp_params(spec, _TRACE), target, many, times)
+
+
+def _read_table(path: Path) -> np.ndarray:
+    """The numbers of a CSV file, NaN for empty cells; a first line of names is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [(i, line.split(",")) for i, line in enumerate(lines, 1) if line.split("#")[0].strip()]
+    if rows and not any(map(_is_number, rows[0][1])):
+        rows = rows[1:]
+    for i, cells in rows:
+        if len(cells) != len(rows[0][1]):
+            raise ValueError(
+                f"{path}, line {i}: has {len(cells)} columns: must have {len(rows[0][1])}"
+            )
+        for j, cell in enumerate(cells, 1):
+            if not _is_number(cell):
+                raise ValueError(
+                    f"{path}, line {i}, column {j}: {cell.strip()!r} must be a number, or empty "
+                    "where nothing was measured"
+                )
+    return np.array([[float(x) if x.strip() else np.nan for x in cells] for _, cells in rows])
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell if cell.strip() else "nan")
+    except ValueError:
+        return False
+    return True
 
 
 def _amplitudes(spec: Mapping[str, Any], folder: Path) -> Task:
@@ -217,6 +240,8 @@ def _amplitudes(spec: Mapping[str, Any], folder: Path) -> Task:
 def _peak(p: Mapping[str, Any]) -> Any:
     return p["weight"] * postsynaptic_current_to_potential(p["tau_m"], p["tau_syn"], p["c_m"])
 
+
+_peak.__name__ = name_of(postsynaptic_current_to_potential)
 
 _READERS = {
     "calculate_RBN_weights": _weights,

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from rbn_jax import plot
 from rbn_jax._fields import plain
 from rbn_jax.cli import streaming, terminal
-from rbn_jax.cli.app import AsJson, Params, Preset, Settings, app
+from rbn_jax.cli.app import AsJson, Params, Preset, Settings, app, stopping
 from rbn_jax.cli.weights import print_weights
 from rbn_jax.params import NetworkParams
 from rbn_jax.sensitivity import elasticity
@@ -54,7 +54,8 @@ def sweep(
     ] = None,
     block_size: Annotated[int | None, typer.Option("--block-size", help="In points.")] = None,
     shard: Annotated[
-        str | None, typer.Option("--shard", help="i/n: every n-th block of the store, from i on.")
+        str | None,
+        typer.Option("--shard", help="i/n, i from 0 to n - 1: every n-th block of the store."),
     ] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", help="Start a Dask cluster of so many processes.")
@@ -95,7 +96,7 @@ def sweep(
     }
     options |= {"block_size": block_size, "shard": streaming.parse_shard(shard)}
     if store is not None or kept is not None or fn is not calculate_RBN_weights:
-        with streaming.client(workers, scheduler) as client:
+        with stopping(), streaming.client(workers, scheduler) as client:
             options |= {"client": client, "progress": False if quiet else None}
             result = run_sweep(fn, net, axes, **options)
         streaming.report(result, store, out, as_json)

@@ -19,7 +19,7 @@ import numpy as np
 from rbn_jax import _fields as f
 from rbn_jax.fit import tree
 
-_TIE = re.compile(r"\s*(?:([^*\s]+)\s*\*\s*)?(\w+)\s*")
+_TIE = re.compile(r"\s*(?:([^*\s]+)\s*\*\s*)?([\w.]+)\s*")
 _SCALES = ("log", "linear")
 _REACH = 1e4
 
@@ -169,7 +169,8 @@ def _pair(name: str, spec: Any) -> tuple[Any, Any]:
 
 
 def _coordinate(params: Any, name: str, spec: Free) -> Coordinate:
-    low = _bound(name, spec.low, 0.0 if spec.scale == "log" else -math.inf)
+    low = _bound(name, spec.low, -math.inf)
+    low = 0.0 if spec.scale == "log" and low == -math.inf else low
     high = _bound(name, spec.high, math.inf)
     if not low < high:
         raise ValueError(f"{name}: the low bound {low:g} must be below the high one, {high:g}")
@@ -185,6 +186,8 @@ def _coordinate(params: Any, name: str, spec: Free) -> Coordinate:
     if spec.start is not None:
         if not f.is_real(spec.start) or not low <= spec.start <= high:
             raise ValueError(f"{name}: start={spec.start!r} must be from {low:g} to {high:g}")
+        if log and spec.start <= 0:
+            raise ValueError(f"{name}: start={spec.start!r} must be > 0 on a log scale")
         value = float(spec.start)
     if log and value <= 0:
         value = low if low > 0 else high if math.isfinite(high) else 1.0
@@ -224,7 +227,7 @@ def _tie(name: str, spec: Free, sought: Mapping[str, Any]) -> Any:
         factor = float(found[1]) if found and found[1] else 1.0
     except ValueError:
         found, factor = None, 1.0
-    if not found:
+    if not found or not math.isfinite(factor):
         raise ValueError(f"{name}: tie={spec.tie!r} must be a name, as '2 * tau_E', or a function")
     if found[2] not in sought:
         raise f.unknown_name(found[2], sought, f"free parameter in the tie of {name}")

@@ -123,7 +123,7 @@ def read_data(
     rows = _rows(targets, shapes)
     lead = () if rows is None else (rows,)
     arrays = {name: np.asarray(x, dtype) for name, x in targets.items()}
-    sigmas = _sigmas(sigma, shapes, lead)
+    sigmas = _sigmas(sigma, targets, shapes, lead)
     weight, clean = {}, {}
     for name, x in arrays.items():
         measured = np.isfinite(x)
@@ -173,17 +173,25 @@ def _rows(targets: Mapping[str, np.ndarray], shapes: Mapping[str, Any]) -> int |
     return rows.pop()
 
 
-def _sigmas(sigma: Any, shapes: Mapping[str, Any], lead: tuple[int, ...]) -> dict[str, np.ndarray]:
+def _sigmas(
+    sigma: Any, measured: Any, shapes: Mapping[str, Any], lead: tuple[int, ...]
+) -> dict[str, np.ndarray]:
     if sigma is None or (np.ndim(sigma) == 0 and not isinstance(sigma, Mapping)):
         number = np.asarray(1.0 if sigma is None else sigma)
         given = dict.fromkeys(shapes, number)
     else:
         given = _by_name(sigma, shapes, "sigma")
     found = {}
-    for name, shape in shapes.items():
-        x = np.asarray(given.get(name, 1.0))
-        if x.dtype.kind not in "iuf" or not (np.isfinite(x) & (x > 0)).all():
-            raise ValueError(f"sigma of {name} is {x.min() if x.size else x:g}: must be > 0")
+    for name in measured:
+        shape = shapes[name]
+        if name not in given:
+            raise ValueError(f"sigma lacks {name}, which the target has")
+        x = np.asarray(given[name])
+        if x.dtype.kind not in "iuf":
+            raise ValueError(f"sigma of {name} is {x.tolist()!r}: must be a number > 0")
+        bad = x[~(np.isfinite(x) & (x > 0))]
+        if bad.size:
+            raise ValueError(f"sigma of {name} is {bad[0]:g}: must be > 0 and finite")
         try:
             found[name] = np.broadcast_to(x.astype(float), (*lead, *shape))
         except ValueError:

@@ -55,7 +55,8 @@ def fit(
         free: (low, high) by parameter name, None or infinite where open, or `Free`.
             `baseline_conn_prob_EI` names an entry of the matrix.
         sigma: the standard deviations of the target, of a shape that broadcasts to it. Without
-            it all are alike, and their size is taken from the residuals.
+            it all are alike, and their size is taken from the residuals. Priors and robust losses
+            need it.
         n_starts: starts of each fit, the first at the present values.
         seed: of the Sobol sequence.
         method: "lm", Levenberg and Marquardt's, all starts at once; or "trf", SciPy's trust
@@ -64,7 +65,8 @@ def fit(
         robust: "linear", or "soft_l1" or "huber" as `scipy.optimize.least_squares` has them, of
             residuals in units of sigma. Standard errors are then approximate.
         loss: loss(prediction, target), one number that JAX can trace, minimised by BFGS instead;
-            standard errors are right where it is a negative logarithm of a likelihood.
+            standard errors are right where it is a negative logarithm of a likelihood. It is
+            given the target as it is, NaN included.
         max_steps: of each start.
         batch_size: rows fitted at once; else as many as take about 64 MB.
         progress: a bar over the rows, or over the starts of "trf": True, False, or None for one
@@ -87,10 +89,17 @@ def fit(
     >>> {name: round(value, 4) for name, value in found.values.items()}
     {'tau_syn_ex': 3.0, 'gei': 1.5}
     """
+    dtype = getattr(dtype, "name", dtype)
     _check_options(fn, n_starts, seed, method, robust, loss, dtype, max_steps, batch_size, progress)
+    n_starts, seed, max_steps = int(n_starts), int(seed), int(max_steps)
+    batch_size = None if batch_size is None else int(batch_size)
     tree.check(params)
     coordinates, ties, priors = read_free(params, free)
     _check_params(params, coordinates)
+    if sigma is None and (priors or robust != "linear"):
+        raise ValueError("a prior or a robust loss is in units of sigma: give sigma too")
+    if sigma is not None and loss is not None:
+        raise ValueError("sigma is for least squares: a loss of your own has its own")
     names = tuple(c.name for c in coordinates)
     told = tuple((name, *prior) for name, prior in priors.items())
     problem = Problem(fn, names, tuple(ties.items()), told, robust, loss, dtype)
@@ -188,7 +197,7 @@ def _check_options(
     for name, value, valid in (
         ("method", method, METHODS),
         ("robust loss", robust, ROBUST),
-        ("dtype", str(dtype), tuple(s.TOLERANCE)),
+        ("dtype", dtype, tuple(s.TOLERANCE)),
     ):
         if value not in valid:
             raise f.unknown_name(str(value), valid, name)
