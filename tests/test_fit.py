@@ -216,6 +216,117 @@ def test_a_loss_of_the_users_own():
     assert found.method == "bfgs"
 
 
+def test_a_likelihood_with_a_large_constant_is_minimised_to_the_end():
+    """Of Poisson counts near 1e7: to a millionth, where the loss itself is of 1e11."""
+    at = np.linspace(0, 1, 200)
+    counts = np.random.default_rng(0).poisson(1e7 * np.exp(-0.1 * at)).astype(float)
+
+    def rate(p):
+        return p["r"] * jnp.exp(-p["s"] * np.array(at))
+
+    def poisson(prediction, target):
+        return jnp.sum(prediction - target * jnp.log(prediction))
+
+    free = {"r": (1e5, 1e9), "s": (0.01, 2)}
+    found = fit(rate, {"r": 3e6, "s": 1.0}, counts, free, loss=poisson, n_starts=4)
+    r, s = found.values["r"], found.values["s"]
+    fitted = r * np.exp(-s * at)
+    score = [np.sum(counts - fitted) / r, -np.sum(at * (counts - fitted))]  # 0 at the optimum
+    assert abs(score[0]) * found.stderr["r"] < 1e-3
+    assert abs(score[1]) * found.stderr["s"] < 1e-3
+    assert found.n_reached == 4
+    assert found.aic == found.chi_square + 4
+    assert found.bic == pytest.approx(found.chi_square + 2 * np.log(200))
+
+
+def test_a_loss_that_knows_a_product_only_says_so():
+    def poisson(prediction, target):
+        return jnp.sum(prediction - target * jnp.log(prediction))
+
+    def rate(p):
+        return p["x"] * p["y"] * jnp.ones(4)
+
+    free = {"x": (0.1, 100), "y": (0.1, 100)}
+    found = fit(rate, {"x": 1.0, "y": 1.0}, np.array([30.0, 10, 40, 10]), free, loss=poisson)
+    assert found.identifiability.directions == (
+        "x x y can vary together: only their product enters",
+    )
+    assert len(found.optima) == 1
+
+
+def test_float32_ends_at_the_optimum_on_a_large_offset():
+    t, rng = np.arange(200.0), np.random.default_rng(0)
+    target = -65 + np.exp(-t / 10) + 1e-3 * rng.standard_normal(200)
+
+    def trace(p):
+        return p["v"] + p["w"] * jnp.exp(-jnp.arange(200.0) / p["tau"])
+
+    start = {"v": -60.0, "w": 2.0, "tau": 20.0}
+    free = {"v": (-80, -50), "w": (0.1, 10), "tau": (1, 100)}
+    one, other = (
+        fit(trace, start, target, free, sigma=1e-3, n_starts=4, dtype=d)
+        for d in ("float64", "float32")
+    )
+    for name in free:  # a value of 65 has an eps of 8e-6 there, 0.01 sigma
+        assert abs(one.values[name] - other.values[name]) < 0.1 * one.stderr[name]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_known_does_not_depend_on_the_sigma_of_the_rest(dtype):
+    def both(p):
+        return {"a": p["a"], "b": p["b"]}
+
+    free = dict.fromkeys("ab", (0.1, 10))
+    sigma = {"a": 1e-5, "b": 0.5}
+    options = {"sigma": sigma, "dtype": dtype, "n_starts": 4}
+    found = fit(both, {"a": 1.0, "b": 1.0}, {"a": 2.0, "b": 3.0}, free, **options)
+    assert found.stderr == pytest.approx(sigma, rel=1e-3)
+    assert found.identifiability.directions == ()
+    rows = fit(both, {"a": 1.0, "b": 1.0}, {"a": [2.0, 1], "b": [3.0, 4]}, free, **options)
+    assert rows.stderr["b"] == pytest.approx(0.5, rel=1e-3)
+
+
+def test_where_fn_has_no_derivative_nothing_is_said_to_have_converged():
+    """At x = 0 JAX's slopes of sqrt(x) are infinite, and NaN for every other parameter."""
+
+    def root(p):
+        return jnp.sqrt(p["x"]) + p["b"] * jnp.arange(6.0)
+
+    target = -0.5 + 3 * np.arange(6.0)
+    free = {"x": (0, 1), "b": (0, 10)}
+    found = fit(root, {"x": 0.5, "b": 1.0}, target, free, sigma=0.1, n_starts=4)
+    rows = fit(root, {"x": 0.5, "b": 1.0}, np.stack([target] * 2), free, sigma=0.1, n_starts=4)
+    assert (found.status, *rows.status) == ("not converged",) * 3
+    assert np.isnan([*found.stderr.values(), *rows.stderr["b"], *rows.stderr["x"]]).all()
+    assert "did not converge" in found.advice[0]
+    assert "not known" in found.report()
+
+
+def test_ties_may_use_all_values_and_one_another():
+    def fn(p):
+        return p["z"] * jnp.ones(3)
+
+    start = {"x": 1.0, "y": 1.0, "z": 1.0, "d": 2.0, "u": 1.0}
+    free = {
+        "x": (0.1, 10),
+        "y": (0.1, 10),
+        "u": Free(tie=lambda v: v["x"] * v["d"]),
+        "z": Free(tie=lambda v: v["u"] * v["y"]),
+    }
+    found = fit(fn, start, np.full(3, 6.0), free, sigma=0.3)
+    assert found.values["z"] == pytest.approx(6)
+    assert found.stderr["x"] == np.inf
+    assert found.stderr["z"] == pytest.approx(0.3 / np.sqrt(3))  # what the data do know
+    assert np.isnan(found.sensitivity()["x"]["fn"]).all()
+
+
+def test_refit_takes_what_the_target_was():
+    found = fit(line, {"a": 1.0, "b": 1.0}, np.arange(6.0), {"a": (None, None)}, n_starts=1)
+    for bad in (1.0, {"line": np.ones(5)}, {"other": np.ones(6)}):
+        with pytest.raises(ValueError, match="must have the names and shapes"):
+            found.refit(bad)
+
+
 def test_derivatives_with_respect_to_the_targets_are_those_of_refitting():
     target = noisy()
     found = fit(psp, TRUTH, target, BOUNDS, n_starts=8)
@@ -347,8 +458,9 @@ def test_numbers_in_any_pytree_are_called_by_their_paths():
         synapse, offset = p
         return synapse.weights["ex"] * jnp.exp(-jnp.arange(5.0) / synapse.tau) + offset
 
-    truth = (Synapse(2.0, {"ex": 3.0, "in": 1.0}), 0.5)
+    truth = (Synapse(2.0, {"ex": 3.0, "in": 4.0}), 0.5)
     free = {"0.tau": (0.1, 10), "0.weights.ex": (0.1, 10), "1": (-1, 1)}
+    free["0.weights.in"] = Free(tie="2 * 0.tau")
     found = fit(fn, (Synapse(1.0, {"ex": 1.0, "in": 1.0}), 0.0), of(fn, truth), free, n_starts=4)
     np.testing.assert_allclose(jax.tree.leaves(found.params), jax.tree.leaves(truth), rtol=1e-7)
     with pytest.raises(ValueError, match=r"unknown parameter '0.tou'; did you mean 0.tau"):

@@ -23,7 +23,7 @@ class Ends:
     pinned: (rows, starts, k), the bounds that the ends lie on; NaN where on none
     converged, usable: (rows, starts), whether one more step promises nothing, and whether fn was
         a number at the start
-    nothing: (rows,), a cost that is nothing
+    same, nothing: what two costs of a row may differ by and be one: a share, and (rows,) more
     """
 
     u: np.ndarray
@@ -34,6 +34,7 @@ class Ends:
     pinned: np.ndarray
     converged: np.ndarray
     usable: np.ndarray
+    same: float
     nothing: np.ndarray
 
     @property
@@ -45,13 +46,13 @@ class Ends:
     def reached(self) -> np.ndarray:
         """Which starts came to the best of the row, (rows, starts)."""
         least = self.cost.min(1, keepdims=True)
-        near = self.cost <= least + SAME * np.abs(least) + self.nothing[:, None]
+        near = self.cost <= least + self.same * np.abs(least) + self.nothing[:, None]
         return near & np.isfinite(self.cost)
 
     @property
     def little(self) -> np.ndarray:
         """A fall of the cost that is none, (rows, starts)."""
-        return 0.1 * SAME * np.abs(self.cost) + self.nothing[:, None]
+        return 0.1 * self.same * np.abs(self.cost) + self.nothing[:, None]
 
     @property
     def best(self) -> np.ndarray:
@@ -82,13 +83,24 @@ def finish(problem: Problem, data: Data, found: Any, steps: int) -> Ends:
     """Put the ends on the bounds they lean on, and see what has converged."""
     u, x, cost, slope, normal, first = (np.array(y) for y in found)
     usable = np.isfinite(first)
-    least = np.asarray(s.nothing(problem, data.target, data.weight, batch=1))
     cost = np.where(usable & np.isfinite(cost), cost, np.inf)
-    ends = Ends(u, x, cost, slope, normal, _free(u), np.zeros(cost.shape, bool), usable, least)
+    converged = np.zeros(cost.shape, bool)
+    same = _same(problem, data, cost)
+    ends = Ends(u, x, cost, slope, normal, _free(u), converged, usable, *same)
     _onto_bounds(problem, data, ends, steps)
     promised = np.asarray(s.decrement(ends.slope, ends.normal, ends.pinned))
     ends.converged = np.isfinite(ends.cost) & (promised <= ends.little)
     return ends
+
+
+def _same(problem: Problem, data: Data, cost: np.ndarray) -> tuple[float, np.ndarray]:
+    """The share of a cost, and what more, that is no difference.
+
+    A loss may have any constant: of it a millionth is none, as of a logarithm of a likelihood.
+    """
+    if problem.loss is None:
+        return SAME, np.asarray(s.nothing(problem, data.target, data.weight, batch=1))
+    return 0.0, SAME + 1e2 * np.finfo(cost.dtype).eps * np.abs(cost.min(1))
 
 
 def _free(u: np.ndarray) -> np.ndarray:
@@ -136,7 +148,8 @@ def _leaning(data: Data, ends: Ends) -> tuple[np.ndarray, np.ndarray]:
     column, value = np.full(ends.cost.shape, -1), np.zeros(ends.cost.shape)
     nearest = np.full(ends.cost.shape, _LEANING)
     promised = 0.5 * np.square(ends.slope)
-    falls = promised > np.diagonal(ends.normal, axis1=2, axis2=3) * ends.little[..., None]
+    with np.errstate(invalid="ignore"):  # where fn has no derivative
+        falls = promised > np.diagonal(ends.normal, axis1=2, axis2=3) * ends.little[..., None]
     falls &= np.isnan(ends.pinned)
     for i, c in enumerate(data.coordinates):
         for bound, bounded, sign in ((c.low, c.bounded[0], 1), (c.high, c.bounded[1], -1)):

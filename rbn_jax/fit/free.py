@@ -33,8 +33,9 @@ class Free:
             an open low end is 0.
         start: where the first start has it; else its value in `params`, if that is inside.
         scale: "log" to seek it evenly in its logarithm, "linear"; else "log" where low > 0.
-        tie: it is not sought, but follows others: a name ("tau_E"), a multiple of one
-            ("2 * tau_E"), or a function of a mapping of all values that JAX can trace.
+        tie: it is not sought, but follows a free one: a name ("tau_E"), a multiple ("2 * tau_E");
+            or a function, which JAX can trace, of a mapping of all values, those that are tied
+            and stand before it included.
         prior: (mean, standard deviation) of a Gaussian prior, one more residual.
 
     >>> Free(0.5, 20.0, start=2.0, prior=(5.0, 1.0)).scale is None

@@ -15,6 +15,9 @@ def refit(result: Any, problem: Problem, data: Data, target: Any) -> dict[str, A
     """The values of the free parameters, traced; parameters on a bound stay there."""
     optx = require("optimistix", "fit")
     given = target if isinstance(target, dict) else {next(iter(data.target)): target}
+    shapes = {name: np.shape(x) for name, x in data.target.items()}
+    if {name: jnp.shape(x) for name, x in given.items()} != shapes:
+        raise ValueError(f"target: must have the names and shapes {shapes}")
     given = {name: jnp.asarray(x, problem.dtype) for name, x in given.items()}
     pinned = np.array(
         [

@@ -82,8 +82,9 @@ def minimise(
 
 def _step(here: Point, lam: Any) -> tuple[Any, Any]:
     """The step in u, and by how much it promises to lower the cost."""
-    slope = here.slope * here.scale
-    normal = here.normal * jnp.outer(here.scale, here.scale)
+    both = jnp.outer(here.scale, here.scale)  # 0 where one stays, where J may be infinite
+    slope = jnp.where(here.scale > 0, here.slope * here.scale, 0)
+    normal = jnp.where(both > 0, here.normal * both, 0)
     diagonal = jnp.diagonal(normal)
     unit = 1 / jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1))
     scaled = normal * jnp.outer(unit, unit)

@@ -28,16 +28,18 @@ class Problem:
     loss: Callable[[Any, Any], Any] | None
     dtype: str
 
-    def values(self, x: Any) -> dict[str, Any]:
-        """The parameters by name, with those that follow them."""
+    def values(self, params: Any, x: Any) -> dict[str, Any]:
+        """The free parameters by name, with those that follow them, or others of params."""
         found = dict(zip(self.names, x, strict=True))
+        fixed = {name: tree.read(params, name) for name in tree.names(params) if self.ties}
+        known = fixed | found
         for name, tie in self.ties:
-            found[name] = tie(found)
+            found[name] = known[name] = tie(known)
         return found
 
     def predict(self, params: Any, x: Any) -> dict[str, Any]:
         """What fn returns, by name."""
-        result = self.fn(tree.write(params, self.values(x)))
+        result = self.fn(tree.write(params, self.values(params, x)))
         return {name: v.data for name, v in variables(self.fn, result).items()}
 
     def residuals(self, data: "Data", x: Any) -> jax.Array:

@@ -12,6 +12,7 @@ def report(result: Any) -> str:
     """Statistics, variables, correlations, other optima, what the data cannot tell, advice."""
     r = result
     sigma = "given" if r.absolute_sigma else "taken from the residuals"
+    sigma = "that of the loss" if r.method == "bfgs" else sigma
     lines = [
         f"[[Fit of {r.function} by {r.method}: {r.status}]]",
         f"    {r.n_reached} of {r.n_starts} starts reached the best optimum; {r.n_lost} were lost",
@@ -29,8 +30,12 @@ def report(result: Any) -> str:
         lines += [_optimum(x) for x in r.optima[:6]]
     singular = r.identifiability.singular_values
     lines.append("[[Identifiability]]")
-    lines.append(f"    singular values {', '.join(f'{x:.3g}' for x in singular)}")
-    lines += [f"    {text}" for text in r.identifiability.directions or ("all are constrained",)]
+    if singular:
+        lines.append(f"    singular values {', '.join(f'{x:.3g}' for x in singular)}")
+        told = r.identifiability.directions or ("all are constrained",)
+        lines += [f"    {text}" for text in told]
+    else:
+        lines.append("    not known: no parameter is off its bounds and has a derivative there")
     if r.advice:
         lines += ["[[Advice]]", *(f"    {text}" for text in r.advice)]
     return "\n".join(lines)

@@ -41,7 +41,8 @@ class FitResult:
             was measured.
         chi_square, reduced_chi_square, aic, bic: sum r^2 over n_data numbers, priors included;
             over n_data - k; n ln(chi2/n) + 2 k; n ln(chi2/n) + k ln n, as lmfit has them.
-            With a loss of the user's own, chi_square is twice the loss.
+            With a loss of the user's own chi_square is twice the loss, and aic and bic are
+            chi_square + 2 k and chi_square + k ln n.
         n_starts, n_lost, n_reached: starts, those where fn is NaN, those that reached the best.
         optima: the distinct minima found, the best first.
         start_costs: the cost at the end of each start, sorted; infinite where it was lost.
@@ -113,14 +114,16 @@ class FitResult:
     def sensitivity(self) -> dict[str, dict[str, np.ndarray]]:
         """d parameter / d target, by free name and name of what fn returns, in their units.
 
-        By the implicit function theorem, with the exact Hessian; 0 for a parameter on a bound.
+        By the implicit function theorem, with the exact Hessian; 0 for a parameter on a bound,
+        NaN for one that the data do not constrain.
         """
         problem, data = self._with_function()
         free = np.array([name not in self.at_bound for name in self.names])
         with jax.enable_x64(problem.dtype == "float64"):
             found = jax.device_get(s.sensitivity(problem, data, self._best, free))
+        known = {name: np.nan if math.isinf(self.stderr[name]) else 1.0 for name in self.names}
         return {
-            name: {key: slope[i] for key, slope in found.items()}
+            name: {key: known[name] * slope[i] for key, slope in found.items()}
             for i, name in enumerate(self.names)
         }
 
@@ -129,6 +132,9 @@ class FitResult:
 
         target: as `fit` has it, without NaN. jax.grad, jacobian and vmap go through it by the
         implicit function theorem; call it in the precision of the fit.
+
+        Raises:
+            ValueError: another name or shape than the target's, or a fit by a loss.
         """
         from rbn_jax.fit.implicit import refit
 
@@ -145,7 +151,7 @@ class FitResult:
         return draw(self, *self._with_function(), axes, x, xlabel)
 
     def to_json(self) -> str:
-        """Everything but the function, as JSON."""
+        """Everything but the function, as JSON; "inf" and "nan" are text there."""
         own = {x.name: getattr(self, x.name) for x in dataclasses.fields(self)}
         plain = {name: value for name, value in own.items() if not name.startswith("_")}
         plain["params"] = tree.plain(self.params)

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbn_jax._labels import require
+from rbn_jax.fit import solve as s
 from rbn_jax.fit import tree
 from rbn_jax.fit.follow import Ends, follow
 from rbn_jax.fit.problem import Data, Problem
 from rbn_jax.fit.progress import bar
 from rbn_jax.fit.result import function_name
-from rbn_jax.fit.uncertainty import scales, side_of
+from rbn_jax.fit.uncertainty import side_of
 
 _BATCH_BYTES = 2**26
 STATES = ("converged", "not converged", "no data", "not finite", "not fitted")
@@ -111,7 +112,7 @@ def fit_rows(
         done = int(np.count_nonzero(status != STATES[4]))
         text = f"stopped: {done} of {rows} rows are fitted, the others marked 'not fitted'"
         warnings.warn(text, RuntimeWarning, stacklevel=3)
-    values = {n: np.asarray(v) for n, v in problem.values(x.T).items()}
+    values = {n: np.asarray(v) for n, v in problem.values(params, x.T).items()}
     sides = {c.name: side_of(c, pinned[:, i]) for i, c in enumerate(data.coordinates)}
     return FitRows(
         function=function_name(problem),
@@ -169,25 +170,27 @@ def _status(ends: Ends, nothing: np.ndarray) -> np.ndarray:
 def _errors(problem: Problem, data: Data, ends: Ends, absolute_sigma: bool) -> np.ndarray:
     """Standard errors of each row, (rows, k)."""
     free = np.isnan(ends.at_best(ends.pinned))
-    step = np.where(free, scales(data.coordinates, ends.at_best(ends.x)), 0)
     sigma = np.ones(len(free))
     if not absolute_sigma and problem.loss is None:
         dof = _measured(data, problem) - free.shape[1]
         sigma = np.where(dof > 0, np.sqrt(2 * ends.at_best(ends.cost) / np.maximum(dof, 1)), np.nan)
-    found = _from_normal(ends.at_best(ends.normal), step)
-    return np.where(free, np.asarray(found) * sigma[:, None], np.nan)
+    normal = ends.at_best(ends.normal)
+    found = _from_normal(normal, free)
+    known = free & np.isfinite(np.diagonal(normal, axis1=1, axis2=2))
+    return np.where(known, np.asarray(found) * sigma[:, None], np.nan)
 
 
 @jax.jit
-def _from_normal(normal: Any, step: Any) -> Any:
-    """Standard errors from J^T J (rows, k, k), in steps; infinite where it does not tell."""
-    values, vectors = jnp.linalg.eigh(normal * step[:, :, None] * step[:, None, :])
+def _from_normal(normal: Any, free: Any) -> Any:
+    """Standard errors from J^T J (rows, k, k); infinite where it does not tell."""
+    scaled, unit = s.unit_diagonal(normal, free)
+    values, vectors = jnp.linalg.eigh(scaled)
     # a squared singular value carries a rounding of eps of the largest
     none = values <= 1e2 * jnp.finfo(values.dtype).eps * values[:, -1:]
     inverse = jnp.where(none, 0, 1 / jnp.where(none, 1, values))
     variance = jnp.sum(vectors**2 * inverse[:, None, :], -1)
     loose = jnp.any((jnp.abs(vectors) > 1e-6) & none[:, None, :], -1)
-    return jnp.where(loose, jnp.inf, jnp.sqrt(variance) * step)
+    return jnp.where(loose, jnp.inf, jnp.sqrt(variance) * unit)
 
 
 def _tied(problem: Problem, x: np.ndarray, stderr: np.ndarray) -> dict[str, np.ndarray]:

@@ -132,7 +132,7 @@ def _one(
     else:
         ends = follow(problem, data, u, steps)
     if not ends.usable.any():
-        values = problem.values(np.asarray(data.to_user(u[0])))
+        values = problem.values(data.params, np.asarray(data.to_user(u[0])))
         at = ", ".join(f"{name} {float(value):g}" for name, value in values.items())
         raise ValueError(f"fn, or its distance to the target, is not finite at any start: ({at})")
     if ends.failed[0]:

@@ -16,9 +16,7 @@ from rbn_jax.fit.problem import Data, Problem
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-9}  # of optimistix
 _PROMISE = {"float32": 1e-6, "float64": 1e-12}  # share of the cost that ends Marquardt's method
-# a singular value below this share of the largest is 0 up to rounding, and so is a residual below
-# this share of its target
-NOTHING = {"float32": 1e-4, "float64": 1e-8}
+ROUNDING = {"float32": 1e-6, "float64": 1e-10}  # share of a target below which a residual is 0
 _LANES = 32  # fits that a CPU runs at once: what they hold stays in its cache
 Found = tuple[Any, Any, Any, Any, Any, Any]
 """Coordinates, parameters, cost, its gradient and J^T J, or Hessian, in them; cost at the start."""
@@ -73,21 +71,29 @@ def _least_squares(problem: Problem, steps: int, data: Data, start: Any, pinned:
 
 
 def _own_loss(problem: Problem, steps: int, data: Data, start: Any, pinned: Any) -> Found:
+    """By BFGS, finished by Newton's steps: a loss may be much larger than what it tells."""
     optx = require("optimistix", "fit")
     tolerance = TOLERANCE[problem.dtype]
 
-    def cost(u: Any, _: Any) -> Any:
+    def cost(u: Any) -> Any:
         return problem.cost(data, _to_user(data, u, pinned)[0])
 
-    # its tolerances are absolute: give it a cost of order 1
-    first = cost(start, None)
-    scale = jnp.where((first != 0) & jnp.isfinite(first), 1 / jnp.abs(first), 1)
+    # its tolerances are for numbers of order 1
+    first, slope = jax.value_and_grad(cost)(start)
+    size = jnp.sqrt(slope @ slope)
+    scale = jnp.where((size > 0) & jnp.isfinite(size), 1 / size, 1)
     solver = optx.BFGS(rtol=tolerance, atol=tolerance)
-    found = optx.minimise(
-        lambda u, _: cost(u, _) * scale, solver, start, max_steps=steps, throw=False
-    )
-    x = _to_user(data, found.value, pinned)[0]
-    return found.value, x, problem.cost(data, x), *curvature(problem, data, x), first
+    near = optx.minimise(
+        lambda u, _: (cost(u) - first) * scale, solver, start, max_steps=steps, throw=False
+    ).value
+
+    def newton(_: Any, u: Any) -> Any:
+        way = _newton(jax.grad(cost)(u), jax.hessian(cost)(u), jnp.full_like(u, jnp.nan))
+        return jnp.where(cost(u - way) <= cost(u), u - way, u)
+
+    u = jax.lax.fori_loop(0, min(steps, 6), newton, near)
+    x = _to_user(data, u, pinned)[0]
+    return u, x, problem.cost(data, x), *curvature(problem, data, x), first
 
 
 def nothing(problem: Problem, target: Any, weight: Any, batch: int = 0) -> Any:
@@ -97,26 +103,43 @@ def nothing(problem: Problem, target: Any, weight: Any, batch: int = 0) -> Any:
         share = w * target[name]
         own = tuple(range(batch, share.ndim))
         total += (share * share).sum(own, where=share == share)  # a NaN was not measured
-    return NOTHING[problem.dtype] ** 2 * total
+    return ROUNDING[problem.dtype] ** 2 * total
+
+
+def unit_diagonal(matrix: Any, free: Any) -> tuple[Any, Any]:
+    """A matrix (..., k, k) over the free parameters scaled to a diagonal of 1, and the scales.
+
+    So the size of a parameter, or of the sigmas of what depends on it, does not matter. Rows and
+    columns of the others, and of those on which nothing depends, are 0.
+    """
+    diagonal = jnp.diagonal(matrix, axis1=-2, axis2=-1)
+    used = free & (diagonal > 0) & jnp.isfinite(diagonal)
+    unit = jnp.where(used, 1 / jnp.sqrt(jnp.where(used, diagonal, 1)), 0)
+    both = unit[..., :, None] * unit[..., None, :]
+    return jnp.where(both > 0, matrix * both, 0), unit
+
+
+def _newton(slope: Any, matrix: Any, pinned: Any) -> Any:
+    """H^-1 g over the free parameters, a little added to H where it leaves a direction open."""
+    scaled, unit = unit_diagonal(matrix, jnp.isnan(pinned))
+    ridge = 1e2 * jnp.finfo(slope.dtype).eps
+    eye = jnp.eye(slope.shape[-1], dtype=slope.dtype)
+    scaled += eye * jnp.where(unit > 0, ridge, 1)[..., None, :]
+    right = jnp.where(unit > 0, slope * unit, 0)
+    return unit * jnp.linalg.solve(scaled, right[..., None])[..., 0]
 
 
 @jax.jit
 def decrement(slope: Any, matrix: Any, pinned: Any) -> Any:
-    """By how much one more step of Newton's promises to lower the cost, (rows, starts).
+    """By how much one more step of Newton's promises to lower the cost, g^T H^-1 g / 2.
 
-    g^T H^-1 g / 2 over the parameters that are free, each scaled to a diagonal of 1, with a little
-    added where the data leave a direction open; infinite where a loss is not convex.
+    Infinite where a loss is not convex, or fn has no derivative.
     """
     diagonal = jnp.diagonal(matrix, axis1=-2, axis2=-1)
-    used = jnp.isnan(pinned) & (diagonal > 0)
-    unit = jnp.where(used, 1 / jnp.sqrt(jnp.where(used, diagonal, 1)), 0)
-    ridge = 1e2 * jnp.finfo(slope.dtype).eps
-    eye = jnp.eye(slope.shape[-1], dtype=slope.dtype)
-    normal = matrix * unit[..., :, None] * unit[..., None, :]
-    normal += eye * jnp.where(used, ridge, 1)[..., None, :]
-    scaled = slope * unit
-    promised = 0.5 * jnp.sum(scaled * jnp.linalg.solve(normal, scaled[..., None])[..., 0], -1)
-    return jnp.where(promised >= 0, promised, jnp.inf)
+    smooth = jnp.all(jnp.isfinite(diagonal + slope) | ~jnp.isnan(pinned), -1)
+    way = _newton(slope, matrix, pinned)
+    promised = 0.5 * jnp.sum(jnp.where(way != 0, slope * way, 0), -1)
+    return jnp.where(smooth & (promised >= 0), promised, jnp.inf)
 
 
 @functools.partial(jax.jit, static_argnames="problem")

@@ -10,10 +10,13 @@ import numpy as np
 from rbn_jax.fit import solve as s
 from rbn_jax.fit import tree
 from rbn_jax.fit import uncertainty as unc
-from rbn_jax.fit.follow import SAME, Ends
+from rbn_jax.fit.follow import Ends
 from rbn_jax.fit.problem import Data, Problem, measured
 from rbn_jax.fit.result import FitResult, Optimum, function_name
 
+# a singular value below this, of columns of norm 1, is 0 up to rounding: of J, and of the root of
+# the Hessian of a loss, where rounding is that of squares
+_TOLERANCE = {"float32": (1e-4, 1e-2), "float64": (1e-8, 1e-6)}
 APART = 1e-3  # least distance of two optima, in widths or relative
 
 
@@ -25,18 +28,21 @@ def summary(
     pinned = ends.at_best(ends.pinned)[0]
     bounds, free = _bounds(data, pinned), np.isnan(pinned)
     step = unc.scales(data.coordinates, x)
-    nothing = s.NOTHING[problem.dtype]
-    cov, singular, null = unc.covariance(_root(problem, data, x), step, free, nothing)
+    root = _root(problem, data, x)
+    spread = unc.spread(root, free, _TOLERANCE[problem.dtype][problem.loss is not None])
     n, k = measured(data) + len(problem.priors), len(x)
     chi, dof = 2 * cost, n - k
     reduced = chi / dof if dof > 0 else math.nan
-    if not absolute_sigma and problem.loss is None:
-        with np.errstate(invalid="ignore"):  # what is not constrained stays so
-            cov = np.where(np.isinf(cov), cov, cov * reduced)
-    directions = unc.in_names(data.coordinates, null)
-    values = _plain(problem.values(x))
-    stderr = _stderr(problem, x, cov)
-    log = n * math.log(chi / n) if chi > 0 else -math.inf
+    size = 1.0 if absolute_sigma or problem.loss is not None else reduced
+    cov = spread.covariance
+    with np.errstate(invalid="ignore"):  # what is not constrained stays so
+        cov = np.where(np.isinf(cov), cov, cov * size)
+    directions = unc.in_names(data.coordinates, spread.null * spread.scale / step)
+    values = _plain(problem.values(data.params, x))
+    stderr = _stderr(problem, data, x, spread, size)
+    log = chi
+    if problem.loss is None:
+        log = n * math.log(chi / n) if chi > 0 else -math.inf
     converged = bool(ends.at_best(ends.converged)[0])
     return FitResult(
         function=function_name(problem),
@@ -56,10 +62,10 @@ def summary(
         n_starts=ends.cost.shape[1],
         n_lost=int((~ends.usable).sum()),
         n_reached=int(ends.reached.sum()),
-        optima=_optima(problem, data, ends, len(null) > 0),
+        optima=_optima(problem, data, ends, len(spread.null) > 0),
         start_costs=np.sort(ends.cost[0]),
         at_bound=bounds,
-        identifiability=unc.Identifiability(tuple(singular.tolist()), directions),
+        identifiability=unc.Identifiability(_singular(root, step, free), directions),
         status="converged" if converged else "not converged",
         advice=_advice(data, values, stderr, n, bounds, directions, ends),
         absolute_sigma=absolute_sigma or problem.loss is not None,
@@ -74,6 +80,13 @@ def _bounds(data: Data, pinned: np.ndarray) -> dict[str, str]:
     return {name: side for name, side in sides.items() if side}
 
 
+def _singular(root: np.ndarray, step: np.ndarray, free: np.ndarray) -> tuple[float, ...]:
+    scaled = (root * step)[:, free]
+    if not scaled.size or not np.isfinite(scaled).all():
+        return ()
+    return tuple(np.linalg.svd(scaled, compute_uv=False).tolist())
+
+
 def _root(problem: Problem, data: Data, x: np.ndarray) -> np.ndarray:
     if problem.loss is None:
         return np.asarray(s.jacobian(problem, data, x), float)
@@ -84,22 +97,21 @@ def _plain(values: dict[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items()}
 
 
-def _stderr(problem: Problem, x: np.ndarray, cov: np.ndarray) -> dict[str, float]:
+def _stderr(
+    problem: Problem, data: Data, x: np.ndarray, spread: unc.Spread, size: float
+) -> dict[str, float]:
     """Of the free parameters, and through their derivatives of those tied to them."""
-    found = dict(zip(problem.names, np.sqrt(np.diag(cov)).tolist(), strict=True))
-    for name, tie in problem.ties:
-        slope = np.asarray(
-            jax.jacfwd(lambda y, tie=tie: tie(dict(zip(problem.names, y, strict=True))))(
-                jnp.asarray(x)
-            )
-        )
-        used = np.flatnonzero(slope)
-        part = cov[np.ix_(used, used)]
-        variance = slope[used] @ part @ slope[used] if np.isfinite(part).all() else math.nan
-        if np.isinf(np.diag(part)).any():
-            variance = math.inf
-        found[name] = math.sqrt(variance) if variance >= 0 else math.nan
-    return found
+    names = (*problem.names, *(name for name, _ in problem.ties))
+
+    def values(y: Any) -> Any:
+        found = problem.values(data.params, y)
+        return jnp.stack([jnp.asarray(found[name], y.dtype) for name in names])
+
+    slopes = np.asarray(jax.jacfwd(values)(jnp.asarray(x)), float)
+    with np.errstate(invalid="ignore"):
+        known = [spread.variance(slope) for slope in slopes]
+        errors = [math.sqrt(v if math.isinf(v) else v * size) for v in known]
+    return dict(zip(names, errors, strict=True))
 
 
 def _residuals(problem: Problem, data: Data, x: np.ndarray) -> dict[str, np.ndarray]:
@@ -122,13 +134,14 @@ def _optima(problem: Problem, data: Data, ends: Ends, degenerate: bool) -> tuple
             continue
         for place, cost, members in groups:
             near = np.abs(places[i] - place).max() < APART
-            if near or (degenerate and costs[i] <= cost + SAME * cost + ends.nothing[0]):
+            level = costs[i] <= cost + ends.same * abs(cost) + ends.nothing[0]
+            if near or (degenerate and level):
                 members.append(i)
                 break
         else:
             groups.append((places[i], float(costs[i]), [i]))
     return tuple(
-        Optimum(_plain(problem.values(x[members[0]])), cost, len(members))
+        Optimum(_plain(problem.values(data.params, x[members[0]])), cost, len(members))
         for _, cost, members in groups
     )
 

@@ -44,35 +44,75 @@ def side_of(c: Coordinate, pinned: np.ndarray) -> np.ndarray:
 
 def root_of(hessian: np.ndarray) -> np.ndarray:
     """A matrix R with R^T R the Hessian; directions of negative curvature count as none."""
-    values, vectors = np.linalg.eigh(hessian)
-    return np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
+    if not np.isfinite(hessian).all():
+        return np.full_like(hessian, np.nan)
+    size = np.sqrt(np.abs(np.diag(hessian)))
+    size = np.where(size > 0, size, 1.0)
+    values, vectors = np.linalg.eigh(hessian / np.outer(size, size))
+    return np.sqrt(np.maximum(values, 0))[:, None] * vectors.T * size
 
 
-def covariance(
-    root: np.ndarray, step: np.ndarray, free: np.ndarray, tolerance: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(R^T R)^-1 over the free parameters, singular values, and the null directions (., k).
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """What a Jacobian tells of k parameters.
 
-    NaN for parameters on a bound, infinite where a null direction moves a parameter.
+    inverse: (k, k), (J^T J)^+, 0 for parameters on a bound
+    null: (., k), the directions in which it does not change, each parameter over its scale
+    scale: (k,), of each parameter alone, 1 over the norm of its column
+    known: (k,), whether it is not on a bound, and has a derivative there
     """
-    k = len(step)
-    where = np.flatnonzero(free)
-    cov, null = np.full((k, k), np.nan), np.zeros((0, k))
+
+    inverse: np.ndarray
+    null: np.ndarray
+    scale: np.ndarray
+    known: np.ndarray
+
+    def variance(self, slope: np.ndarray) -> float:
+        """Of what has this slope in the parameters: infinite if a null direction moves it."""
+        used = slope != 0
+        if not self.known[used].all():
+            return np.nan
+        if self.null.size:
+            moved = np.abs(self.null @ (slope * self.scale))
+            if (moved > 1e-6 * np.linalg.norm(slope * self.scale)).any():
+                return np.inf
+        return float(slope @ self.inverse @ slope)
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """NaN for parameters on a bound, infinite where a null direction moves a parameter."""
+        k = len(self.scale)
+        found = np.where(np.outer(self.known, self.known), self.inverse, np.nan)
+        diagonal = np.array([self.variance(row) for row in np.eye(k)])
+        loose = np.isinf(diagonal)
+        found[loose, :] = found[:, loose] = np.nan
+        found[np.diag_indices(k)] = diagonal
+        return found
+
+
+def spread(root: np.ndarray, free: np.ndarray, tolerance: float) -> Spread:
+    """What a Jacobian (., k) tells of the free parameters.
+
+    Its columns are scaled to norms of 1, so that neither the size of a parameter nor the sigmas
+    of what depends on it decide what is known; a singular value below tolerance is none.
+    """
+    k = root.shape[1]
+    known = free & np.isfinite(root).all(0)
+    scale, inverse, null = np.ones(k), np.zeros((k, k)), np.zeros((0, k))
+    where = np.flatnonzero(known)
     if not len(where):
-        return cov, np.zeros(0), null
+        return Spread(inverse, null, scale, known)
+    norms = np.linalg.norm(root[:, where], axis=0)
+    scale[where] = 1 / np.where(norms > 0, norms, 1)
     rows = np.zeros((max(len(root), len(where)), len(where)))
-    rows[: len(root)] = (root * step)[:, where]
-    _, s, vt = np.linalg.svd(rows, full_matrices=False)
-    none = s <= tolerance * s[0] if s[0] > 0 else np.ones(len(s), bool)
-    kept = vt[~none] / s[~none, None]
-    part = (kept.T @ kept) * np.outer(step[where], step[where])
+    rows[: len(root)] = root[:, where] * scale[where]
+    _, values, vt = np.linalg.svd(rows, full_matrices=False)
+    none = values <= tolerance
+    kept = vt[~none] / values[~none, None]
+    inverse[np.ix_(where, where)] = kept.T @ kept * np.outer(scale[where], scale[where])
     null = np.zeros((none.sum(), k))
     null[:, where] = vt[none]
-    loose = (np.abs(null[:, where]) > 1e-6).any(0)
-    part[loose, :] = part[:, loose] = np.nan
-    part[loose, loose] = np.inf
-    cov[np.ix_(where, where)] = part
-    return cov, s, null
+    return Spread(inverse, null, scale, known)
 
 
 def correlation(cov: np.ndarray) -> np.ndarray:
