@@ -185,8 +185,10 @@ def by_scipy(problem: Problem, data: Data, starts: np.ndarray, steps: int, bar: 
     optimize = require("scipy.optimize", "fit")
     ends = np.array([c.ends for c in data.coordinates]).T
     log = np.array([c.log for c in data.coordinates])
-    user = lambda z: np.where(log, np.exp(np.where(log, z, 0)), z)  # noqa: E731
-    slope = lambda z: np.where(log, user(z), 1.0)  # noqa: E731
+
+    def user(z: np.ndarray) -> np.ndarray:
+        return np.where(log, np.exp(np.where(log, z, 0)), z)
+
     found = []
     for u in starts:
         x = np.asarray(data.to_user(u))
@@ -196,7 +198,9 @@ def by_scipy(problem: Problem, data: Data, starts: np.ndarray, steps: int, bar: 
             best = optimize.least_squares(
                 lambda z: np.asarray(residuals(problem, data, user(z))),
                 z,
-                lambda z: np.asarray(jacobian(problem, data, user(z))) * slope(z),
+                lambda z: (
+                    np.asarray(jacobian(problem, data, user(z))) * np.where(log, user(z), 1.0)
+                ),
                 ends,
                 x_scale="jac",
                 **dict.fromkeys(("ftol", "xtol", "gtol"), 1e-12),
