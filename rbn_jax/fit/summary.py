@@ -101,17 +101,15 @@ def _stderr(
     problem: Problem, data: Data, x: np.ndarray, spread: unc.Spread, size: float
 ) -> dict[str, float]:
     """Of the free parameters, and through their derivatives of those tied to them."""
-    names = (*problem.names, *(name for name, _ in problem.ties))
-
-    def values(y: Any) -> Any:
-        found = problem.values(data.params, y)
-        return jnp.stack([jnp.asarray(found[name], y.dtype) for name in names])
-
-    slopes = np.asarray(jax.jacfwd(values)(jnp.asarray(x)), float)
-    with np.errstate(invalid="ignore"):
-        known = [spread.variance(slope) for slope in slopes]
-        errors = [math.sqrt(v if math.isinf(v) else v * size) for v in known]
-    return dict(zip(names, errors, strict=True))
+    slopes = dict(zip(problem.names, np.eye(len(x)), strict=True))
+    for name, _ in problem.ties:
+        slope = jax.jacfwd(lambda y, name=name: problem.values(data.params, y)[name])
+        slopes[name] = np.asarray(slope(jnp.asarray(x)), float)
+    errors = {}
+    for name, slope in slopes.items():
+        variance = spread.variance(slope)
+        errors[name] = math.sqrt(variance if math.isinf(variance) else variance * size)
+    return errors
 
 
 def _residuals(problem: Problem, data: Data, x: np.ndarray) -> dict[str, np.ndarray]:
