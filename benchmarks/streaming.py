@@ -79,30 +79,35 @@ def streaming(folder, points):
     yield "rate of streaming / of writing", f"{statistics.median(ratios):.2f}"
 
 
-def reduced(kind, first):
-    """Seconds and peak memory, in a process of its own, of blocks of 1e6 points each."""
+def reduced(kind, millions):
+    """Seconds and peak memory, in a process of its own; half a million points are one block."""
     axes = {name: np.linspace(5, 40, 100) for name in NAMES}
-    axes["tau_E"] = np.linspace(5, 40, first)
+    if millions < 1:
+        axes["tau_I"] = axes["tau_I"][: round(100 * millions)]
+    axes["tau_E"] = np.linspace(5, 40, max(round(millions), 1))
     whole = {"params": NET, "axes": axes, "reduce": kind, "progress": False}
     few = {**whole, "axes": {**axes, "tau_E": axes["tau_E"][:9]}}
     rbn.sweep(WEIGHTS, **few)  # to compile
-    if first == 1:
-        seconds = statistics.median(timed(lambda: rbn.sweep(WEIGHTS, **whole))[0] for _ in range(9))
-    else:
-        seconds, _ = timed(lambda: rbn.sweep(WEIGHTS, **whole))
-    return seconds, peak()
+    times = [timed(lambda: rbn.sweep(WEIGHTS, **whole))[0] for _ in range(9 if millions < 1 else 1)]
+    return statistics.median(times), peak()
 
 
-def reducing(kind, blocks):
-    rates = {}
-    for first in (1, *blocks):
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-            seconds, memory = alone.submit(reduced, kind, first).result()
-        rates[first] = first / seconds
-        share = "" if first == 1 else f", {rates[first] / rates[1]:.2f} of one block's rate"
+def reducing(kind, sizes):
+    """Rates of a reduction and its peak memory, the median of three runs below 1e10 points."""
+    block = None
+    for millions in (0.5, *sizes):
+        runs = []
+        for _ in range(3 if millions < 10000 else 1):
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+                runs.append(alone.submit(reduced, kind, millions).result())
+        seconds, memory = map(statistics.median, zip(*runs, strict=True))
+        rate = millions / seconds
+        block = block or rate
+        share = "one block" if millions < 1 else f"{rate / block:.2f} of one block's rate"
+        spread = f"{min(m for _, m in runs):.0f} to {max(m for _, m in runs):.0f}"
         yield (
-            f"{kind} of {first}e6 points",
-            f"{rates[first]:.0f} Mpoints/s{share}, peak {memory:.0f} MiB",
+            f"{kind} of {millions}e6 points",
+            f"{rate:.0f} Mpoints/s, {share}, peak {memory:.0f} MiB ({spread})",
         )
 
 

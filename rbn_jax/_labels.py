@@ -1,9 +1,10 @@
 """Names on numbers: the dimensions, coordinates and units of what a function returns."""
 
+import contextlib
 import dataclasses
 import importlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -43,6 +44,22 @@ def name_of(fn: Callable[..., Any]) -> str:
     """The function's name; "result" for one that has none."""
     name = getattr(fn, "__name__", None) or name_of(getattr(fn, "func", lambda: None))
     return "result" if name == "<lambda>" else name
+
+
+@contextlib.contextmanager
+def traced(fn: Callable[..., Any]) -> Iterator[None]:
+    """Where JAX traces a function: ValueError if it does what JAX cannot trace."""
+    try:
+        yield
+    except (
+        jax.errors.ConcretizationTypeError,
+        jax.errors.TracerArrayConversionError,
+        jax.errors.TracerIntegerConversionError,
+    ) as error:
+        raise ValueError(
+            f"{name_of(fn)} does what JAX cannot trace: compute with jax.numpy in place of numpy, "
+            "and with jax.numpy.where in place of if"
+        ) from error
 
 
 @jax.tree_util.register_dataclass

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from rbn_jax import _fields as f
-from rbn_jax._labels import Variable, dataset, variables
+from rbn_jax._labels import Variable, dataset, traced, variables
 from rbn_jax.params import FIELDS, NetworkParams
 
 
@@ -40,7 +40,8 @@ def jacobian(
     ('target', 'source', 'parameter')
     """
     wrt = _names(params, wrt)
-    values, slopes = _derivatives(fn, wrt, params)
+    with traced(fn):
+        values, slopes = _derivatives(fn, wrt, params)
     found = {}
     for name, value in values.items():
         attrs = dict(value.attrs)
@@ -67,7 +68,8 @@ def elasticity(
     [-0.2828 -0.7172]
     """
     wrt = _names(params, wrt)
-    values, slopes = _derivatives(fn, wrt, params)
+    with traced(fn):
+        values, slopes = _derivatives(fn, wrt, params)
     found = {}
     for name, value in values.items():
         scaled = [

@@ -63,8 +63,10 @@ def test_many_traces_are_fitted_row_by_row(capsys):
     error = np.abs(table["weight"] - truths)[good]
     assert (error < 4 * table["weight_stderr"][good]).all()
     rows = json.loads(out_of(capsys, "fit", "many.toml", "--json"))
-    assert rows["weight"][2] is None
+    assert rows["weight"][2] == "nan"  # as FitResult.to_json has it
     assert rows["status"][2] == "no data"
+    assert rows["trace"] == table["trace"].tolist() == ["a", "b", "c", "d", "e"]
+    assert "[[Fixed]]\n    c_m 250" in said
 
 
 def test_amplitudes_of_several_synapses(capsys):
@@ -79,6 +81,8 @@ def test_amplitudes_of_several_synapses(capsys):
     assert (found.values["weight"], found.values["tau_m"]) == pytest.approx((90, 15), rel=1e-5)
 
 
+MANY = WEIGHTS.replace("[[16.0, -36.0], [14.0, -50.0]]", "[[[16.0, -36.0], [14.0, -50.0]]]")
+
 BAD = [
     (TRACE.replace("psp_trace", "absent"), "", "absent.csv"),
     (TRACE.replace("function", "functoin"), "", "unknown key 'functoin'; did you mean function"),
@@ -91,6 +95,7 @@ BAD = [
     (TRACE.replace('traces = "psp_trace.csv"', ""), "", "needs traces = 'file.csv'"),
     (TRACE, "--plot fit.txt", "--plot fit.txt: must end in"),
     (TRACE, "--out rows.csv", "--out is for many fits"),
+    (MANY, "--out rows.txt", "--out rows.txt: must end in .csv"),
     (WEIGHTS.replace("target", "#"), "", "target is missing"),
     (WEIGHTS.replace("-36.0]", "-36.0, 1]"), "", "must be an array of numbers"),
     (WEIGHTS.replace("[[16.0, -36.0], [14.0, -50.0]]", "[16.0, -36.0]"), "", "has the shape (2,)"),
@@ -131,3 +136,12 @@ def test_an_empty_cell_was_not_measured(capsys):
         file.write("100,\n")
     Path("task.toml").write_text(TRACE)
     assert "data 200" in out_of(capsys, "fit", "task.toml")
+
+
+def test_traces_are_called_as_their_file_says(capsys):
+    numbers = np.loadtxt("psp_trace.csv", delimiter=",", skiprows=2)
+    body = "\n".join(f"{t},{y},{2 * y}" for t, y in numbers)
+    Path("task.toml").write_text(TRACE)
+    for head, names in (('time,"a, first",b\n', ["a, first", "b"]), ("# by hand\n", None)):
+        Path("psp_trace.csv").write_text(head + body + "\n")
+        assert json.loads(out_of(capsys, "fit", "task.toml", "--json")).get("trace") == names

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -102,6 +103,24 @@ def test_samples_are_streamed(capsys):
     drawn = rbn.sample("sobol", {"tau_E": (5, 40), "tau_I": (5, 40, "log")}, 64, seed=3)
     expected = rbn.sweep(WEIGHTS, NET, drawn, dtype="float64")
     xr.testing.assert_allclose(found.load(), expected, rtol=1e-14)
+
+
+def test_warnings_are_one_line_each(capsys):
+    words = ["--axis", "tau_E=5:40", "--sample", "sobol:100", "--store", "a.zarr"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert run(["sweep", *words]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("rbn-jax: warning: 100 points of a Sobol sequence are not balanced")
+    assert said.count("\n") == 1
+
+
+def test_of_many_runs_of_missing_blocks_the_first_are_listed(capsys):
+    words = [*GRID, "--store", "a.zarr", "--block-size", "1"]
+    answer(capsys, *words, "--shard", "0/2")
+    text = answer(capsys, "--status", "a.zarr")
+    assert text.rstrip().endswith("21, 23, and 9 more runs (--json has all)"), text
+    assert json.loads(answer(capsys, "--status", "a.zarr", "--json"))["missing"][-1] == 41
 
 
 def test_a_cluster_has_as_many_workers_as_asked(capsys, monkeypatch):

@@ -485,6 +485,69 @@ def test_the_figure_has_data_fit_and_starts():
     assert axes[2].lines[0].get_xdata().size == 8
 
 
+def test_a_perfect_fit_has_a_cost_of_nothing_in_its_figure():
+    with jax.enable_x64(True):
+        target = np.asarray(WEIGHTS(NET.replace(gei=1.5)))
+    axes = fit(WEIGHTS, NET, target, {"gei": (0.1, 10)}, n_starts=8).plot()
+    assert axes[2].lines[0].get_ydata().tolist() == [0.0] * 8
+
+
+def test_the_report_says_what_was_held_fixed():
+    free = {"gei": (0.1, 10), "baseline_conn_prob_EI": (0.1, 0.9)}
+    target = np.asarray(WEIGHTS(NET.replace(gei=1.5)))
+    text = fit(WEIGHTS, NET, target, {"gei": (0.1, 10)}, n_starts=2).report()
+    held = text.split("[[Fixed]]\n")[1].split("\n[[")[0].split()
+    assert "gei" not in held
+    assert " ".join(held[held.index("tau_E") :][:3]) == "tau_E 20 ms,"
+    assert "baseline_conn_prob [[0.2, 0.5], [0.5, 0.5]]" in " ".join(held)
+    text = fit(WEIGHTS, NET, target, free, n_starts=2).report()
+    assert "baseline_conn_prob_II 0.5" in text.split("[[Fixed]]")[1]
+    assert "baseline_conn_prob_EI" not in text.split("[[Fixed]]\n")[1].split("\n[[")[0]
+
+
+def test_values_outside_their_bounds_are_no_start_and_that_is_said():
+    target = np.asarray(WEIGHTS(NET.replace(gei=3.0)))
+    found = fit(WEIGHTS, NET, target, {"gei": (2, 10)}, n_starts=1)
+    assert found.values["gei"] == pytest.approx(3)
+    assert any("gei = 1.2 in params is outside its bounds" in text for text in found.advice)
+    asked = fit(WEIGHTS, NET, target, {"gei": Free(2, 10, start=5)}, n_starts=1)
+    assert not any("outside" in text for text in asked.advice)
+
+
+def test_a_row_without_data_has_none_though_there_is_a_prior():
+    rows = np.stack([np.asarray(WEIGHTS(NET)), np.full((2, 2), np.nan)])
+    free = {"gei": Free(0.1, 10, prior=(1, 1))}
+    assert fit(WEIGHTS, NET, rows, free, sigma=1.0).n_data.tolist() == [5, 0]
+
+
+def test_targets_of_xarray_are_put_in_the_order_of_the_result():
+    xr = pytest.importorskip("xarray")
+    wanted = np.asarray(WEIGHTS(NET.replace(gei=1.5)))
+    labels = {"target": ["E", "I"], "source": ["E", "I"]}
+    array = xr.DataArray(wanted, labels, name="calculate_RBN_weights")
+    turned = array.transpose("source", "target").sel(target=["I", "E"])
+    for target in (turned, turned.to_dataset(), turned.expand_dims(row=3, axis=1)):
+        found = fit(WEIGHTS, NET, target, {"gei": (0.1, 10)}, n_starts=2)
+        np.testing.assert_allclose(found.values["gei"], 1.5)
+    sigma = xr.DataArray([1.0, 2.0], {"target": ["E", "I"]})
+    found = fit(WEIGHTS, NET, turned + 1, {"gei": (0.1, 10)}, sigma=sigma, n_starts=2)
+    same = fit(WEIGHTS, NET, wanted + 1, {"gei": (0.1, 10)}, sigma=[[1.0], [2.0]], n_starts=2)
+    assert found.chi_square == pytest.approx(same.chi_square)
+    with pytest.raises(ValueError, match=r"has source \['X', 'I'\]"):
+        fit(WEIGHTS, NET, array.assign_coords(source=["X", "I"]), {"gei": (0.1, 10)})
+
+
+def test_one_fit_has_a_bar_over_its_starts_and_ends_as_without(capsys, monkeypatch):
+    from tqdm.auto import tqdm
+
+    counts = []
+    update = tqdm.update
+    monkeypatch.setattr(tqdm, "update", lambda bar, n=1: (counts.append(n), update(bar, n)))
+    found = fit(psp, TRUTH, noisy(), BOUNDS, n_starts=40, progress=True)
+    assert counts == [32, 8]
+    assert (found.n_starts, found.n_reached) == (40, 40)
+
+
 @given(
     low=st.none() | st.floats(-50, 5),
     width=st.none() | st.floats(0.5, 1e4),
@@ -550,6 +613,10 @@ BAD = [
     ({"loss": 3}, "loss is a int"),
     ({"fn": 3}, "fn is a int"),
     ({"params": 3}, "params is a int"),
+    (
+        {"fn": lambda p: np.cos(np.asarray(p.gei))},
+        "result does what JAX cannot trace: compute with jax.numpy",
+    ),
     ({"progress": 1}, "progress=1"),
 ]
 

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -221,6 +222,26 @@ def test_a_bad_dtype_or_result_is_named():
         rbn.sweep(never, NET, {"tau_I": [1.0]}, dtype="quad")
     with pytest.raises(ValueError, match="result is a tuple: a function must return an array"):
         rbn.sweep(lambda p: (p.tau_E, 1), NET, {"tau_I": [1.0]})
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda p: np.cos(np.asarray(p.gei)),
+        lambda p: p.gei if p.gei > 1 else 0.0,
+        lambda p: np.ones(int(p.N_E)),
+        lambda p: math.sqrt(p.gei),
+    ],
+)
+def test_a_function_that_jax_cannot_trace_is_told_so(fn):
+    for call in (
+        lambda: rbn.sweep(fn, NET, {"gei": [1.0, 2.0]}),
+        lambda: rbn.jacobian(fn, NET, "gei"),
+    ):
+        with pytest.raises(
+            ValueError, match=r"does what JAX cannot trace: compute with jax\.numpy"
+        ):
+            call()
 
 
 def test_names_that_clash_in_a_result_are_errors():

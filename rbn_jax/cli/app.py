@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -61,6 +62,12 @@ def stopping() -> Iterator[None]:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; 0, or 2 after one line on stderr for bad input."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         status = app(arguments or ["--help"], standalone_mode=False)
     except (KeyboardInterrupt, StoppedError) as error:
@@ -76,6 +83,10 @@ def run(arguments: list[str] | None = None) -> int:
             raise
         return _fail(message())
     return status or 0
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    print(f"rbn-jax: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _fail(message: str) -> int:

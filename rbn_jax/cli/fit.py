@@ -1,5 +1,6 @@
 """`rbn-jax fit`: parameters from data, as a TOML file says."""
 
+import csv
 import dataclasses
 import functools
 import json
@@ -17,6 +18,7 @@ from rbn_jax.cli import terminal
 from rbn_jax.cli.app import AsJson, app
 from rbn_jax.fit import FitResult, FitRows, Free
 from rbn_jax.fit import fit as run_fit
+from rbn_jax.fit.result import to_plain
 from rbn_jax.params import NetworkParams
 from rbn_jax.psp import postsynaptic_current_to_potential, psp_waveform
 from rbn_jax.weights import calculate_RBN_weights
@@ -50,10 +52,12 @@ def fit(
         raise ValueError("--plot is for one fit, and the file has many: use --out")
     if not task.many and out is not None:
         raise ValueError("--out is for many fits, and the file has one: use --json")
+    if out is not None and out.suffix.lower() != ".csv":
+        raise ValueError(f"--out {out}: must end in .csv")
     options["progress"] = False if quiet else None
     result = run_fit(task.fn, task.params, task.target, free, **options)
     if isinstance(result, FitRows):
-        _tell_rows(result, out, as_json)
+        _tell_rows(result, task, out, as_json)
     else:
         _tell(result, task, plot, as_json)
 
@@ -71,37 +75,36 @@ def _tell(result: FitResult, task: "Task", plot: Path | None, as_json: bool) -> 
         print(f"wrote {plot}")
 
 
-def _tell_rows(result: FitRows, out: Path | None, as_json: bool) -> None:
-    columns = {**result.values, **{f"{n}_stderr": x for n, x in result.stderr.items()}}
+def _tell_rows(result: FitRows, task: "Task", out: Path | None, as_json: bool) -> None:
+    columns = {"trace": np.array(task.traces)} if task.traces else {}
+    columns |= {**result.values, **{f"{n}_stderr": x for n, x in result.stderr.items()}}
     columns |= {f"{n}_at_bound": x for n, x in result.at_bound.items()}
     columns |= {"chi_square": result.chi_square, "status": result.status}
     if out is not None:
-        lines = [",".join(columns)]
-        lines += [",".join(map(str, row)) for row in zip(*columns.values(), strict=True)]
-        with terminal.whole_file(out) as draft:
-            Path(draft).write_text("\n".join(lines) + "\n", encoding="ascii")
+        with terminal.whole_file(out) as draft, open(draft, "w", encoding="utf-8") as text:
+            table = csv.writer(text, lineterminator="\n")
+            table.writerows([columns, *zip(*columns.values(), strict=True)])
     if as_json:
-        rows = {name: _json_list(values) for name, values in columns.items()}
-        print(json.dumps(rows, allow_nan=False))
+        print(json.dumps(to_plain(columns), allow_nan=False))
         return
     print(result.report())
     if out is not None:
         print(f"wrote {out}")
 
 
-def _json_list(values: Any) -> list[Any]:
-    return [None if isinstance(x, float) and not np.isfinite(x) else x for x in values.tolist()]
-
-
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What to fit, to one target or, with a leading axis, to many; times [ms] of traces."""
+    """What to fit, to one target or, with a leading axis, to many.
+
+    times [ms] and traces, the names of their columns, where the target is traces.
+    """
 
     fn: Callable[[Any], Any]
     params: Any
     target: np.ndarray
     many: bool
     times: tuple[float, ...] | None = None
+    traces: tuple[str, ...] = ()
 
 
 def read_fit(path: Path) -> tuple[Task, dict[str, Any], dict[str, Any]]:
@@ -194,20 +197,26 @@ def _traces(spec: Mapping[str, Any], folder: Path) -> Task:
     if not isinstance(spec.get("traces"), str) or "target" in spec:
         raise ValueError("psp_waveform needs traces = 'file.csv': time [ms], then traces [mV]")
     path = folder / spec["traces"]
-    table = _read_table(path)
+    names, table = _read_table(path)
     if table.ndim != 2 or min(table.shape) < 2 or not np.isfinite(table[:, 0]).all():
         raise ValueError(f"{path}: must have a column of times [ms] and one of each trace [mV]")
     times, many = tuple(table[:, 0].tolist()), table.shape[1] > 2
     target = table[:, 1:].T if many else table[:, 1]
-    return Task(_waveform(times), _psp_params(spec, _TRACE), target, many, times)
+    return Task(_waveform(times), _psp_params(spec, _TRACE), target, many, times, names[1:])
 
 
-def _read_table(path: Path) -> np.ndarray:
-    """The numbers of a CSV file, NaN for empty cells; a first line of names is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    rows = [(i, line.split(",")) for i, line in enumerate(lines, 1) if line.split("#")[0].strip()]
+def _read_table(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
+    """The names of the columns of a CSV file, and its numbers, NaN where a cell is empty.
+
+    The names are a first line without a number, or a comment of as many columns.
+    """
+    reader = csv.reader(path.read_text(encoding="utf-8").splitlines())
+    lines = [(reader.line_num, x) for x in reader if any(cell.strip() for cell in x) or len(x) > 1]
+    comments = [x for _, x in lines if x[0].lstrip().startswith("#")]
+    rows = [(i, x) for i, x in lines if not x[0].lstrip().startswith("#")]
+    head = comments[-1] if comments else []
     if rows and not any(map(_is_number, rows[0][1])):
-        rows = rows[1:]
+        head = rows.pop(0)[1]
     for i, cells in rows:
         if len(cells) != len(rows[0][1]):
             raise ValueError(
@@ -219,7 +228,9 @@ def _read_table(path: Path) -> np.ndarray:
                     f"{path}, line {i}, column {j}: {cell.strip()!r} must be a number, or empty "
                     "where nothing was measured"
                 )
-    return np.array([[float(x) if x.strip() else np.nan for x in cells] for _, cells in rows])
+    numbers = [[float(x) if x.strip() else np.nan for x in cells] for _, cells in rows]
+    names = tuple(cell.strip("# ") for cell in head)
+    return names if rows and len(names) == len(rows[0][1]) else (), np.array(numbers)
 
 
 def _is_number(cell: str) -> bool:

@@ -26,6 +26,7 @@ REDUCTIONS = (
     "minimum, maximum, argmin, argmax, mean, count; histogram:START:STOP:NUM of edges; "
     "fraction:CONDITION, examples:[NUMBER:]CONDITION, as 'EI<-30&EE>=10'."
 )
+_SPANS = 12  # runs of missing blocks that are listed
 _DERIVATIVES = {"jacobian": jacobian, "elasticity": elasticity}
 
 
@@ -121,10 +122,12 @@ def print_status(path: Path, as_json: bool) -> None:
 
 
 def _spans(numbers: list[int]) -> str:
-    """1, 2, 3, 7 as "1-3, 7"."""
+    """1, 2, 3, 7 as "1-3, 7"; of many spans the first."""
     breaks = np.flatnonzero(np.diff(numbers) > 1) + 1
     spans = [part for part in np.split(np.array(numbers), breaks) if part.size]
-    return ", ".join(f"{x[0]}-{x[-1]}" if x.size > 1 else f"{x[0]}" for x in spans)
+    told = [f"{x[0]}-{x[-1]}" if x.size > 1 else f"{x[0]}" for x in spans[:_SPANS]]
+    more = len(spans) - len(told)
+    return ", ".join([*told, f"and {more} more runs (--json has all)"] if more else told)
 
 
 def report(result: Any, store: Path | None, out: Path, as_json: bool) -> None:

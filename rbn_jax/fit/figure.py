@@ -74,11 +74,13 @@ def _data_and_fit(
 
 
 def _waterfall(ax: Any, costs: np.ndarray, least: float) -> None:
-    """The costs of the starts in their order; what is 0 up to rounding as one level."""
-    costs = np.maximum(costs[np.isfinite(costs)], least)
+    """The costs of the starts in their order; what is a rounding of 0 is 0."""
+    costs = costs[np.isfinite(costs)]
+    costs = np.where(costs <= least, 0, costs)
     ax.plot(np.arange(1, costs.size + 1), costs, "k.-", ms=4, lw=0.6)
-    if costs[0] > 0 and costs[-1] > 10 * costs[0]:
-        ax.set_yscale("log")
+    if costs[-1] > 10 * costs[0]:
+        above = costs[costs > 0][0]  # below it the axis is linear, and so has a place for 0
+        ax.set_yscale("symlog", linthresh=above)
     elif costs[-1] < 1.01 * costs[0]:  # one optimum: rounding is no landscape
         ax.set_ylim(0, 2 * costs[0])
     ax.set(xlabel="start, the best first", ylabel="chi-square")

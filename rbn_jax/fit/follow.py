@@ -72,11 +72,23 @@ class Ends:
         return array[np.arange(len(array)), self.best]
 
 
-def follow(problem: Problem, data: Data, u: np.ndarray, steps: int) -> Ends:
-    """Follow u (starts, k) for each row of data by the minimiser of the problem."""
-    rows = len(next(iter(data.weight.values())))
-    every = np.broadcast_to(u, (rows, *u.shape))
-    return finish(problem, data, s.solve(problem, data, every, _free(every), steps), steps)
+def follow(problem: Problem, data: Data, u: np.ndarray, steps: int, bar: Any = None) -> Ends:
+    """Follow u (starts, k) for each row of data by the minimiser of the problem.
+
+    With a bar, in as many calls as there are groups of starts that run at once.
+    """
+    rows, starts = len(next(iter(data.weight.values()))), len(u)
+    size = starts if bar is None else s.lanes(starts)
+    parts = []
+    for first in range(0, starts, size):
+        some = u[np.minimum(np.arange(first, first + size), starts - 1)]  # of one shape
+        every = np.broadcast_to(some, (rows, *some.shape))
+        found = s.solve(problem, data, every, _free(every), steps)
+        parts.append([np.asarray(y) for y in found])
+        if bar is not None:
+            bar.update(min(size, starts - first))
+    ends = [np.concatenate(pieces, 1)[:, :starts] for pieces in zip(*parts, strict=True)]
+    return finish(problem, data, ends, steps)
 
 
 def finish(problem: Problem, data: Data, found: Any, steps: int) -> Ends:

@@ -151,16 +151,28 @@ def read_free(
     return coordinates, ties, priors
 
 
-def first_start(params: Any, free: Mapping[str, Any], coordinates: Any) -> np.ndarray:
-    """The values at the first start: those asked for, else the network's, else the middle."""
-    found = []
+def first_start(
+    params: Any, free: Mapping[str, Any], coordinates: tuple[Coordinate, ...]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The values at the first start: those asked for, else the network's, else the middle.
+
+    And, in words, which of the network's are outside the bounds.
+    """
+    found, notes = [], []
     for c in coordinates:
         spec = free[c.name]
-        start = spec.start if isinstance(spec, Free) and spec.start is not None else None
+        start = spec.start if isinstance(spec, Free) else None
         value = float(tree.read(params, c.name)) if start is None else start
-        inside = c.low < value < c.high and not (c.log and value <= 0)
-        found.append(value if inside or start is not None else float(c.to_user(np.float64(0.0))))
-    return np.array(found)
+        if start is None and not (c.low < value < c.high and not (c.log and value <= 0)):
+            middle = float(c.to_user(np.float64(0.0)))
+            if not c.low <= value <= c.high:
+                notes.append(
+                    f"{c.name} = {value:g} in params is outside its bounds: the first start has "
+                    f"{middle:.4g}"
+                )
+            value = middle
+        found.append(value)
+    return np.array(found), tuple(notes)
 
 
 def _pair(name: str, spec: Any) -> tuple[Any, Any]:

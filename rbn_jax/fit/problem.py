@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbn_jax import _fields as f
-from rbn_jax._labels import variables
+from rbn_jax._labels import Variable, traced, variables
 from rbn_jax.fit import tree
 from rbn_jax.fit.free import Coordinate
 
@@ -119,13 +119,14 @@ def read_data(
     Raises:
         ValueError: a target of another shape, nothing measured, or a bad sigma.
     """
-    template = jax.eval_shape(lambda p: variables(fn, fn(p)), params)
+    with traced(fn):
+        template = jax.eval_shape(lambda p: variables(fn, fn(p)), params)
     shapes = {name: tuple(v.data.shape) for name, v in template.items()}
-    targets = _by_name(target, shapes, "target")
+    targets = _by_name(target, template, "target")
     rows = _rows(targets, shapes)
     lead = () if rows is None else (rows,)
     arrays = {name: np.asarray(x, dtype) for name, x in targets.items()}
-    sigmas = _sigmas(sigma, targets, shapes, lead)
+    sigmas = _sigmas(sigma, targets, template, lead)
     weight, clean = {}, {}
     for name, x in arrays.items():
         measured = np.isfinite(x)
@@ -138,24 +139,40 @@ def read_data(
     return clean, weight, rows
 
 
-def _by_name(given: Any, shapes: Mapping[str, Any], what: str) -> dict[str, np.ndarray]:
+def _by_name(given: Any, template: Mapping[str, Variable], what: str) -> dict[str, np.ndarray]:
     if hasattr(given, "data_vars"):
-        given = {str(name): x.values for name, x in given.data_vars.items()}
+        given = {str(name): x for name, x in given.data_vars.items()}
     if not isinstance(given, Mapping):
-        if len(shapes) > 1:
-            raise ValueError(f"{what}: fn returns {', '.join(shapes)}: give a mapping of these")
-        given = {next(iter(shapes)): given}
+        if len(template) > 1:
+            raise ValueError(f"{what}: fn returns {', '.join(template)}: give a mapping of these")
+        given = {next(iter(template)): given}
     found = {}
     for name, x in given.items():
-        if name not in shapes:
-            raise f.unknown_name(str(name), shapes, f"name in the {what}")
+        if name not in template:
+            raise f.unknown_name(str(name), template, f"name in the {what}")
+        x = _aligned(x, template[name], f"{what} {name}")
         try:
             found[name] = np.asarray(x, float)
         except (TypeError, ValueError):
             raise ValueError(f"the {what} {name} is no array of numbers: {x!r}") from None
     if not found:
-        raise ValueError(f"{what}={given!r}: must hold {', '.join(shapes)}")
+        raise ValueError(f"{what}={given!r}: must hold {', '.join(template)}")
     return found
+
+
+def _aligned(x: Any, like: Variable, what: str) -> Any:
+    """An xarray object with its dimensions, and what lies along them, in the order of fn's."""
+    if not set(like.dims) & set(getattr(x, "dims", ())):
+        return x
+    x = x.expand_dims([dim for dim in like.dims if dim not in x.dims]).transpose(..., *like.dims)
+    for name, dims, values in like.coords:
+        if (name,) == dims and name in x.indexes:
+            if set(x.indexes[name]) != set(values):
+                raise ValueError(
+                    f"the {what} has {name} {list(x.indexes[name])}: fn {list(values)}"
+                )
+            x = x.sel({name: list(values)})
+    return x
 
 
 def _rows(targets: Mapping[str, np.ndarray], shapes: Mapping[str, Any]) -> int | None:
@@ -176,16 +193,16 @@ def _rows(targets: Mapping[str, np.ndarray], shapes: Mapping[str, Any]) -> int |
 
 
 def _sigmas(
-    sigma: Any, measured: Any, shapes: Mapping[str, Any], lead: tuple[int, ...]
+    sigma: Any, measured: Any, template: Mapping[str, Variable], lead: tuple[int, ...]
 ) -> dict[str, np.ndarray]:
     if sigma is None or (np.ndim(sigma) == 0 and not isinstance(sigma, Mapping)):
         number = np.asarray(1.0 if sigma is None else sigma)
-        given = dict.fromkeys(shapes, number)
+        given = dict.fromkeys(template, number)
     else:
-        given = _by_name(sigma, shapes, "sigma")
+        given = _by_name(sigma, template, "sigma")
     found = {}
     for name in measured:
-        shape = shapes[name]
+        shape = tuple(template[name].data.shape)
         if name not in given:
             raise ValueError(f"sigma lacks {name}, which the target has")
         x = np.asarray(given[name])

@@ -9,8 +9,11 @@ from rbn_jax._labels import require
 
 @contextlib.contextmanager
 def bar(progress: bool | None, total: int, unit: str) -> Iterator[Any]:
-    """Done, per second and time left, by tqdm; None for a bar in a terminal only."""
+    """Done, per second and time left, by tqdm; None for a bar in a terminal only.
+
+    What takes less than half a second shows none.
+    """
     tqdm = require("tqdm.auto", "fit").tqdm
     disable = None if progress is None else not progress
-    with tqdm(total=total, unit=unit, unit_scale=True, disable=disable) as shown:
+    with tqdm(total=total, unit=unit, unit_scale=True, delay=0.5, disable=disable) as shown:
         yield shown

@@ -1,10 +1,14 @@
 """A fit in words and numbers, in the order of lmfit's report."""
 
 import math
+import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from rbn_jax import _fields as f
+from rbn_jax.fit import tree
 from rbn_jax.params import FIELDS
 
 
@@ -21,6 +25,7 @@ def report(result: Any) -> str:
         f"    Akaike {r.aic:.6g}, Bayes {r.bic:.6g}",
         "[[Variables]]",
         *(_variable(r, name) for name in r.values),
+        *fixed(r.params, r.values),
     ]
     pairs = _correlations(r)
     if pairs:
@@ -52,6 +57,29 @@ def _variable(r: Any, name: str) -> str:
     note = f" (at its {r.at_bound[name]} bound)" if name in r.at_bound else ""
     note += "" if name in r.names else " (tied)"
     return f"    {name:24}{value:14.8g} {unit:5} {text}{note}"
+
+
+def fixed(params: Any, values: Mapping[str, Any]) -> list[str]:
+    """What was held, under a heading; nothing where all was free."""
+    whole = f.MATRIX in tree.plain(params) and not f.ENTRIES.keys() & values.keys()
+    names = [x for x in tree.names(params) if x not in values and not (whole and x in f.ENTRIES)]
+    held = [_held(name, tree.read(params, name)) for name in [*names, *[f.MATRIX] * whole]]
+    if not held:
+        return []
+    items = (item.replace(" ", "\N{NO-BREAK SPACE}") for item in held)  # a unit stays at its number
+    text = textwrap.fill(", ".join(items), 96, initial_indent=" " * 4, subsequent_indent=" " * 4)
+    return ["[[Fixed]]", *text.replace("\N{NO-BREAK SPACE}", " ").splitlines()]
+
+
+def _held(name: str, value: Any) -> str:
+    unit = FIELDS[name][0] if name in FIELDS else ""
+    array = np.asarray(value)
+    number = (
+        f"{array:.6g}"
+        if array.ndim == 0
+        else np.array2string(array, precision=6, separator=", ", threshold=9, edgeitems=2)
+    )
+    return " ".join(x for x in (name, " ".join(number.split()), unit) if x)
 
 
 def _correlations(r: Any) -> list[str]:

@@ -158,7 +158,7 @@ class FitResult:
         plain["network"] = isinstance(self.params, NetworkParams)
         plain["identifiability"] = dataclasses.asdict(self.identifiability)
         plain["optima"] = [dataclasses.asdict(x) for x in self.optima]
-        return json.dumps(_finite(plain), allow_nan=False)
+        return json.dumps(to_plain(plain), allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> "FitResult":
@@ -187,14 +187,14 @@ def function_name(problem: Problem) -> str:
     return name_of(problem.fn)
 
 
-def _finite(x: Any) -> Any:
+def to_plain(x: Any) -> Any:
     """Lists, mappings and numbers that JSON has; "nan", "inf" and "-inf" as text."""
     if isinstance(x, dict):
-        return {name: _finite(value) for name, value in x.items()}
+        return {name: to_plain(value) for name, value in x.items()}
     if isinstance(x, list | tuple):
-        return [_finite(value) for value in x]
+        return [to_plain(value) for value in x]
     if isinstance(x, np.ndarray | np.generic):
-        return _finite(x.tolist())
+        return to_plain(x.tolist())
     return str(x) if isinstance(x, float) and not math.isfinite(x) else x
 
 

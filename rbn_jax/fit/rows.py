@@ -14,6 +14,7 @@ from rbn_jax.fit import tree
 from rbn_jax.fit.follow import Ends, follow
 from rbn_jax.fit.problem import Data, Problem
 from rbn_jax.fit.progress import bar
+from rbn_jax.fit.report import fixed
 from rbn_jax.fit.result import function_name
 from rbn_jax.fit.uncertainty import side_of
 
@@ -68,7 +69,7 @@ class FitRows:
             errors = self.stderr[name][np.isfinite(self.stderr[name])]
             error = np.median(errors) if errors.size else np.nan
             lines.append(f"{name:24}" + "".join(f"{x:12.6g}" for x in spread) + f"{error:16.6g}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *fixed(self.params, self.values)])
 
     def to_dataset(self) -> Any:
         """An `xarray.Dataset` along `row`."""
@@ -141,7 +142,9 @@ def _flat(data: Data) -> np.ndarray:
 
 
 def _measured(data: Data, problem: Problem) -> np.ndarray:
-    return np.count_nonzero(_flat(data), axis=1) + len(problem.priors)
+    """The numbers of each row, priors included; 0 where nothing was measured."""
+    own = np.count_nonzero(_flat(data), axis=1)
+    return np.where(own > 0, own + len(problem.priors), 0)
 
 
 def _batch(

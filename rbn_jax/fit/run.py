@@ -1,5 +1,6 @@
 """The one function of this package: targets in, parameters out, with what is known about them."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -57,7 +58,8 @@ def fit(
         sigma: the standard deviations of the target, of a shape that broadcasts to it. Without
             it all are alike, and their size is taken from the residuals. Priors and robust losses
             need it.
-        n_starts: starts of each fit, the first at the present values.
+        n_starts: starts of each fit, the first at the present values; where one is outside its
+            bounds, at their middle.
         seed: of the Sobol sequence.
         method: "lm", Levenberg and Marquardt's, all starts at once; or "trf", SciPy's trust
             region with true bounds, one start after the other.
@@ -69,8 +71,8 @@ def fit(
             given the target as it is, NaN included.
         max_steps: of each start.
         batch_size: rows fitted at once; else as many as take about 64 MB.
-        progress: a bar over the rows, or over the starts of "trf": True, False, or None for one
-            in a terminal.
+        progress: a bar over the rows, or over the starts of one fit: True, False, or None for
+            one in a terminal.
 
     Returns:
         A `FitResult`; of a target with one more axis, `FitRows`.
@@ -107,10 +109,12 @@ def fit(
         numbers = jax.tree.map(lambda x: np.asarray(x, dtype), params)
         clean, weight, rows = read_data(fn, numbers, target, sigma, loss is not None, dtype)
         data = Data(numbers, coordinates, clean, weight)
-        u = starts(params, free, coordinates, n_starts, seed).astype(dtype)
+        first, notes = first_start(params, free, coordinates)
+        u = starts(first, coordinates, n_starts, seed).astype(dtype)
         if rows is None:
             one = _one(problem, data.rows(None), u, method, max_steps, progress)
-            return summary(problem, data, params, one, sigma is not None, method)
+            found = summary(problem, data, params, one, sigma is not None, method)
+            return dataclasses.replace(found, advice=found.advice + notes)
         if method == "trf":
             raise ValueError("method='trf' is for one fit: take method='lm' for many rows")
         options = {"steps": max_steps, "batch": batch_size, "progress": progress}
@@ -125,12 +129,12 @@ def _one(
     Raises:
         ValueError: fn is NaN at every start, or at every end.
     """
-    if method == "trf":
-        with bar(progress, len(u), " starts") as shown:
+    with bar(progress, len(u), " starts") as shown:
+        if method == "trf":
             found = s.by_scipy(problem, data.rows(0), u, steps, shown)
-        ends = finish(problem, data, [y[None] for y in found], steps)
-    else:
-        ends = follow(problem, data, u, steps)
+            ends = finish(problem, data, [y[None] for y in found], steps)
+        else:
+            ends = follow(problem, data, u, steps, shown)
     if not ends.usable.any():
         values = problem.values(data.params, np.asarray(data.to_user(u[0])))
         at = ", ".join(f"{name} {float(value):g}" for name, value in values.items())
@@ -140,11 +144,8 @@ def _one(
     return ends
 
 
-def starts(
-    params: Any, free: Any, coordinates: tuple[Coordinate, ...], n: int, seed: int
-) -> np.ndarray:
-    """Coordinates of n starts, (n, k)."""
-    first = first_start(params, free, coordinates)
+def starts(first: np.ndarray, coordinates: tuple[Coordinate, ...], n: int, seed: int) -> np.ndarray:
+    """Coordinates of n starts, (n, k); of the first the parameters are given."""
     u = np.empty((n, len(coordinates)))
     if n > 1:
         qmc = require("scipy.stats", "fit").qmc

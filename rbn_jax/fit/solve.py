@@ -29,11 +29,16 @@ def solve(problem: Problem, data: Data, u: Any, pinned: Any, steps: int) -> Foun
     return _at_each(functools.partial(one, problem, steps), data, u, pinned)
 
 
+def lanes(count: int) -> int:
+    """How many of so many fits run at once."""
+    return min(count, _LANES) if jax.default_backend() == "cpu" else count
+
+
 def _at_each(function: Any, data: Data, u: Any, pinned: Any) -> Any:
     """function(row of data, u, pinned) of every start of every row, some at once."""
     rows, starts = u.shape[:2]
     count = rows * starts
-    lanes = min(count, _LANES) if jax.default_backend() == "cpu" else count
+    together = lanes(count)
 
     def some(number: Any) -> Any:
         def one(number: Any) -> Any:
@@ -42,7 +47,7 @@ def _at_each(function: Any, data: Data, u: Any, pinned: Any) -> Any:
 
         return jax.vmap(one)(number)
 
-    numbers = jnp.resize(jnp.arange(count), (-(-count // lanes), lanes))
+    numbers = jnp.resize(jnp.arange(count), (-(-count // together), together))
     found = jax.lax.map(some, numbers)
     return jax.tree.map(
         lambda y: y.reshape(-1, *y.shape[2:])[:count].reshape(rows, starts, *y.shape[2:]), found

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-_CPU_BYTES = 2**24  # with its temporaries under the 32 MB up to which a C library reuses memory
+_CPU_BYTES = 2**23  # a C library reuses arrays of this size, and keeps little of them when freed
 _GPU_BYTES = 2**28  # large enough that launching kernels costs nothing beside them
 _CHUNK_BYTES = 2**25
 _MOST_POINTS = 2**28  # so that counts and exact sums of one block fit 32 and 64 bits

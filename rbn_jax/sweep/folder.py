@@ -84,7 +84,7 @@ def check_same(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     if found:
         raise ValueError(
             f"{path} holds another sweep: {'; '.join(found)}. Give another store, or "
-            "overwrite=True to start anew"
+            "overwrite this one to start anew"
         )
 
 
@@ -228,7 +228,7 @@ def confirm(target: Stored, new: dict[str, Any], explicit: bool) -> None:
     if explicit and job.blocks != blocks_of(old):
         raise ValueError(
             f"{path} has blocks of {math.prod(blocks_of(old).shape)} points: leave block_size "
-            "out, or start anew with overwrite=True"
+            "out, or overwrite the store"
         )
     job.blocks = blocks_of(old)
 

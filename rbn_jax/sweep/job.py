@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rbn_jax import _fields as f
-from rbn_jax._labels import Variable, variables
+from rbn_jax._labels import Variable, traced, variables
 from rbn_jax.sweep.axes import Axes, units
 from rbn_jax.sweep.blocks import Blocks, whole
 
@@ -95,7 +95,7 @@ class Job:
 
     def _template(self) -> dict[str, Variable]:
         """fn's result at one point, as shapes and dtypes, its dimensions without the sweep's."""
-        with jax.enable_x64(self.x64):
+        with jax.enable_x64(self.x64), traced(self.fn):
             found, flags = _evaluate.eval_shape(*self._static, None, *self._one_point())
         batch = (1,) * len(self.sizes)
         for condition, flag in zip(self.conditions, flags, strict=True):

@@ -53,10 +53,9 @@ class Reduced(Target):
         states: dict[Key, State] = {}
         nan: set[str] = set()
         for number in blocks_of_unit(self.job.blocks, unit):
-            found, flags = self.job.evaluate(number)
-            bad = any_nan(found)
-            self._merge(states, self._reduced(number, found, flags))
-            nan |= {name for name, is_nan in jax.device_get(bad).items() if is_nan}
+            left, bad = self._block(number)
+            self._merge(states, left)
+            nan |= bad
         return Done(unit, 0, tuple(nan), states)
 
     def accept(self, done: Done) -> None:
@@ -80,6 +79,13 @@ class Reduced(Target):
         for key, state in more.items():
             here = into.get(key)
             into[key] = state if here is None else self.reductions[key[0]].merge(here, state)
+
+    def _block(self, number: int) -> tuple[dict[Key, State], set[str]]:
+        """What a block leaves and the names of what is NaN in it; its arrays end here."""
+        found, flags = self.job.evaluate(number)
+        bad = any_nan(found)
+        states = self._reduced(number, found, flags)
+        return states, {name for name, is_nan in jax.device_get(bad).items() if is_nan}
 
     def _reduced(self, number: int, found: Any, flags: Any) -> dict[Key, State]:
         """What one block leaves, by reduction and variable."""

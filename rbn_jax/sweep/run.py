@@ -64,7 +64,7 @@ def sweep(
             dimensions of the sweep, or over those named. Each is exact: it does not depend on
             the blocks. NaN is left out. With a store it can be resumed like any other sweep.
         block_size: points evaluated at once. Default: in memory all; into a store as many
-            as give 16 MiB of results on a CPU (arrays under 32 MB reuse memory), 256 MiB on
+            as give 8 MiB of results on a CPU (such arrays reuse memory), 256 MiB on
             a GPU. A store keeps the blocks that it was made with.
         shard: (i, n) computes only every n-th block of the store, from the i-th on, for
             job arrays.

@@ -1,6 +1,7 @@
 """Samples of several parameters at once, as axes of a sweep that vary together."""
 
 import numbers
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ def sample(method: str, ranges: Mapping[str, Any], n: int, *, seed: int = 0) -> 
     on a logarithmic scale; the points come from the method.
 
     Args:
-        method: "sobol" (scrambled; SciPy warns unless n is a power of 2), "latin_hypercube",
+        method: "sobol" (scrambled; a warning unless n is a power of 2), "latin_hypercube",
             both from `scipy.stats.qmc`, or "uniform", independent random numbers.
         ranges: (low, high) by parameter name, or (low, high, "log") for values that are even
             on a logarithmic scale; in the parameter's unit.
@@ -80,7 +81,14 @@ def _unit_cube(method: str, dims: int, n: int, seed: int) -> np.ndarray:
         return np.random.default_rng(seed).uniform(size=(n, dims))
     qmc = require("scipy.stats", "sweep").qmc
     engine = qmc.Sobol if method == "sobol" else qmc.LatinHypercube
-    return engine(dims, rng=seed).random(n)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # said in our words
+        points = engine(dims, rng=seed).random(n)
+    if method == "sobol" and n & (n - 1):
+        below = 1 << (int(n).bit_length() - 1)
+        text = f"{n} points of a Sobol sequence are not balanced: take {below} or {2 * below}"
+        warnings.warn(text, UserWarning, stacklevel=3)
+    return points
 
 
 def _between(low: float, high: float, log: bool, unit: np.ndarray) -> np.ndarray:
