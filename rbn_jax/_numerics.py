@@ -18,17 +18,40 @@ the domain (see `positive`); NaN stays NaN in every value and derivative.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_SCALED = 0.201  # the largest |z| of two numbers scaled by a power of two towards each other
+# near-minimax coefficients, by Chebyshev interpolation: 2 atanh(y/2) / y in y^2 up to 0.402^2,
+# of two numbers scaled by a power of two towards each other, and exp(x - 1/2), |x| <= 1/2
+_LOG = {
+    "float64": (
+        *(1.0, 0.08333333333334501, 0.01249999999848385, 0.0022321429319877755),
+        *(0.00043402596681841487, 8.880213120398551e-05, 1.8608914105719577e-05),
+        4.702590493500765e-06,
+    ),
+    "float32": (1.0, 0.08333382253134618, 0.012484948899959294, 0.0023790678891335904),
+}
+_EXP = {
+    "float64": (
+        *(0.6065306597126334, 0.6065306597126333, 0.3032653298563167, 0.10108844328544739),
+        *(0.02527211082136033, 0.005054422164000439, 0.0008424036940259399),
+        *(0.00012034338858639082, 1.504292337374757e-05, 1.67141109149772e-06),
+        *(1.6714181868801803e-07, 1.527420048841299e-08, 1.2719039650810423e-09),
+    ),
+    "float32": (
+        *(0.6065306592510028, 0.6065306596613929, 0.3032653889399188, 0.10108844984376317),
+        *(0.025270929702258773, 0.005054291048025305, 0.0008499539478017739),
+        0.00012118171938534863,
+    ),
+}
 _NEAR = 0.4  # |z| below which T is summed as a series
 
 
@@ -59,22 +82,17 @@ def positive(x: Array) -> Array:
 def _atanh_series(w: Array, start: int, bound: float) -> Array:
     """sum_k w^k / (2 k + start) for 0 <= w <= bound, to the precision of w's dtype."""
     terms = math.ceil(math.log(jnp.finfo(w.dtype).eps) / math.log(bound))
-    return _horner(w, [1 / (2 * k + start) for k in range(terms)])
+    return _polynomial(w, [1 / (2 * k + start) for k in range(terms)])
 
 
-def _exp_unit(x: Array) -> Array:
-    """exp(x) for -1 <= x <= 0: a Taylor polynomial about -1/2, no range to reduce."""
-    eps = float(jnp.finfo(x.dtype).eps)
-    terms = next(n for n in range(99) if 0.5**n / math.factorial(n) < eps / 8)
-    return _horner(x + 0.5, [math.exp(-0.5) / math.factorial(k) for k in range(terms)])
-
-
-def _horner(x: Array, coefficients: list[float]) -> Array:
-    *rest, last = coefficients
-    total = jnp.full_like(x, last)
-    for coefficient in reversed(rest):
-        total = total * x + coefficient
-    return total
+def _polynomial(x: Array, coefficients: Sequence[float]) -> Array:
+    """sum_k c_k x^k by Estrin's scheme: pairs at once, where Horner's waits for each product."""
+    terms: list[Any] = [jnp.full_like(x, c) for c in coefficients]
+    while len(terms) > 1:
+        last = terms[len(terms) - len(terms) % 2 :]
+        terms = [a + b * x for a, b in zip(terms[::2], terms[1::2], strict=False)] + last
+        x = x * x
+    return terms[0]
 
 
 @jax.custom_jvp
@@ -82,19 +100,33 @@ def log_slope(a: Array, b: Array) -> Array:
     """L(a, b) = (ln b - ln a) / (b - a), and 1/a at b = a.
 
     b is scaled by the power of two 2^-k that brings it within a factor 1.51 of a: exact, by
-    arithmetic on the exponent bits. Then ln(b/a) = k ln 2 + 2 atanh(z'), z' = (b' - a)/(b' + a),
-    and at k = 0 the factor b - a cancels in closed form. No logarithm is called, and the
-    quotient comes last: XLA keeps it for all its users instead of computing it for each.
+    arithmetic on the exponent bits. Then ln(b/a) = k ln 2 + y P(y^2), the logarithm of
+    (1 + y/2)/(1 - y/2), y = 2 (b' - a)/(b' + a), and at k = 0 the factor b - a cancels in
+    closed form. No logarithm is called.
     """
+    k, scaled = _scaled_towards(a, b)
+    # a product that several use is computed for each by XLA, in one pass; a quotient is stored
+    y = (scaled - a) / (scaled + a) * 2
+    series = _polynomial(y * y, _LOG[a.dtype.name])
+    near = k == 0
+    return jnp.where(near, series, k * math.log(2) + y * series) / jnp.where(
+        near, (a + b) / 2, b - a
+    )
+
+
+def _scaled_towards(a: Array, b: Array) -> tuple[Array, Array]:
+    """k and b 2^-k, within a factor 1.51 of a: all without sign, which is fast for 64 bits."""
     info = jnp.finfo(a.dtype)
-    integer = jnp.dtype(f"int{info.bits}")
-    bits_a, bits_b = (lax.bitcast_convert_type(x, integer) for x in (a, b))
-    k = (bits_b - bits_a + 2 ** (info.nmant - 1)) >> info.nmant
-    scaled = lax.bitcast_convert_type(bits_b - (k << info.nmant), a.dtype)
-    z = (scaled - a) / (scaled + a)
-    series = _atanh_series(z * z, 1, _SCALED**2)
-    far = k.astype(a.dtype) * (math.log(2) / 2) + z * series
-    return jnp.where(k == 0, series, far) / (jnp.where(k == 0, a + b, b - a) / 2)
+    bits_a, bits_b = (lax.bitcast_convert_type(x, f"uint{info.bits}") for x in (a, b))
+    digits, half, top = (
+        np.array(x, bits_a.dtype) for x in (info.nmant, 2 ** (info.nmant - 1), 2 ** (info.bits - 1))
+    )
+    raised = (bits_b - bits_a + half + top) >> digits  # k + top 2^-digits, above 0
+    scaled = lax.bitcast_convert_type(bits_b - (raised << digits) + top, a.dtype)
+    # the last bits of a number from 2^digits to 2^(digits + 1) count units
+    origin = np.array(2.0**info.nmant, a.dtype)
+    count = lax.bitcast_convert_type(raised | origin.view(bits_a.dtype), a.dtype)
+    return count - (origin + a.dtype.type(2 ** (info.bits - 1 - info.nmant))), scaled
 
 
 @log_slope.defjvp
@@ -134,10 +166,12 @@ def peak(a: Array, b: Array) -> Array:
     """F(a, b) = max over t of a b (exp(-t/b) - exp(-t/a)) / (b - a).
 
     The derivative vanishes at the peak, so F = a exp(-t*/b) = b exp(-t*/a); the smaller of
-    a and b in front keeps the exponent in [-1, 0), where a polynomial serves as exp.
+    a and b in front keeps the exponent in [-1, 0), where a polynomial serves as exp. NaN, with
+    all derivatives, unless a and b are positive, not subnormal, and their sum is finite.
     """
-    smaller = jnp.where(b < a, b, a)
-    return smaller * _exp_unit(-smaller * log_slope(a, b))
+    inside = (a >= jnp.finfo(a.dtype).tiny) & (b >= jnp.finfo(a.dtype).tiny) & (a + b < jnp.inf)
+    smaller = jnp.where(inside, jnp.where(b < a, b, a), jnp.nan)
+    return smaller * _polynomial(0.5 - smaller * log_slope(a, b), _EXP[a.dtype.name])
 
 
 @jax.custom_jvp
@@ -197,7 +231,7 @@ def difference_of_exponentials(t: Array, a: Array, b: Array) -> Array:
     half = t * (b - a) / (2 * a * b)
     near = jnp.abs(half) < 1
     half = jnp.where(near, half, 0.0)
-    sinhc = _horner(half * half, [1 / math.factorial(2 * k + 1) for k in range(10)])
+    sinhc = _polynomial(half * half, [1 / math.factorial(2 * k + 1) for k in range(10)])
     gap = jnp.where(near, 1.0, b - a)
     return jnp.where(
         near,

@@ -47,8 +47,7 @@ def postsynaptic_current_to_potential(
     3.67879
     """
     tau_m, tau_syn, c_m, e_l = num.as_floats(tau_m, tau_syn, c_m, e_l)
-    tau_syn = num.positive(tau_syn)
-    peak = num.peak(num.positive(tau_m), tau_syn)
+    peak = num.peak(tau_m, tau_syn)
     return peak / num.positive(c_m) + e_l * (peak / tau_syn)
 
 
@@ -71,7 +70,7 @@ def postsynaptic_potential_to_current(
     87.8085
     """
     psp, tau_m, tau_syn, c_m = num.as_floats(psp, tau_m, tau_syn, c_m)
-    return psp * (num.positive(c_m) / num.peak(num.positive(tau_m), num.positive(tau_syn)))
+    return psp * (num.positive(c_m) / num.peak(tau_m, tau_syn))
 
 
 @num.jit

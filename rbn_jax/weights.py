@@ -68,7 +68,6 @@ def _weights(c_m: Any, *values: Any) -> Array:
     c_m, *numbers, prob = num.as_floats(c_m, *values)
     n_e, n_i, e_l, v_th_e, v_th_i, tau_e, tau_i, tau_ex, tau_in, gei, gie, gii = numbers
     n_e, n_i = num.positive(n_e), num.positive(n_i)
-    tau_e, tau_i, tau_ex, tau_in = map(num.positive, (tau_e, tau_i, tau_ex, tau_in))
     if prob.shape[-2:] != (2, 2):
         raise ValueError(f"baseline_conn_prob has the shape {prob.shape}: must be (..., 2, 2)")
     prob = num.where_else_nan((prob > 0) & (prob <= 1), prob)
