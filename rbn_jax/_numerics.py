@@ -8,13 +8,17 @@ time constants a and b, smooth and symmetric through a = b:
 
 With p = a/(a + b), q = b/(a + b) the event peaks at t* = a b L and reaches F = a exp(-a L),
 F's elasticities are e_a = q (1 - 2 p z T) and e_b = p (1 + 2 q z T), e_a + e_b = 1, and with
-dl = da/a - db/b the derivatives up to the second are products and sums of one sign:
+dl = da/a - db/b and B = 2 p q T the derivatives up to the second are products and sums in which
+nothing cancels:
 
-    dF   = F (e_a da/a + e_b db/b)         d(F_a, F_b)   = F (e_a e_b + 2 p q T) (-dl/a, dl/b)
-    dt*  = (b/a) e_b da + (a/b) e_a db     d(t*_a, t*_b) = (1 - 4 p q T) (-q dl, p dl)
+    dF   = F (e_a da/a + e_b db/b)         d(F_a, F_b)   = F (e_a e_b + B) (-dl/a, dl/b)
+    dt*  = (b/a) e_b da + (a/b) e_a db     d(t*_a, t*_b) = (1 - 2 B) (-q dl, p dl)
+    d ln F = e_a da/a + e_b db/b           d(ln F)_a     = -((ln F)_a da + B dl) / a
 
-Higher derivatives are JAX's, of these. Inputs are arrays of one floating dtype, NaN outside
-the domain (see `positive`); NaN stays NaN in every value and derivative.
+and for 1/F, of which the weights are multiples, (1/F)_aa = (e_a^2 + e_a + B) / (a^2 F) and
+(1/F)_ab = p q (1 - 2 B (2 + z^2 T)) / (a b F). Higher derivatives are JAX's, of these.
+Inputs are arrays of one floating dtype, NaN outside the domain (see `positive`); NaN stays NaN
+in every value and derivative.
 """
 
 import math
@@ -52,7 +56,21 @@ _EXP = {
         0.00012118171938534863,
     ),
 }
-_NEAR = 0.4  # |z| below which T is summed as a series
+# T in z^2 up to 0.5^2
+_REST = {
+    "float64": (
+        *(0.3333333333333334, 0.19999999999988882, 0.14285714288195786, 0.11111110894155087),
+        *(0.09090918911391244, 0.07692044266759973, 0.06671177979729383),
+        *(0.058309531156912356, 0.056599417377332484, 0.026913545051501023),
+        *(0.1145475451088902, -0.10951650742612855, 0.19745426478533493),
+    ),
+    "float32": (
+        *(0.33333333437307106, 0.19999959336215828, 0.14288286042811285),
+        *(0.11050830395223991, 0.09751940865741168, 0.040916230718241735),
+        0.1562916538185637,
+    ),
+}
+_NEAR = 0.5  # |z| below which T is that polynomial
 
 
 def jit(function: F) -> F:
@@ -77,12 +95,6 @@ def where_else_nan(inside: Array, x: Array) -> Array:
 def positive(x: Array) -> Array:
     """x where it is a positive finite number that is not subnormal, NaN elsewhere."""
     return where_else_nan((x >= jnp.finfo(x.dtype).tiny) & (x < jnp.inf), x)
-
-
-def _atanh_series(w: Array, start: int, bound: float) -> Array:
-    """sum_k w^k / (2 k + start) for 0 <= w <= bound, to the precision of w's dtype."""
-    terms = math.ceil(math.log(jnp.finfo(w.dtype).eps) / math.log(bound))
-    return _polynomial(w, [1 / (2 * k + start) for k in range(terms)])
 
 
 def _polynomial(x: Array, coefficients: Sequence[float]) -> Array:
@@ -132,33 +144,45 @@ def _scaled_towards(a: Array, b: Array) -> tuple[Array, Array]:
 @log_slope.defjvp
 def _(primals, tangents):
     (a, b), (da, db) = primals, tangents
-    share_a, share_b = _shares(a, b)
-    return log_slope(a, b), -(share_a * da + share_b * db) / (a * b)
+    slope_a, slope_b = _log_slopes(a, b)
+    return log_slope(a, b), -(slope_a / b * da + slope_b / a * db)
 
 
-def _remainder(a: Array, b: Array) -> tuple[Array, Array]:
-    """(T, z T): a series near a = b, the definition elsewhere."""
-    total, gap = a + b, b - a
-    near = jnp.abs(gap) < _NEAR * total
-    w = jnp.where(near, gap / total, 0.0) ** 2
-    series = _atanh_series(w, 3, _NEAR**2)
-    far = total * (total / 2 * log_slope(a, b) - 1)
-    zt = jnp.where(near, gap * series, far) / jnp.where(near, total, gap)
-    return jnp.where(near, series, zt * total / jnp.where(near, 1.0, gap)), zt
+def _remainder(a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
+    """2 p, 2 q, z T and T: a polynomial near a = b, the definition elsewhere.
+
+    The smaller of p and q is the one quotient, so that neither loses digits at any ratio, and
+    z = q - p none that count: near a = b it is added to 1 or squared.
+    """
+    less = b < a
+    small = jnp.where(less, b, a) / (a + b) * 2  # doubled as in log_slope
+    p2, q2 = jnp.where(less, 2 - small, small), jnp.where(less, small, 2 - small)
+    z = (q2 - p2) / 2
+    near = jnp.abs(z) < _NEAR
+    series = _polynomial(jnp.where(near, z * z, 0), _REST[a.dtype.name])
+    other = jnp.where(near, 1, z)
+    zt = jnp.where(near, z * series, ((a + b) / 2 * log_slope(a, b) - 1) / other)
+    return p2, q2, zt, jnp.where(near, series, zt / other)
 
 
-def _shares(a: Array, b: Array) -> tuple[Array, Array]:
-    """(e_a, e_b): how the peak's sensitivity is shared between the two time constants."""
-    total, (_, zt) = a + b, _remainder(a, b)
-    share_a = b * (total - 2 * a * zt) / (total * total)
-    share_b = a * (total + 2 * b * zt) / (total * total)
-    return share_a, share_b
+@jax.custom_jvp
+def _log_slopes(a: Array, b: Array) -> tuple[Array, Array]:
+    """(d ln F/da, d ln F/db) = (e_a/a, e_b/b)."""
+    p2, q2, zt, _ = _remainder(a, b)
+    return q2 * (1 - p2 * zt) / (2 * a), p2 * (1 + q2 * zt) / (2 * b)
 
 
-def _one_sign(a: Array, b: Array, da: Array, db: Array) -> tuple[Array, Array, Array, Array]:
-    """p, q, 2 p q T and dl, the parts that the second derivatives are made of."""
-    p, q = a / (a + b), b / (a + b)
-    return p, q, 2 * p * q * _remainder(a, b)[0], da / a - db / b
+@_log_slopes.defjvp
+def _(primals, tangents):
+    (a, b), (da, db), (slope_a, slope_b) = primals, tangents, _log_slopes(*primals)
+    bend, dl = _bend(a, b), da / a - db / b
+    return (slope_a, slope_b), (-(slope_a * da + bend * dl) / a, (bend * dl - slope_b * db) / b)
+
+
+def _bend(a: Array, b: Array) -> Array:
+    """B = 2 p q T = -d^2 ln F / (d ln a d ln b)."""
+    p2, q2, _, rest = _remainder(a, b)
+    return p2 * q2 / 2 * rest
 
 
 @jax.custom_jvp
@@ -169,16 +193,21 @@ def peak(a: Array, b: Array) -> Array:
     a and b in front keeps the exponent in [-1, 0), where a polynomial serves as exp. NaN, with
     all derivatives, unless a and b are positive, not subnormal, and their sum is finite.
     """
-    inside = (a >= jnp.finfo(a.dtype).tiny) & (b >= jnp.finfo(a.dtype).tiny) & (a + b < jnp.inf)
-    smaller = jnp.where(inside, jnp.where(b < a, b, a), jnp.nan)
+    smaller = _smaller(a, b)
     return smaller * _polynomial(0.5 - smaller * log_slope(a, b), _EXP[a.dtype.name])
+
+
+def _smaller(a: Array, b: Array) -> Array:
+    """min(a, b) inside the domain, NaN outside."""
+    inside = (a >= jnp.finfo(a.dtype).tiny) & (b >= jnp.finfo(a.dtype).tiny) & (a + b < jnp.inf)
+    return jnp.where(inside, jnp.where(b < a, b, a), jnp.nan)
 
 
 @jax.custom_jvp
 def _peak_slopes(a: Array, b: Array) -> tuple[Array, Array]:
     """(dF/da, dF/db)."""
-    value, (share_a, share_b) = peak(a, b), _shares(a, b)
-    return value * share_a / a, value * share_b / b
+    value, (slope_a, slope_b) = peak(a, b), _log_slopes(a, b)
+    return value * slope_a, value * slope_b
 
 
 @peak.defjvp
@@ -189,10 +218,43 @@ def _(primals, tangents):
 
 @_peak_slopes.defjvp
 def _(primals, tangents):
-    (a, b), (share_a, share_b) = primals, _shares(*primals)
-    _, _, pqt, dl = _one_sign(*primals, *tangents)
-    bend = peak(a, b) * (share_a * share_b + pqt) * dl
+    (a, b), (da, db), (slope_a, slope_b) = primals, tangents, _log_slopes(*primals)
+    share = a * slope_a * (b * slope_b)
+    bend = peak(a, b) * (share + _bend(a, b)) * (da / a - db / b)
     return _peak_slopes(a, b), (-bend / a, bend / b)
+
+
+@jax.custom_jvp
+def inverse_peak(a: Array, b: Array) -> Array:
+    """1 / F(a, b) = exp(smaller L) / smaller."""
+    smaller, scaled = _smaller(a, b), [math.e * c for c in _EXP[a.dtype.name]]
+    return _polynomial(smaller * log_slope(a, b) - 0.5, scaled) / smaller
+
+
+@jax.custom_jvp
+def _inverse_slopes(a: Array, b: Array) -> tuple[Array, Array]:
+    """(d (1/F)/da, d (1/F)/db)."""
+    value, (slope_a, slope_b) = inverse_peak(a, b), _log_slopes(a, b)
+    return -value * slope_a, -value * slope_b
+
+
+@inverse_peak.defjvp
+def _(primals, tangents):
+    slope_a, slope_b = _inverse_slopes(*primals)
+    return inverse_peak(*primals), slope_a * tangents[0] + slope_b * tangents[1]
+
+
+@_inverse_slopes.defjvp
+def _(primals, tangents):
+    (a, b), (slope_a, slope_b) = primals, _log_slopes(*primals)
+    value, share_a, share_b = inverse_peak(a, b), a * slope_a, b * slope_b
+    da, db = tangents[0] / a, tangents[1] / b
+    p2, q2, zt, rest = _remainder(a, b)
+    pq = p2 * q2 / 4
+    bend, mixed = 2 * pq * rest, pq * (1 - 4 * pq * rest * (2 + (q2 - p2) / 2 * zt))
+    left = (share_a * share_a + share_a + bend) * da + mixed * db
+    right = (share_b * share_b + share_b + bend) * db + mixed * da
+    return _inverse_slopes(a, b), (value * left / a, value * right / b)
 
 
 @jax.custom_jvp
@@ -204,8 +266,8 @@ def time_of_peak(a: Array, b: Array) -> Array:
 @jax.custom_jvp
 def _time_slopes(a: Array, b: Array) -> tuple[Array, Array]:
     """(dt*/da, dt*/db)."""
-    share_a, share_b = _shares(a, b)
-    return b / a * share_b, a / b * share_a
+    slope_a, slope_b = _log_slopes(a, b)
+    return b / a * (b * slope_b), a / b * (a * slope_a)
 
 
 @time_of_peak.defjvp
@@ -216,9 +278,9 @@ def _(primals, tangents):
 
 @_time_slopes.defjvp
 def _(primals, tangents):
-    p, q, pqt, dl = _one_sign(*primals, *tangents)
-    bend = (1 - 2 * pqt) * dl
-    return _time_slopes(*primals), (-q * bend, p * bend)
+    (a, b), (da, db) = primals, tangents
+    bend = (1 - 2 * _bend(a, b)) * (da / a - db / b)
+    return _time_slopes(a, b), (-(b / (a + b)) * bend, a / (a + b) * bend)
 
 
 def difference_of_exponentials(t: Array, a: Array, b: Array) -> Array:

@@ -70,7 +70,7 @@ def postsynaptic_potential_to_current(
     87.8085
     """
     psp, tau_m, tau_syn, c_m = num.as_floats(psp, tau_m, tau_syn, c_m)
-    return psp * (num.positive(c_m) / num.peak(tau_m, tau_syn))
+    return psp * (num.positive(c_m) * num.inverse_peak(tau_m, tau_syn))
 
 
 @num.jit

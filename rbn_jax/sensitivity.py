@@ -12,6 +12,8 @@ from rbn_jax import _fields as f
 from rbn_jax._labels import Variable, dataset, traced, variables
 from rbn_jax.params import FIELDS, NetworkParams
 
+_FEW = 6
+
 
 def jacobian(
     fn: Callable[[Any], Any],
@@ -120,5 +122,15 @@ def _along(wrt: tuple[str, ...], like: Variable, slopes: list[Any]) -> Variable:
     if not jnp.issubdtype(like.data.dtype, jnp.inexact):
         raise ValueError(f"fn returns {like.data.dtype} numbers, which have no derivatives")
     own = (("parameter", ("parameter",), wrt), ("parameter_unit", ("parameter",), units))
-    data = jnp.stack(slopes, axis=-1)
+    data = _stacked(slopes)
     return Variable(data, (*like.dims, "parameter"), (*like.coords, *own), like.attrs)
+
+
+def _stacked(arrays: list[Any]) -> Any:
+    """Arrays along a new last axis; a few by selects, which XLA on a CPU does in half the time."""
+    if len(arrays) > _FEW:
+        return jnp.stack(arrays, axis=-1)
+    *rest, found = (x[..., None] for x in arrays)
+    for i, x in reversed(list(enumerate(rest))):
+        found = jnp.where(jnp.arange(len(arrays)) == i, x, found)
+    return found

@@ -79,10 +79,10 @@ def _weights(c_m: Any, *values: Any) -> Array:
     charge_e = num.positive(v_th_e - e_l) * num.positive(c_m) * jnp.sqrt(n_e + n_i)
     charge_i = num.positive(v_th_i - e_l) * num.positive(c_m) * jnp.sqrt(n_e + n_i) * gie
     return _matrix(
-        charge_e / jnp.sqrt(k_ee) / num.peak(tau_e, tau_ex),
-        -gei * charge_e * jnp.sqrt(k_ee) / k_ei / num.peak(tau_e, tau_in),
-        charge_i / jnp.sqrt(k_ie) / num.peak(tau_i, tau_ex),
-        -gii * charge_i * jnp.sqrt(k_ie) / k_ii / num.peak(tau_i, tau_in),
+        charge_e / jnp.sqrt(k_ee) * num.inverse_peak(tau_e, tau_ex),
+        -gei * charge_e * jnp.sqrt(k_ee) / k_ei * num.inverse_peak(tau_e, tau_in),
+        charge_i / jnp.sqrt(k_ie) * num.inverse_peak(tau_i, tau_ex),
+        -gii * charge_i * jnp.sqrt(k_ie) / k_ii * num.inverse_peak(tau_i, tau_in),
     )
 
 

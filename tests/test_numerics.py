@@ -8,6 +8,7 @@ import pytest
 import reference
 
 import rbn_jax as rbn
+from rbn_jax import _numerics
 
 GAPS = (1.0, 0.3, 0.1, 1e-2, 1e-4, 1e-8, 1e-15, 0.0)
 
@@ -159,3 +160,20 @@ def test_outside_the_domain_second_derivatives_are_nan(bad, dtype):
     for function in (rbn.postsynaptic_current_to_potential, rbn.psp_time_to_peak):
         for x in ((bad, ok), (ok, bad)):
             assert jnp.all(jnp.isnan(jnp.array(jax.hessian(function, (0, 1))(*x))))
+
+
+TABLES = {
+    "_LOG": (lambda w: mp.nsum(lambda k: (w / 4) ** k / (2 * k + 1), [0, mp.inf]), 0, 0.402**2),
+    "_EXP": (lambda x: mp.exp(x - mp.mpf(1) / 2), -0.5, 0.5),
+    "_REST": (lambda w: mp.nsum(lambda k: w**k / (2 * k + 3), [0, mp.inf]), 0, 0.25),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_polynomials_are_those_of_the_functions(name, dtype):
+    """As near as a quarter of the last place of 1, also between the points of interpolation."""
+    function, low, high = TABLES[name]
+    with mp.workdps(40):
+        coefficients = [mp.mpf(c) for c in getattr(_numerics, name)[dtype.name]]
+        for x in mp.linspace(low, high, 40):
+            assert abs(mp.polyval(coefficients[::-1], x) - function(x)) < np.finfo(dtype).eps / 4
