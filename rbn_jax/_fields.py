@@ -2,7 +2,8 @@
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -17,18 +18,28 @@ ENTRIES = {f"{MATRIX}_{t}{s}": (i, j) for i, t in enumerate("EI") for j, s in en
 
 @dataclasses.dataclass(frozen=True)
 class Domain:
-    """The values a parameter may take: in words, and as a test of an array."""
+    """The values a parameter may take: in words, and from the least to the most of them."""
 
     words: str
-    holds: Callable[[np.ndarray], np.ndarray]
+    least: float
+    most: float
+    whole: bool = False
+
+    def holds(self, x: Any) -> Any:
+        """Whether values, an array or a float, are among them."""
+        if type(x) is float:
+            return self.least <= x <= self.most and (not self.whole or x.is_integer())
+        # of float64, so that float32 numbers are compared in it
+        inside = (x >= np.float64(self.least)) & (x <= np.float64(self.most))
+        return inside & (x == np.floor(x)) if self.whole else inside
 
 
-REAL = Domain("a finite number", np.isfinite)
-TINY = np.finfo(float).tiny  # the formulas take no subnormal numbers
-POSITIVE = Domain("a finite number > 0", lambda x: np.isfinite(x) & (x >= TINY))
-NOT_NEGATIVE = Domain("a finite number >= 0", lambda x: np.isfinite(x) & (x >= 0))
-COUNT = Domain("a whole number >= 1", lambda x: np.isfinite(x) & (x >= 1) & (x == np.floor(x)))
-PROBABILITY = Domain("a probability > 0 and <= 1", lambda x: (x > 0) & (x <= 1))
+TINY, MAX = float(np.finfo(float).tiny), float(np.finfo(float).max)
+REAL = Domain("a finite number", -MAX, MAX)
+POSITIVE = Domain("a finite number > 0", TINY, MAX)  # the formulas take no subnormal numbers
+NOT_NEGATIVE = Domain("a finite number >= 0", 0.0, MAX)
+COUNT = Domain("a whole number >= 1", 1.0, MAX, whole=True)
+PROBABILITY = Domain("a probability > 0 and <= 1", math.ulp(0.0), 1.0)
 
 
 def number(default: float, unit: str, domain: Domain) -> Any:
@@ -134,6 +145,8 @@ def is_real(value: Any) -> bool:
 
 def as_number(name: str, value: Any) -> Any:
     """value as a float, or a copy of an array of numbers; ValueError for anything else."""
+    if type(value) in (float, int):  # the common case, and the fast one
+        return float(value)
     if isinstance(value, jax.Array):
         return value
     array = np.array(None if isinstance(value, Mapping) else value)
@@ -158,7 +171,7 @@ def shape_complaint(matrix: Any) -> str | None:
 
 def complaint(name: str, value: Any, domain: Domain, unit: str = "") -> str | None:
     """What is wrong with a value, or None; a value under a trace is not looked at."""
-    if isinstance(value, Tracer):
+    if isinstance(value, Tracer) or (type(value) is float and domain.holds(value)):
         return None
     array = np.asarray(value)
     if array.dtype.kind not in "iuf":

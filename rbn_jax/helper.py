@@ -14,7 +14,7 @@ import numpy as np
 
 from rbn_jax import _fields as f
 from rbn_jax import psp, weights
-from rbn_jax.params import complaints
+from rbn_jax.params import FIELDS, complaints
 from rbn_jax.plot import raster_plot
 
 __all__ = [
@@ -25,6 +25,8 @@ __all__ = [
 ]
 
 _ADVICE = "Nothing was computed."
+_DOMAINS = [FIELDS[name][1] for name in (*weights.NAMES, *[f.MATRIX] * 3)]
+_LEAST, _MOST = np.array([(domain.least, domain.most) for domain in _DOMAINS]).T
 
 
 def postsynaptic_current_to_potential(
@@ -74,11 +76,9 @@ def calculate_RBN_weights(params: Mapping[str, Any]) -> np.ndarray:
     """
     if not isinstance(params, Mapping):
         raise ValueError(f"params is a {type(params).__name__}: must be a dictionary")
-    missing = [key for key in weights.NAMES if params.get(key) is None]
-    if missing:
-        raise ValueError(f"params lacks {', '.join(missing)}")
-    values = {key: _scalar(key, params[key]) for key in weights.NAMES}
-    f.raise_all(complaints(values), _ADVICE)
+    numbers = _plain(params)
+    if numbers is None:
+        numbers = _checked(params)
     if f.as_number("C_m", params.get("C_m", 1.0)) != 1.0:
         warnings.warn(
             f"C_m={params['C_m']} pF is ignored, as in NEST's helper, which takes 1 pF; "
@@ -86,7 +86,43 @@ def calculate_RBN_weights(params: Mapping[str, Any]) -> np.ndarray:
             stacklevel=2,
         )
     with jax.enable_x64(True):
-        return np.array(weights.calculate_RBN_weights({**values, "C_m": 1.0}))
+        return np.array(_weights(numbers))
+
+
+def _plain(params: Mapping[str, Any]) -> np.ndarray | None:
+    """All numbers in one array where they are plainly good, in a tenth of the time of `_checked`.
+
+    None for anything else, good or bad.
+    """
+    *values, prob = map(params.get, weights.NAMES)
+    if not set(map(type, values)) <= {int, float} or type(prob) is not np.ndarray:
+        return None
+    if prob.shape != (2, 2) or prob.dtype != np.float64:
+        return None
+    numbers = np.array([*values, *prob.ravel()], np.float64)
+    if not ((numbers >= _LEAST) & (numbers <= _MOST)).all():
+        return None
+    n_e, n_i, e_l, v_th_e, v_th_i = numbers[:5].tolist()
+    good = n_e.is_integer() and n_i.is_integer() and min(v_th_e, v_th_i) > e_l
+    return numbers if good else None
+
+
+def _checked(params: Mapping[str, Any]) -> np.ndarray:
+    """All numbers in one array; ValueError that names every bad one."""
+    missing = [key for key in weights.NAMES if params.get(key) is None]
+    if missing:
+        raise ValueError(f"params lacks {', '.join(missing)}")
+    values = {key: _scalar(key, params[key]) for key in weights.NAMES}
+    f.raise_all(complaints(values), _ADVICE)
+    *numbers, prob = values.values()
+    return np.array([*numbers, *prob.ravel()], np.float64)
+
+
+@jax.jit
+def _weights(numbers: jax.Array) -> jax.Array:
+    """The weights of all numbers in one array: the fewer arguments, the faster the call."""
+    values = dict(zip(weights.NAMES, (*numbers[:-4], numbers[-4:].reshape(2, 2)), strict=True))
+    return weights.calculate_RBN_weights(values)
 
 
 def _scalar(key: str, value: Any) -> Any:
@@ -95,7 +131,7 @@ def _scalar(key: str, value: Any) -> Any:
     shape = (2, 2) if key == f.MATRIX else ()
     if np.shape(checked) != shape:
         raise ValueError(f"{key} has the shape {np.shape(checked)}: must be {shape}")
-    return np.asarray(checked, np.float64)
+    return np.asarray(checked, np.float64) if shape else float(checked)
 
 
 def _float64(function: Any, values: dict[str, Any]) -> Any:

@@ -279,6 +279,8 @@ def complaints(values: Mapping[str, Any]) -> list[str | None]:
 
 
 def _order_complaint(low: str, below: Any, high: str, above: Any) -> str | None:
+    if type(below) is type(above) is float and above > below:
+        return None
     if any(isinstance(x, Tracer) or np.asarray(x).dtype.kind not in "iuf" for x in (below, above)):
         return None
     below, above = np.broadcast_arrays(below, above)
