@@ -145,8 +145,8 @@ def is_real(value: Any) -> bool:
 
 def as_number(name: str, value: Any) -> Any:
     """value as a float, or a copy of an array of numbers; ValueError for anything else."""
-    if type(value) in (float, int):  # the common case, and the fast one
-        return float(value)
+    if type(value) is float:  # the common case, and the fast one
+        return value
     if isinstance(value, jax.Array):
         return value
     array = np.array(None if isinstance(value, Mapping) else value)

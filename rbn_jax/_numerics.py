@@ -17,8 +17,8 @@ nothing cancels:
 
 and for 1/F, of which the weights are multiples, (1/F)_aa = (e_a^2 + e_a + B) / (a^2 F) and
 (1/F)_ab = p q (1 - 2 B (2 + z^2 T)) / (a b F). Higher derivatives are JAX's, of these.
-Inputs are arrays of one floating dtype, NaN outside the domain (see `positive`); NaN stays NaN
-in every value and derivative.
+Inputs are arrays of one floating dtype; a result is NaN, with all derivatives, where an input is
+NaN or no time constant from 2e-31 to 4e37 ms (float32; 2e-292 to 2e307 in float64).
 """
 
 import math
@@ -95,6 +95,18 @@ def where_else_nan(inside: Array, x: Array) -> Array:
 def positive(x: Array) -> Array:
     """x where it is a positive finite number that is not subnormal, NaN elsewhere."""
     return where_else_nan((x >= jnp.finfo(x.dtype).tiny) & (x < jnp.inf), x)
+
+
+def _limits(dtype: Any) -> tuple[float, float]:
+    """Between which time constants neither a difference is subnormal nor a sum overflows."""
+    info = jnp.finfo(dtype)
+    return float(2 * info.tiny / info.eps), float(info.max / 8)
+
+
+def time_constant(x: Array) -> Array:
+    """x where it is a number between the limits, NaN elsewhere."""
+    low, high = _limits(x.dtype)
+    return where_else_nan((x >= low) & (x <= high), x)
 
 
 def _polynomial(x: Array, coefficients: Sequence[float]) -> Array:
@@ -191,7 +203,7 @@ def peak(a: Array, b: Array) -> Array:
 
     The derivative vanishes at the peak, so F = a exp(-t*/b) = b exp(-t*/a); the smaller of
     a and b in front keeps the exponent in [-1, 0), where a polynomial serves as exp. NaN, with
-    all derivatives, unless a and b are positive, not subnormal, and their sum is finite.
+    all derivatives, unless a, b and a + b are within the limits.
     """
     smaller = _smaller(a, b)
     return smaller * _polynomial(0.5 - smaller * log_slope(a, b), _EXP[a.dtype.name])
@@ -199,7 +211,8 @@ def peak(a: Array, b: Array) -> Array:
 
 def _smaller(a: Array, b: Array) -> Array:
     """min(a, b) inside the domain, NaN outside."""
-    inside = (a >= jnp.finfo(a.dtype).tiny) & (b >= jnp.finfo(a.dtype).tiny) & (a + b < jnp.inf)
+    low, high = _limits(a.dtype)
+    inside = (a >= low) & (b >= low) & (a + b <= high)
     return jnp.where(inside, jnp.where(b < a, b, a), jnp.nan)
 
 
@@ -260,7 +273,8 @@ def _(primals, tangents):
 @jax.custom_jvp
 def time_of_peak(a: Array, b: Array) -> Array:
     """t* = a b L(a, b), where exp(-t/b) - exp(-t/a) is farthest from 0."""
-    return a * (b * log_slope(a, b))
+    low, high = jnp.where(b < a, b, a), jnp.where(b < a, a, b)
+    return low * (high * log_slope(a, b))
 
 
 @jax.custom_jvp
@@ -290,13 +304,13 @@ def difference_of_exponentials(t: Array, a: Array, b: Array) -> Array:
     even and entire in d.
     """
     t = jnp.where(t < 0, 0.0, t)
-    half = t * (b - a) / (2 * a * b)
+    half = t / a * ((b - a) / b) / 2
     near = jnp.abs(half) < 1
     half = jnp.where(near, half, 0.0)
     sinhc = _polynomial(half * half, [1 / math.factorial(2 * k + 1) for k in range(10)])
     gap = jnp.where(near, 1.0, b - a)
     return jnp.where(
         near,
-        t * jnp.exp(-t * (a + b) / (2 * a * b)) * sinhc,
+        t * jnp.exp(-(t / a + t / b) / 2) * sinhc,
         a * (b / gap) * (jnp.exp(-t / b) - jnp.exp(-t / a)),
     )

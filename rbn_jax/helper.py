@@ -79,7 +79,7 @@ def calculate_RBN_weights(params: Mapping[str, Any]) -> np.ndarray:
     numbers = _plain(params)
     if numbers is None:
         numbers = _checked(params)
-    if f.as_number("C_m", params.get("C_m", 1.0)) != 1.0:
+    if _scalar("C_m", params.get("C_m", 1.0)) != 1.0:
         warnings.warn(
             f"C_m={params['C_m']} pF is ignored, as in NEST's helper, which takes 1 pF; "
             "rbn_jax.calculate_RBN_weights uses it",
@@ -99,7 +99,9 @@ def _plain(params: Mapping[str, Any]) -> np.ndarray | None:
         return None
     if prob.shape != (2, 2) or prob.dtype != np.float64:
         return None
-    numbers = np.array([*values, *prob.ravel()], np.float64)
+    numbers = np.array([*values, *prob.ravel()])
+    if numbers.dtype != np.float64:  # a whole number beyond all
+        return None
     if not ((numbers >= _LEAST) & (numbers <= _MOST)).all():
         return None
     n_e, n_i, e_l, v_th_e, v_th_i = numbers[:5].tolist()

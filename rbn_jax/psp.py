@@ -90,7 +90,7 @@ def psp_time_to_peak(tau_m: ArrayLike, tau_syn: ArrayLike) -> Array:
     9.2420 10.0000
     """
     tau_m, tau_syn = num.as_floats(tau_m, tau_syn)
-    return num.time_of_peak(num.positive(tau_m), num.positive(tau_syn))
+    return num.time_of_peak(num.time_constant(tau_m), num.time_constant(tau_syn))
 
 
 @num.jit
@@ -113,5 +113,5 @@ def psp_waveform(t: ArrayLike, tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayL
     [0.    0.    3.679]
     """
     t, tau_m, tau_syn, c_m = num.as_floats(t, tau_m, tau_syn, c_m)
-    wave = num.difference_of_exponentials(t, num.positive(tau_m), num.positive(tau_syn))
+    wave = num.difference_of_exponentials(t, num.time_constant(tau_m), num.time_constant(tau_syn))
     return wave / num.positive(c_m)

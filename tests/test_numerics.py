@@ -178,3 +178,26 @@ def test_the_polynomials_are_those_of_the_functions(name, dtype):
         for x in mp.linspace(low, high, 40):
             value = sum(c * x**k for k, c in enumerate(coefficients))
             assert abs(value - function(x)) < np.finfo(dtype).eps / 2
+
+
+@pytest.mark.parametrize("pair", [(2.4e38, 0.9e38), (3.2e38, 1.0), (1.2e-38, 2.2e-38)])
+def test_where_float32_cannot_hold_sums_or_differences_nothing_is_said(pair):
+    a, b = map(np.float32, pair)
+    for function in FUNCTIONS:
+        assert jnp.isnan(FUNCTIONS[function][0](a, b)), function
+
+
+@pytest.mark.parametrize("pair", [(3e37, 1e37), (3e37, 1.0), (3e-31, 4e-31), (3e-31, 1e37)])
+def test_as_far_as_it_can_every_digit_is_right(pair):
+    points = np.array([pair, pair[::-1]], np.float32)
+    for function, truth in FUNCTIONS.values():
+        with jax.enable_x64(False):
+            found = function(points[:, 0], points[:, 1])
+        assert max(errors(found, exact(truth, points), np.float32)) < 4
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-20, 1e20, 1e37])
+def test_the_waveform_holds_at_any_size(size):
+    one = np.float32(size)
+    with jax.enable_x64(False):
+        assert float(rbn.psp_waveform(one, one, one)) / size == pytest.approx(np.exp(-1), rel=1e-6)

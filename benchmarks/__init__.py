@@ -1,0 +1,1 @@
+"""Longer benchmarks, one script each, and the results of all."""
