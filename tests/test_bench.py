@@ -152,6 +152,20 @@ def test_a_workload_that_fails_keeps_the_others(monkeypatch):
     assert "Failed: absent, exit status 1" in table.markdown(measured)
 
 
+def test_ctrl_c_keeps_what_was_measured(monkeypatch):
+    def child(name):
+        if name == "one":
+            raise KeyboardInterrupt
+        return short(None, name)
+
+    monkeypatch.setattr(bench_run, "_child", child)
+    some = {name: WORKLOADS[name] for name in ("raster-1e4", "one", "raster-1e6")}
+    monkeypatch.setattr(bench_run, "WORKLOADS", some)
+    measured = bench_run.run(with_memory=False)
+    assert [x["name"] for x in measured["rows"]] == ["raster-1e4"] * 2
+    assert measured["failed"] == {"one": "stopped"}
+
+
 def short(child, name, *way):
     """What a child printed, or would have."""
     if name == "raster-1e4":

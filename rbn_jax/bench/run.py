@@ -43,6 +43,8 @@ def run(
 ) -> dict[str, Any]:
     """Measure workloads: the machine, a row for each way, and what failed, as plain data.
 
+    Ctrl-C ends it with what was measured before.
+
     Args:
         only: the starts of names of workloads; else all.
         with_memory: run each way once more, alone, for the memory that it takes.
@@ -59,6 +61,9 @@ def run(
             rows += _rows(name, with_memory)
         except RuntimeError as error:
             failed[name] = str(error)
+        except KeyboardInterrupt:  # what was measured is kept
+            failed[name] = "stopped"
+            break
     return {"machine": describe(), "rows": rows, "failed": failed}
 
 

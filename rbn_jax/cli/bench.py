@@ -36,7 +36,7 @@ def bench(
 ) -> None:
     """Measure rbn_jax against NumPy, numba, C and SciPy on this machine; one table.
 
-    Everything takes about twenty minutes.
+    Everything takes about half an hour.
 
     Example: rbn-jax bench --only value-4e5 --only jacobian --no-memory
     """
