@@ -52,12 +52,12 @@ def test_the_reference_in_a_loop_is_the_vectorised_one():
     np.testing.assert_allclose(plain.one_by_one(*x), plain.weights(*x), rtol=1e-12)
 
 
-def test_derivatives_are_those_of_mpmath(precision):
+def test_derivatives_are_those_of_mpmath(x64):
     for workload, bound in ((values.first_derivatives, 10), (values.second_derivatives, 64)):
-        found = checked(workload(2000, precision, False))
+        found = checked(workload(2000, "float64", False))
         for name, (error, nan) in found.items():
             if name.startswith("rbn_jax"):
-                assert error < bound * EPS[precision], name
+                assert error < bound * EPS["float64"], name
                 assert nan == 0, name
 
 
