@@ -1,6 +1,6 @@
 /* The four weights of n points, as a careful user would write them in C: the peak's closed form
    min exp(q ln q / (1 - q)), q = min / max, and its limit where that is nearly 0/0. Near there it
-   loses digits, which log1p would keep, at half the speed. */
+   loses digits, which log1p would keep. */
 #include <math.h>
 
 #define KERNEL(NAME, REAL, LOG, EXP, NEAR)                                              \

@@ -13,10 +13,11 @@ _NOTE = """\
 A row for each way; all ways of a workload in one process, called in turn. compile: making and the
 first call beyond the median. spread: the range of the middle half of the rounds, by the median.
 memory: of making and the first call, in a process of its own. largest error: relative to mpmath at
-up to 100 points, in half of which two time constants are equal or nearly so; of fits, the distance
-to curve_fit's values in standard errors. not finite: of all numbers of the result; of fits, those
-that failed. C and numba trade digits near equality for speed. Memory that is freed is kept for the
-next call, for all alike, but where "the C library's defaults" stands and for the grid."""
+up to 100 points, in up to half of which two time constants are equal or nearly so; of fits, the
+distance to curve_fit's values in standard errors. not finite: of all numbers of the result; of
+fits, those that failed. C and numba lose digits near equality, which log1p would keep. Memory that
+is freed is kept for the next call, for all alike, but where "the C library's defaults" stands and
+for the grid."""
 _FAMILIES = {
     "the reference": "C7",
     "NumPy": "C0",
