@@ -10,9 +10,10 @@ from matplotlib.colors import is_color_like
 from matplotlib.lines import Line2D
 
 from rbn_jax._fields import is_real
+from rbn_jax._marks import Marks
 from rbn_jax.spikes import as_spiketimes
 
-_RASTERIZE = 50_000  # spikes above which markers are stored as pixels, also in a PDF
+_RASTERIZE = 50_000  # spikes above which markers are pixels, also in a PDF
 _MOST_BINS = 1_000_000
 
 
@@ -34,8 +35,7 @@ def raster_plot(
         colorgroups: (color, start, stop) or (color, start, stop, label) for the neurons
             start <= ID < stop; None: all neurons in black. Labels make a legend.
         ax: axes to draw on; None: a new figure.
-        markersize: in points. Of more than 50 000 spikes the markers are rasterised, and
-            one of up to 1 point is drawn as one pixel.
+        markersize: in points. More than 50 000 spikes are painted as one image, also in a PDF.
         rate_bin: width of the bins [ms] of a panel below with each group's rate over time,
             per neuron of the group, silent ones included; the last bin ends with the axis.
             None: no panel. The panel is the last of `ax.figure.axes`.
@@ -59,12 +59,12 @@ def raster_plot(
     many = times.size > _RASTERIZE
     for color, start, stop, label in groups:
         chosen = (ids >= start) & (ids < stop)
-        marks = Line2D(
+        marks = (Marks if many else Line2D)(
             times[chosen],
             ids[chosen],
             color=color,
             label=label,
-            marker="," if many and markersize <= 1 else ".",
+            marker=".",
             markersize=markersize,
             linestyle="None",
             rasterized=many,

@@ -8,9 +8,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from scipy.optimize import minimize_scalar
 
 import rbn_jax as rbn
+from rbn_jax._marks import Marks
 from rbn_jax.plot import plot_elasticity, plot_psp, plot_sweep, raster_plot
 from rbn_jax.spikes import load_spikes
 
@@ -125,6 +127,42 @@ def test_rates_of_the_recording_are_counted_in_whole_steps_of_the_simulation(wid
 def test_markers_are_rasterised_above_fifty_thousand_spikes(count, pixels):
     spikes = np.random.default_rng(3).integers(0, 5000, (2, count))
     assert bool(raster_plot(spikes, colorgroups=GROUPS).lines[1].get_rasterized()) == pixels
+
+
+@pytest.mark.parametrize("alpha", [None, 0.3])
+@pytest.mark.parametrize(
+    ("count", "markersize", "dpi", "size"),
+    [(60_000, 0.5, 100, (6.4, 4.8)), (1_000_000, 1.0, 217, (3.0, 2.0)), (300_000, 5.0, 72, (5, 3))],
+)
+def test_marks_are_the_pixels_that_matplotlib_paints_one_by_one(
+    count, markersize, dpi, size, alpha
+):
+    """Agg rounds to 1/255 at every marker, which adds up to 5 % where many hardly cover."""
+    spikes = np.random.default_rng(6).random((2, count)) * [[1e4], [5e3]]
+    spikes[:, ::100] = np.nan
+    pixels = []
+    for kind in (Line2D, Marks):
+        ax = plt.subplots(figsize=size, dpi=dpi)[1]
+        for color, half in (("k", spikes[:, ::2]), ("C3", spikes[:, 1::2])):
+            style = {"marker": ".", "markersize": markersize, "linestyle": "None"}
+            ax.add_artist(kind(*half, color=color, alpha=alpha, **style))
+        ax.set(xlim=(500, 9000), ylim=(1, 5e3), yscale="log")
+        ax.figure.canvas.draw()
+        pixels.append(np.asarray(ax.figure.canvas.buffer_rgba()).astype(int))
+    apart = np.abs(pixels[0] - pixels[1])
+    assert apart.max() < 0.06 * 255
+    assert apart.mean() < 0.02 * 255
+    assert (pixels[0] < 255).any()
+
+
+@pytest.mark.parametrize("outside", ["above the axes", "hidden"])
+def test_marks_that_are_not_seen_leave_no_pixel(outside):
+    ax = plt.subplots()[1]
+    ax.axis("off")
+    marks = ax.add_artist(Marks([0.5], [2.0 if outside == "above the axes" else 0.5], marker="."))
+    marks.set_visible(outside != "hidden")
+    ax.figure.canvas.draw()
+    assert np.asarray(ax.figure.canvas.buffer_rgba()).min() == 255
 
 
 def test_a_pdf_of_a_million_spikes_is_small():
