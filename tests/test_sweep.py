@@ -37,6 +37,14 @@ def test_every_point_of_a_grid_is_the_function_there():
     assert found.sel(target="E", source="I").max() < 0 < found.sel(source="E").min()
 
 
+def test_infinities_of_both_signs_are_no_nan():
+    def fn(p):
+        return p["x"] * jnp.inf
+
+    found = rbn.sweep(fn, {"x": 1.0}, {"x": [-1.0, 2.0]})["fn"]
+    np.testing.assert_array_equal(found, [-np.inf, np.inf])
+
+
 def test_labels_units_and_what_was_held_fixed():
     ds = rbn.sweep(weights, NET, {"tau_E": [5.0, 20.0], "gei": [1.0]})
     assert ds["calculate_RBN_weights"].attrs["units"] == "pA*sqrt(N)"
