@@ -66,13 +66,16 @@ def evaluate(job: Job, number: int) -> tuple[dict[str, np.ndarray], tuple[str, .
     return {name: np.asarray(x.data)[inside] for name, x in found.items()}, nan
 
 
-@jax.jit
 def any_nan(found: dict[str, Any]) -> dict[str, jax.Array]:
     """Whether a block holds NaN, by variable; its padding repeats what is there."""
-    floats = {
-        name: x.data for name, x in found.items() if jnp.issubdtype(x.data.dtype, jnp.inexact)
-    }
-    return {name: _holds_nan(data) for name, data in floats.items()}
+    with jax.enable_x64(True):  # the minimum of float64 takes no less
+        return _any_nan({name: x.data for name, x in found.items()})
+
+
+@jax.jit
+def _any_nan(found: dict[str, Any]) -> dict[str, jax.Array]:
+    floats = {name: x for name, x in found.items() if jnp.issubdtype(x.dtype, jnp.inexact)}
+    return {name: _holds_nan(x) for name, x in floats.items()}
 
 
 def _holds_nan(data: jax.Array) -> jax.Array:
