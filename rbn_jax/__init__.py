@@ -8,6 +8,15 @@ from rbn_jax.psp import (
     psp_time_to_peak,
     psp_waveform,
 )
+from rbn_jax.rates import (
+    MeanField,
+    Populations,
+    calibrate,
+    firing_rates,
+    fixed_points,
+    mean_field,
+    siegert_rate,
+)
 from rbn_jax.sensitivity import elasticity, jacobian
 from rbn_jax.sweep import reductions, sample, sweep
 from rbn_jax.weights import calculate_RBN_weights, rheobase_current
@@ -16,11 +25,17 @@ __all__ = [
     "FitResult",
     "FitRows",
     "Free",
+    "MeanField",
     "NetworkParams",
+    "Populations",
     "calculate_RBN_weights",
+    "calibrate",
     "elasticity",
+    "firing_rates",
     "fit",
+    "fixed_points",
     "jacobian",
+    "mean_field",
     "postsynaptic_current_to_potential",
     "postsynaptic_potential_to_current",
     "psp_time_to_peak",
@@ -28,5 +43,6 @@ __all__ = [
     "reductions",
     "rheobase_current",
     "sample",
+    "siegert_rate",
     "sweep",
 ]

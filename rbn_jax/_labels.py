@@ -18,7 +18,7 @@ Coords = tuple[tuple[str, tuple[str, ...], tuple[Any, ...]], ...]
 POPULATIONS = (("target", ("target",), ("E", "I")), ("source", ("source",), ("E", "I")))
 """The coordinates of a (2, 2) matrix: rows are targets, columns sources."""
 
-NAMED = ("target", "source", "parameter")
+NAMED = ("target", "source", "parameter", "population")
 """The dimensions that results have of their own; no axis is called so."""
 
 
@@ -30,11 +30,14 @@ def require(module: str, extra: str) -> Any:
         raise ImportError(f"{module} is missing: pip install 'rbn_jax[{extra}]'") from error
 
 
-def labels(**attrs: str) -> Callable[[F], F]:
-    """A decorator that notes the attributes (units, long_name) of a function's result."""
+def labels(last: str = "", **attrs: str) -> Callable[[F], F]:
+    """A decorator that notes the attributes (units, long_name) of a function's result.
+
+    last: the name of the result's last axis if it runs over E and I.
+    """
 
     def note(function: F) -> F:
-        vars(function)["labels"] = attrs
+        vars(function)["labels"], vars(function)["last"] = attrs, last
         return function
 
     return note
@@ -94,10 +97,12 @@ def variables(fn: Callable[..., Any], result: Any) -> dict[str, Variable]:
         return {str(name): _variable(str(name), value, ()) for name, value in result.items()}
     attrs = tuple(getattr(fn, "labels", {}).items())
     name = getattr(result, "name", None) or name_of(fn)
-    return {str(name): _variable(str(name), result, attrs)}
+    return {str(name): _variable(str(name), result, attrs, getattr(fn, "last", ""))}
 
 
-def _variable(name: str, value: Any, attrs: tuple[tuple[str, str], ...]) -> Variable:
+def _variable(
+    name: str, value: Any, attrs: tuple[tuple[str, str], ...], last: str = ""
+) -> Variable:
     if hasattr(value, "dims"):
         return _from_xarray(value)
     if not isinstance(value, jax.Array | np.ndarray | np.generic | float | int):
@@ -106,6 +111,9 @@ def _variable(name: str, value: Any, attrs: tuple[tuple[str, str], ...]) -> Vari
             "of arrays, or an xarray object"
         )
     data = jnp.asarray(value)
+    if last and data.shape[-1:] == (2,):
+        batch = tuple(f"{name}_dim_{i}" for i in range(data.ndim - 1))
+        return Variable(data, (*batch, last), ((last, (last,), ("E", "I")),), attrs)
     if data.shape[-2:] != (2, 2):
         return Variable(data, tuple(f"{name}_dim_{i}" for i in range(data.ndim)), (), attrs)
     batch = tuple(f"{name}_dim_{i}" for i in range(data.ndim - 2))

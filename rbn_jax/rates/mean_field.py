@@ -1,0 +1,110 @@
+"""Firing rates of a network, or of any populations, by mean-field theory."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rbn_jax._labels import labels
+from rbn_jax.params import NetworkParams
+from rbn_jax.rates.field import THEORIES, received, state
+from rbn_jax.rates.populations import Populations, from_network, lanes
+from rbn_jax.rates.regime import regimes
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class MeanField:
+    """The stationary state of n populations; arrays are (..., n) if nothing else is said.
+
+    rates: mean rates [spikes/s], NaN where no asynchronous state was found
+    rate_std: standard deviation of the rates across neurons [spikes/s]
+    mu: mean of the free membrane potential [mV]
+    sigma: intensity of its noise [mV], sqrt(2) times its standard deviation in white noise
+    spread: standard deviation of mu across neurons [mV]
+    converged: (...) whether a state was found
+    warnings: (...) truth values by name of a regime in `rbn_jax.rates.REGIMES`; of a
+        NetworkParams only
+
+    >>> found = mean_field(NetworkParams(I_th_E=0.9), theory="shift")
+    >>> [name for name, applies in found.warnings.items() if applies]
+    ['quiescent']
+    """
+
+    rates: Array
+    rate_std: Array
+    mu: Array
+    sigma: Array
+    spread: Array
+    converged: Array
+    warnings: dict[str, Array]
+
+
+def mean_field(params: NetworkParams | Populations, theory: str = "quenched") -> MeanField:
+    """The asynchronous state of a network, self-consistent in its firing rates.
+
+    With the rates nu a population has the input mu = mu_ext + tau_m sum K w nu, its noise
+    sigma^2 = tau_m sum K (1 - p) w^2 nu, and neurons differ by what random in-degrees make of
+    it, spread^2 = tau_m^2 sum K (1 - p) w^2 <nu^2>; w = s js tau_syn / (C_m sqrt(N)) is in mV.
+    Rates are `siegert_rate` of each neuron's input, averaged over a normal distribution by 12
+    nodes. Clusters are left out, as if `rep` were 1.
+
+    Args:
+        params: a NetworkParams, whose numbers broadcast, or Populations.
+        theory: "quenched", as above; "shift": one neuron stands for all and all noise counts,
+            as NNMT's `lif.exp.firing_rates`; "white": besides, synapses are instantaneous.
+
+    Returns:
+        A MeanField. A state is found from the first of ten starts that leads to one; where
+        none does, all of its numbers are NaN. Rates that underflow are 0.
+
+    Raises:
+        ValueError: an unknown theory; matrices of other shapes than (..., n, n).
+
+    Source: Brunel (2000), doi 10.1023/A:1008925309027; Fourcaud & Brunel (2002), doi
+    10.1162/089976602320264015; Layer et al. (2022), doi 10.3389/fninf.2022.835657, for NNMT.
+
+    >>> found = mean_field(NetworkParams())
+    >>> print(found.rates.round(2), found.rate_std.round(1), found.converged)
+    [2.26 2.69] [1.6 1.5] True
+    """
+    check_theory(theory)
+    network = isinstance(params, NetworkParams)
+    p, batch = lanes(from_network(params) if network else params)
+    x = state(p, theory)
+    given = received(x, p, theory)
+    n = len(p.tau_m)
+    ratio = jnp.expm1(x[n:]) if theory == "quenched" else jnp.zeros_like(x)
+    rates = jnp.exp(x[:n])
+
+    def shaped(y: Array) -> Array:
+        return jnp.where(jnp.isfinite(x).all(0), y, jnp.nan).T.reshape(*batch, n)
+
+    spread = given.spread if theory == "quenched" else jnp.zeros_like(given.spread)
+    final = shaped(rates)
+    return MeanField(
+        rates=final,
+        rate_std=shaped(rates * jnp.sqrt(ratio)) if theory == "quenched" else 0 * final,
+        mu=shaped(given.mu),
+        sigma=shaped(given.sigma),
+        spread=shaped(spread),
+        converged=jnp.isfinite(x).all(0).reshape(batch),
+        warnings=regimes(params, final) if network else {},
+    )
+
+
+def check_theory(theory: str) -> None:
+    """ValueError for one that does not exist."""
+    if theory not in THEORIES:
+        raise ValueError(f"theory={theory!r}: must be {', '.join(map(repr, THEORIES))}")
+
+
+@labels(units="spikes/s", long_name="firing rate", last="population")
+def firing_rates(params: NetworkParams | Populations, theory: str = "quenched") -> Array:
+    """`mean_field(params, theory).rates`: (..., 2) rates of E and I [spikes/s].
+
+    >>> print(firing_rates(NetworkParams(I_th_E=2.0)).round(2))
+    [6.12 6.71]
+    """
+    return mean_field(params, theory).rates

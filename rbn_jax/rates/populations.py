@@ -1,0 +1,157 @@
+"""Populations of neurons as arrays, and the input that they give each other."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rbn_jax import _numerics as num
+from rbn_jax.params import NetworkParams
+from rbn_jax.weights import calculate_RBN_weights
+
+_LEAST_VARIANCE = 1e-4  # mV^2 of noise, so that populations without input have a rate
+_LEAST_SPREAD = 1e-8  # mV^2, so that equal neurons, and silence, have derivatives
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Populations:
+    """n populations of leaky integrate-and-fire neurons; leading axes broadcast to a batch.
+
+    weights: (..., n, n) effect of a spike on the free membrane [mV], its current's charge by
+        C_m: J tau_syn / C_m of an exponential synapse of J pA; rows are targets
+    indegrees: (..., n, n) numbers of inputs
+    connection_prob: (..., n, n) probabilities 0..1; what inputs of two neurons have in common
+        is cancelled by the recurrent loop, which leaves 1 - p of the noise. Of 0 the noise is
+        that of independent inputs.
+    tau_m, t_ref, V_th, V_r: (..., n) of the neurons [ms, ms, mV, mV]
+    tau_syn: (..., n) of the synapses that a population makes [ms]
+    mu_ext: (..., n) mean of the free membrane without input from the populations [mV]
+    sigma_ext: (..., n) intensity of the noise of other input [mV], filtered as the synapses'
+    spread_ext: (..., n) standard deviation of mu_ext across neurons [mV]
+    fixed_indegree: whether every neuron of a population has the same in-degrees
+
+    One population that inhibits itself:
+
+    >>> from rbn_jax import firing_rates
+    >>> inhibitory = Populations(
+    ...     weights=[[-0.2]], indegrees=[[100.0]], connection_prob=[[0.1]], tau_m=20.0,
+    ...     tau_syn=5.0, t_ref=2.0, V_th=20.0, V_r=0.0, mu_ext=30.0, sigma_ext=2.0,
+    ... )
+    >>> print(firing_rates(inhibitory).round(2))
+    [19.13]
+    """
+
+    weights: Any
+    indegrees: Any
+    connection_prob: Any
+    tau_m: Any
+    tau_syn: Any
+    t_ref: Any
+    V_th: Any
+    V_r: Any
+    mu_ext: Any
+    sigma_ext: Any = 0.0
+    spread_ext: Any = 0.0
+    fixed_indegree: bool = dataclasses.field(default=False, metadata={"static": True})
+
+
+_MATRICES = ("weights", "indegrees", "connection_prob")
+
+
+def from_network(params: NetworkParams) -> Populations:
+    """The E and I populations of a network, its clusters left out.
+
+    A weight is s js / sqrt(N) pA, and its effect s js tau_syn / (sqrt(N) C_m) mV. The background
+    current I_th times the rheobase current moves the free membrane to
+    E_L + I_th (V_th - E_L); delta_I_x is the full width of its uniform distribution.
+    """
+    p = params
+    e_l, s, c_m, v_r, t_ref = num.as_floats(p.E_L, p.s, p.C_m, p.V_r, p.t_ref)
+    sizes, tau_syn = _row(p.N_E, p.N_I), _row(p.tau_syn_ex, p.tau_syn_in)
+    (prob,) = num.as_floats(p.baseline_conn_prob)
+    charge = (s / c_m / jnp.sqrt(sizes.sum(-1)))[..., None, None] * tau_syn[..., None, :]
+    v_th = _row(p.V_th_E, p.V_th_I)
+    drive = _row(p.I_th_E, p.I_th_I) * (v_th - e_l[..., None])
+    return Populations(
+        weights=calculate_RBN_weights(p) * charge,
+        indegrees=prob * sizes[..., None, :],
+        connection_prob=prob,
+        tau_m=_row(p.tau_E, p.tau_I),
+        tau_syn=tau_syn,
+        t_ref=t_ref[..., None],
+        V_th=v_th,
+        V_r=v_r[..., None],
+        mu_ext=e_l[..., None] + drive,
+        spread_ext=jnp.abs(drive) * _row(p.delta_I_xE, p.delta_I_xI) / 12**0.5,
+        fixed_indegree=p.fixed_indegree,
+    )
+
+
+def _row(e: Any, i: Any) -> Array:
+    return jnp.stack(jnp.broadcast_arrays(*num.as_floats(e, i)), -1)
+
+
+def lanes(populations: Populations) -> tuple[Populations, tuple[int, ...]]:
+    """One dtype and one axis of networks, the last, for all arrays; and the batch's shape."""
+    p = populations
+    fields = [x.name for x in dataclasses.fields(p) if not x.metadata.get("static")]
+    arrays = dict(zip(fields, num.as_floats(*(getattr(p, x) for x in fields)), strict=True))
+    n = arrays["weights"].shape[-1] if arrays["weights"].ndim > 1 else 0
+    own = {name: (n, n) if name in _MATRICES else (n,) for name in fields}
+    for name, x in arrays.items():
+        matrix, last = name in _MATRICES, x.shape[-1:]
+        if n < 1 or (x.shape[-2:] != (n, n) if matrix else last not in ((), (1,), (n,))):
+            words = "(..., n, n)" if matrix else f"(..., {n})"
+            raise ValueError(f"{name} has the shape {x.shape}: must be {words}")
+    parts = (x.shape[: max(x.ndim - len(own[name]), 0)] for name, x in arrays.items())
+    batch = jnp.broadcast_shapes(*parts)
+    flat = {
+        name: jnp.moveaxis(jnp.broadcast_to(x, batch + own[name]).reshape(-1, *own[name]), 0, -1)
+        for name, x in arrays.items()
+    }
+    return dataclasses.replace(p, **flat), batch
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """What the neurons of each population receive, (n, networks) each [mV, mV, ms, mV]."""
+
+    mu: Array
+    sigma: Array
+    tau_syn: Array
+    spread: Array
+
+
+def recurrent_input(p: Populations, rates: Array, variance: Array, own: bool) -> Input:
+    """Mean, noise, time constant and spread of the input.
+
+    mu = mu_ext + tau_m sum K w nu            sigma^2 = sigma_ext^2 + tau_m sum K (1 - p) w^2 nu
+    spread^2 = spread_ext^2 + tau_m^2 sum K (1 - p) w^2 <nu^2>
+
+    with the variance of nu in place of <nu^2> for fixed in-degrees. Where synapses differ,
+    tau_syn is the one that gives the free membrane the same variance: a synapse lets
+    tau_m / (tau_m + tau_syn) of it pass.
+
+    Args:
+        p: arrays as `lanes` gives them.
+        rates, variance: mean [spikes/ms] and variance of the rates across neurons.
+        own: whether noise is what is left of it, 1 - p; else all of it.
+    """
+    kept = 1 - p.connection_prob if own else 1.0
+    parts = p.tau_m[:, None] * p.indegrees * kept * jnp.square(p.weights)
+    let = p.tau_m[:, None] / (p.tau_m[:, None] + p.tau_syn[None])
+    ext = jnp.square(p.sigma_ext) + _LEAST_SPREAD
+    sigma2 = ext + (parts * rates).sum(1)
+    passed = ext * let.mean(1) + (parts * let * rates).sum(1)
+    second = variance if p.fixed_indegree else variance + jnp.square(rates)
+    spread2 = jnp.square(p.spread_ext) + p.tau_m * (parts * second).sum(1)
+    return Input(
+        mu=p.mu_ext + p.tau_m * (p.indegrees * p.weights * rates).sum(1),
+        sigma=jnp.sqrt(jnp.hypot(sigma2, jnp.full_like(sigma2, _LEAST_VARIANCE))),
+        tau_syn=p.tau_m * (sigma2 - passed) / passed,
+        spread=jnp.sqrt(jnp.maximum(spread2, 0) + _LEAST_SPREAD),
+    )

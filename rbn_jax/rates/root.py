@@ -1,0 +1,86 @@
+"""Roots of many small systems by damped Newton steps, with derivatives of every order."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+_LANES = 256
+_STEPS = 30
+_LARGEST_STEP = 2.0
+
+Residual = Callable[[Array, Any], Array]
+
+
+def tolerance(dtype: Any) -> float:
+    """The largest residual at a root: what rounding leaves of sums of large terms."""
+    return 1e-9 if dtype == np.float64 else 5e-4
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def root(residual: Residual, starts: tuple[tuple[float, ...], ...], args: Any) -> Array:
+    """x, (m, B), with residual(x, args) = 0 from the first of the starts that leads to one.
+
+    residual takes x as (m, B) and args whose leaves end in the axis of B systems; each system
+    depends on its own column alone. Where no start leads to a root x is NaN. Derivatives in
+    args are those of the implicit function, of any order, forward and reverse.
+
+    Not more than 256 systems are worked on at once, and one that is finished makes place for
+    the next: none waits for the slowest.
+    """
+    first = jax.tree.leaves(args)[0]
+    count, dtype = first.shape[-1], first.dtype
+    lanes, points = min(count, _LANES), jnp.asarray(starts, dtype)
+
+    def step(state: Any) -> Any:
+        place, fresh, x, tried, steps, found = state
+        value, slopes = linearised(residual, x, _columns(args, place))
+        size = jnp.abs(value).max(0)
+        move = solved(slopes, -value)
+        least = jnp.maximum(jnp.abs(move).max(0), _LARGEST_STEP)
+        x = x + move * (_LARGEST_STEP / least)
+        done = size < tolerance(dtype)  # and this step has made it exact
+        lost = ~done & (~jnp.isfinite(x).all(0) | (steps >= _STEPS))
+        over = done | (lost & (tried + 1 >= len(points)))
+        found = found.at[:, place].set(jnp.where(done, x, jnp.nan), mode="drop")
+        place = jnp.where(over, fresh + jnp.cumsum(over) - 1, place)
+        tried = jnp.where(over, 0, tried + lost)
+        again = over | lost
+        x = jnp.where(again, points[tried].T, x)
+        return place, fresh + over.sum(), x, tried, jnp.where(again, 0, steps + 1), found
+
+    zeros = jnp.zeros(lanes, int)
+    start = jnp.broadcast_to(points[0][:, None], (points.shape[1], lanes))
+    found = jnp.full((points.shape[1], count), jnp.nan, dtype)
+    state = (jnp.arange(lanes), jnp.array(lanes), start, zeros, zeros, found)
+    return lax.while_loop(lambda state: (state[0] < count).any(), step, state)[-1]
+
+
+@root.defjvp
+def _(residual: Residual, starts: Any, primals: Any, tangents: Any) -> Any:
+    (args,), (moved,) = primals, tangents
+    x = root(residual, starts, args)
+    _, change = jax.jvp(lambda a: residual(x, a), (args,), (moved,))
+    return x, solved(linearised(residual, x, args)[1], -change)
+
+
+def linearised(residual: Residual, x: Array, args: Any) -> tuple[Array, Array]:
+    """The residual (m, B) and its Jacobian (m, m, B)."""
+    value, push = jax.linearize(lambda y: residual(y, args), x)
+    unit = jnp.eye(len(x), dtype=x.dtype)[..., None] * jnp.ones_like(x)
+    return value, jax.vmap(push, out_axes=1)(unit)
+
+
+def solved(matrix: Array, right: Array) -> Array:
+    """The solutions (m, B) of B systems (m, m, B)."""
+    rows = jnp.moveaxis(matrix, -1, 0), right.T[..., None]
+    return jnp.linalg.solve(*rows)[..., 0].T
+
+
+def _columns(args: Any, place: Array) -> Any:
+    """The systems of these numbers; the last one where there is none."""
+    return jax.tree.map(lambda a: jnp.take(a, place, axis=-1, mode="clip"), args)
