@@ -100,7 +100,7 @@ def log_escape_integral(v: Array, gap: Array, sigma: Array, shift: Array) -> Arr
 
 @jax.custom_jvp
 def _log_scaled_integral(v: Array, gap: Array, sigma: Array, shift: Array) -> Array:
-    return _once(jnp.log(_scaled_integral(v / sigma + shift, gap / sigma)))
+    return once(jnp.log(_scaled_integral(v / sigma + shift, gap / sigma)))
 
 
 @_log_scaled_integral.defjvp
@@ -111,13 +111,13 @@ def _(primals: Any, tangents: Any) -> Any:
     at_reset, growth, stretch = _boundary_terms(y, h)
     share = jnp.exp(-value)
     slopes = growth * share, at_reset * share, (shift * growth - stretch) * share
-    d_y, d_h, d_sigma = _once(slopes)
+    d_y, d_h, d_sigma = once(slopes)
     taken = 2 * jnp.maximum(y, 0)  # the slope of the factor that is not in this integral
     slope = (d_y - taken) * (dv / sigma + dshift) + d_h * dgap / sigma
     return value, slope + (d_sigma + taken * (v / sigma)) * (dsigma / sigma)
 
 
-def _once(x: Any) -> Any:
+def once(x: Any) -> Any:
     """x, computed once: XLA would do it again for every sum and every tangent that uses it."""
     return lax.optimization_barrier(x)
 

@@ -14,9 +14,9 @@ from jax.core import Tracer
 
 from rbn_jax import _fields as f
 from rbn_jax.params import FIELDS, NetworkParams
-from rbn_jax.rates.field import residual
+from rbn_jax.rates.field import DISORDERED, residual, where_known
 from rbn_jax.rates.mean_field import MeanField, check_theory, mean_field
-from rbn_jax.rates.populations import from_network, lanes
+from rbn_jax.rates.populations import Populations, from_network, lanes
 from rbn_jax.rates.regime import warn
 from rbn_jax.rates.root import root
 
@@ -34,8 +34,8 @@ def calibrate(
 ) -> NetworkParams:
     """The network with two parameters set so that E and I fire at the rates wanted.
 
-    At the rates wanted only the free parameters, and for "quenched" the spread of the rates, are
-    unknown, and so no state is searched for within the search: one root gives both. It
+    At the rates wanted only the free parameters, and where neurons differ the spread of the
+    rates, are unknown: one root gives both, without a search for a state within the search. It
     starts from the values in `params`. Derivatives in the rates and in all other parameters
     are those of the implicit function.
 
@@ -88,7 +88,7 @@ def _checked_free(params: NetworkParams, free: Sequence[str], theory: str) -> tu
     for name in names:
         if name not in f.names(params):
             raise f.unknown_name(name, f.names(params))
-        if name in _WITHOUT_EFFECT or (theory != "quenched" and name in _SPREADS):
+        if name in _WITHOUT_EFFECT or (theory not in DISORDERED and name in _SPREADS):
             raise ValueError(f"free: no rate depends on {name}; choose another parameter")
         if name not in f.ENTRIES and FIELDS[name][1] is f.COUNT:
             raise ValueError(f"free: {name} is a whole number; choose another parameter")
@@ -150,8 +150,10 @@ def _solved(params: NetworkParams, rates: Any, names: Any, theory: str) -> Netwo
         {name: column(x, own[name]) for name, x in numbers.items()},
         jnp.log(jnp.stack([column(rate) for rate in rates])),
     )
-    starts = _STARTS if theory != "quenched" else tuple((*x, 0.5, 0.5) for x in _STARTS)
-    x = root(_Missing(params.fixed_indegree, names, theory), starts, args)
+    starts = _STARTS if theory not in DISORDERED else tuple((*x, 0.5, 0.5) for x in _STARTS)
+    missing = _Missing(params.fixed_indegree, names, theory)
+    x = root(missing, starts, args)
+    x = jnp.where(jnp.isfinite(where_known(*missing.state(x, args), theory)).all(0), x, jnp.nan)
     found = {name: free_value(args[0], name, y) for name, y in zip(names, x[:2], strict=True)}
     return params.replace(**{name: value.reshape(batch) for name, value in found.items()})
 
@@ -165,13 +167,16 @@ class _Missing:
     theory: str
 
     def __call__(self, x: Array, args: Any) -> Array:
+        return residual(*self.state(x, args), self.theory)
+
+    def state(self, x: Array, args: Any) -> tuple[Array, Populations]:
+        """The unknowns of the state, and the populations."""
         numbers, log_rates = args
         rows: dict[str, Any] = {name: jnp.moveaxis(value, -1, 0) for name, value in numbers.items()}
         net = NetworkParams(**rows, fixed_indegree=self.fixed_indegree)
         pairs = zip(self.names, x[:2], strict=True)
         net = net.replace(**{name: free_value(numbers, name, y) for name, y in pairs})
-        p, _ = lanes(from_network(net))
-        return residual(jnp.concatenate([log_rates, x[2:]]), p, self.theory)
+        return jnp.concatenate([log_rates, x[2:]]), lanes(from_network(net))[0]
 
 
 def free_value(numbers: dict[str, Array], name: str, y: Array) -> Array:

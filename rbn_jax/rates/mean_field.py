@@ -8,7 +8,7 @@ from jax import Array
 
 from rbn_jax._labels import labels
 from rbn_jax.params import NetworkParams
-from rbn_jax.rates.field import THEORIES, received, state
+from rbn_jax.rates.field import DISORDERED, THEORIES, received, state
 from rbn_jax.rates.populations import Populations, from_network, lanes
 from rbn_jax.rates.regime import regimes
 
@@ -52,8 +52,11 @@ def mean_field(params: NetworkParams | Populations, theory: str = "quenched") ->
 
     Args:
         params: a NetworkParams, whose numbers broadcast, or Populations.
-        theory: "quenched", as above; "shift": one neuron stands for all and all noise counts,
-            as NNMT's `lif.exp.firing_rates`; "white": besides, synapses are instantaneous.
+        theory: "quenched", as above; "exact": besides, the transfer function of neurons under
+            coloured noise from a table of solutions of its Fokker-Planck equation, for
+            tau_syn up to 1.5 tau_m and sigma up to 1.25 (V_th - V_r); "shift": one neuron
+            stands for all and all noise counts, as NNMT's `lif.exp.firing_rates`; "white":
+            besides, synapses are instantaneous.
 
     Returns:
         A MeanField. A state is found from the first of ten starts that leads to one; where
@@ -75,17 +78,17 @@ def mean_field(params: NetworkParams | Populations, theory: str = "quenched") ->
     x = state(p, theory)
     given = received(x, p, theory)
     n = len(p.tau_m)
-    ratio = jnp.expm1(x[n:]) if theory == "quenched" else jnp.zeros_like(x)
+    ratio = jnp.expm1(x[n:]) if theory in DISORDERED else jnp.zeros_like(x)
     rates = jnp.exp(x[:n])
 
     def shaped(y: Array) -> Array:
         return jnp.where(jnp.isfinite(x).all(0), y, jnp.nan).T.reshape(*batch, n)
 
-    spread = given.spread if theory == "quenched" else jnp.zeros_like(given.spread)
+    spread = given.spread if theory in DISORDERED else jnp.zeros_like(given.spread)
     final = shaped(rates)
     return MeanField(
         rates=final,
-        rate_std=shaped(rates * jnp.sqrt(ratio)) if theory == "quenched" else 0 * final,
+        rate_std=shaped(rates * jnp.sqrt(ratio)) if theory in DISORDERED else 0 * final,
         mu=shaped(given.mu),
         sigma=shaped(given.sigma),
         spread=shaped(spread),

@@ -142,16 +142,20 @@ def recurrent_input(p: Populations, rates: Array, variance: Array, own: bool) ->
         own: whether noise is what is left of it, 1 - p; else all of it.
     """
     kept = 1 - p.connection_prob if own else 1.0
-    parts = p.tau_m[:, None] * p.indegrees * kept * jnp.square(p.weights)
-    let = p.tau_m[:, None] / (p.tau_m[:, None] + p.tau_syn[None])
-    ext = jnp.square(p.sigma_ext) + _LEAST_SPREAD
-    sigma2 = ext + (parts * rates).sum(1)
-    passed = ext * let.mean(1) + (parts * let * rates).sum(1)
+    tau, w = p.tau_m[:, None], p.weights
+    let = tau / (tau + p.tau_syn)
+    parts = tau * p.indegrees * kept * w * w
     second = variance if p.fixed_indegree else variance + jnp.square(rates)
-    spread2 = jnp.square(p.spread_ext) + p.tau_m * (parts * second).sum(1)
+    factors = jnp.stack(
+        jnp.broadcast_arrays(tau * p.indegrees * w, parts, parts * let, tau * parts)
+    )
+    sums = (factors * jnp.stack([rates, rates, rates, second])[:, None]).sum(2)
+    mean, noise, passed, spread = sums  # one sum, which XLA compiles once
+    ext = jnp.square(p.sigma_ext) + _LEAST_SPREAD
+    noise, passed = noise + ext, passed + ext * let.mean(1)
     return Input(
-        mu=p.mu_ext + p.tau_m * (p.indegrees * p.weights * rates).sum(1),
-        sigma=jnp.sqrt(jnp.hypot(sigma2, jnp.full_like(sigma2, _LEAST_VARIANCE))),
-        tau_syn=p.tau_m * (sigma2 - passed) / passed,
-        spread=jnp.sqrt(jnp.maximum(spread2, 0) + _LEAST_SPREAD),
+        mu=p.mu_ext + mean,
+        sigma=jnp.sqrt(jnp.sqrt(jnp.square(noise) + _LEAST_VARIANCE**2)),
+        tau_syn=p.tau_m * (noise - passed) / passed,
+        spread=jnp.sqrt(jnp.maximum(spread, 0) + jnp.square(p.spread_ext) + _LEAST_SPREAD),
     )

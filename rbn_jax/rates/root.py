@@ -35,10 +35,11 @@ def root(residual: Residual, starts: tuple[tuple[float, ...], ...], args: Any) -
     first = jax.tree.leaves(args)[0]
     count, dtype = first.shape[-1], first.dtype
     lanes, points = min(count, _LANES), jnp.asarray(starts, dtype)
+    packed, unpacked = _packed(args)
 
     def step(state: Any) -> Any:
         place, fresh, x, tried, steps, found = state
-        value, slopes = linearised(residual, x, _columns(args, place))
+        value, slopes = linearised(residual, x, unpacked(jnp.take(packed, place, 1, mode="clip")))
         size = jnp.abs(value).max(0)
         move = solved(slopes, -value)
         least = jnp.maximum(jnp.abs(move).max(0), _LARGEST_STEP)
@@ -47,11 +48,18 @@ def root(residual: Residual, starts: tuple[tuple[float, ...], ...], args: Any) -
         lost = ~done & (~jnp.isfinite(x).all(0) | (steps >= _STEPS))
         over = done | (lost & (tried + 1 >= len(points)))
         found = found.at[:, place].set(jnp.where(done, x, jnp.nan), mode="drop")
-        place = jnp.where(over, fresh + jnp.cumsum(over) - 1, place)
-        tried = jnp.where(over, 0, tried + lost)
+        place = jnp.where(over, fresh + jnp.cumsum(over, dtype=fresh.dtype) - 1, place)
+        tried = jnp.where(over, 0, jnp.where(lost, tried + 1, tried))
         again = over | lost
         x = jnp.where(again, points[tried].T, x)
-        return place, fresh + over.sum(), x, tried, jnp.where(again, 0, steps + 1), found
+        return (
+            place,
+            fresh + over.sum(dtype=fresh.dtype),
+            x,
+            tried,
+            jnp.where(again, 0, steps + 1),
+            found,
+        )
 
     zeros = jnp.zeros(lanes, int)
     start = jnp.broadcast_to(points[0][:, None], (points.shape[1], lanes))
@@ -81,6 +89,14 @@ def solved(matrix: Array, right: Array) -> Array:
     return jnp.linalg.solve(*rows)[..., 0].T
 
 
-def _columns(args: Any, place: Array) -> Any:
-    """The systems of these numbers; the last one where there is none."""
-    return jax.tree.map(lambda a: jnp.take(a, place, axis=-1, mode="clip"), args)
+def _packed(args: Any) -> tuple[Array, Callable[[Array], Any]]:
+    """All of args as one array (rows, systems), to take columns from, and args of such columns."""
+    leaves, tree = jax.tree.flatten(args)
+    rows = [leaf.reshape(-1, leaf.shape[-1]) for leaf in leaves]
+    ends = np.cumsum([len(x) for x in rows])[:-1]
+
+    def unpacked(columns: Array) -> Any:
+        parts = zip(jnp.split(columns, ends), leaves, strict=True)
+        return tree.unflatten([part.reshape(*leaf.shape[:-1], -1) for part, leaf in parts])
+
+    return jnp.concatenate(rows), unpacked

@@ -85,12 +85,18 @@ def colour_shift(tau_syn: Array, tau_m: Array) -> Array:
 
 
 def log_rate(
-    mu: Array, sigma: Array, tau_m: Array, t_ref: Array, v_th: Array, gap: Array, shift: Array
+    mu: Array,
+    sigma: Array,
+    tau_m: Array,
+    t_ref: Array,
+    v_th: Array,
+    gap: Array,
+    shift: Array,
+    lacking: Array | float = 0.0,
 ) -> Array:
-    """ln rate [spikes/s], -ln(t_ref + tau_m sqrt(pi) I), with neither term ever lost."""
-    passage = jnp.log(tau_m * math.sqrt(math.pi)) + log_escape_integral(
-        v_th - mu, gap, sigma, shift
-    )
+    """ln rate [spikes/s], -ln(t_ref + tau_m sqrt(pi) I exp(-lacking)), neither term ever lost."""
+    integral = log_escape_integral(v_th - mu, gap, sigma, shift)
+    passage = jnp.log(tau_m * math.sqrt(math.pi)) + integral - lacking
     full = jnp.where(t_ref > 0, t_ref, 1)
     slow = (passage > jnp.log(full)) | (t_ref == 0)
     low = passage + jnp.log1p(jnp.where(slow, t_ref, 0) * jnp.exp(-jnp.where(slow, passage, 0)))

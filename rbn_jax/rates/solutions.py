@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from rbn_jax.params import NetworkParams
-from rbn_jax.rates.field import residual, starts
+from rbn_jax.rates.field import residual, starts, where_known
 from rbn_jax.rates.mean_field import check_theory
 from rbn_jax.rates.populations import Populations, from_network, lanes
 from rbn_jax.rates.root import linearised, root
@@ -34,7 +34,7 @@ def fixed_points(
     """The states of one network that Newton steps from a set of starts lead to.
 
     Eigenvalues are those of d(F(x) - x)/dx for x = ln(nu), with the second moments of the rates
-    below it for "quenched", and F what the neurons answer: of the relaxation dx/dt = F(x) - x in
+    below it where neurons differ, and F what they answer: of the relaxation dx/dt = F(x) - x in
     units of its time constant. It knows no delays and no synapses, so a state that is
     stable in it can still oscillate in the network.
 
@@ -81,7 +81,7 @@ def _from_starts(p: Populations, theory: str, rates: np.ndarray) -> Array:
     begin = jnp.asarray(starts(theory, rates)).T
     many = jax.tree.map(lambda a: jnp.repeat(a, len(rates), -1), p)
     zero = ((0.0,) * len(begin),)
-    return root(_Moved(theory), zero, (begin, many)) + begin
+    return where_known(root(_Moved(theory), zero, (begin, many)) + begin, many, theory)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,99 @@
+"""What the shift of Siegert's limits lacks of the exact transfer function under coloured noise."""
+
+import functools
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+TABLE = Path(__file__).with_name("transfer.txt")
+SIZES = (12, 6, 6, 3)  # orders in Y, H, k and r
+ORDERS = tuple(
+    orders
+    for orders in itertools.product(*map(range, SIZES))
+    if sum(order / (size - 1) for order, size in zip(orders, SIZES, strict=True)) <= 1.5
+)
+LEAST_H, MOST_X = 0.8, 1.5
+_Y, _H = 3.0, 2.0  # the middles of the scales of Y and H
+_LOW_Y, _HIGH_Y = -10.0, 4.6
+RANGES = (  # of Y / sqrt(Y^2 + 9), (H - 2) / (H + 2) and k that were solved
+    (_LOW_Y / math.hypot(_LOW_Y, _Y), _HIGH_Y / math.hypot(_HIGH_Y, _Y)),
+    ((LEAST_H - _H) / (LEAST_H + _H), 0.92),
+    (0.07, math.sqrt(MOST_X)),
+)
+
+
+def correction(y: Array, h: Array, x: Array, r: Array) -> Array:
+    """ln(T_shift / T) of the mean passage times, by the table of `benchmarks/transfer.py`.
+
+    Above Y = 4.6, at rates below 1e-9 / tau_m, it stays what it is there.
+
+    Args:
+        y: (..., n, networks) threshold, (V_th - mu) / sigma.
+        h: (n, networks) distance of the reset, (V_th - V_r) / sigma; from 0.8 / sqrt(1 + x).
+        x: (n, networks) tau_syn / tau_m, up to 1.5.
+        r: (n, networks) what is left of the noise after the refractory period.
+    """
+    coloured = x > 0
+    k = jnp.sqrt(jnp.where(coloured, x, 1))
+    wide = jnp.sqrt(1 + x)
+    s, t, u = variables(jnp.minimum(y * wide, _HIGH_Y), h * wide, k)
+    table = jnp.tensordot(jnp.asarray(_table(), x.dtype), _polynomials(2 * r - 1, SIZES[3]), 1)
+    for variable, size in ((u, SIZES[2]), (t, SIZES[1])):
+        table = (table * _polynomials(variable, size)).sum(-1 - variable.ndim)
+    here = after = jnp.zeros_like(s)
+    for c in table[:0:-1]:
+        here, after = c + 2 * s * here - after, here
+    return jnp.where(coloured, x * (table[0] + s * here - after), 0)
+
+
+def covers(h: Array, x: Array) -> Array:
+    """Whether the table was made for such resets and synapses."""
+    return (h * jnp.sqrt(1 + x) >= LEAST_H) & (x <= MOST_X)
+
+
+def variables(big_y: Any, big_h: Any, k: Any) -> tuple[Any, Any, Any]:
+    """The variables of the polynomials, each -1..1 over its range; Y and H as far as infinity."""
+    (low_s, high_s), (low_t, _), (_, high_k) = RANGES
+    s = big_y / (big_y * big_y + _Y * _Y) ** 0.5
+    t = (big_h - _H) / (big_h + _H)
+    return (
+        2 * (s - low_s) / (high_s - low_s) - 1,
+        2 * (t - low_t) / (1 - low_t) - 1,
+        2 * k / high_k - 1,
+    )
+
+
+def y_from(s: np.ndarray) -> np.ndarray:
+    """Y of s = Y / sqrt(Y^2 + 9)."""
+    return _Y * s / np.sqrt(1 - s * s)
+
+
+def h_from(t: np.ndarray) -> np.ndarray:
+    """H of t = (H - 2) / (H + 2)."""
+    return _H * (1 + t) / (1 - t)
+
+
+def coefficients_of(orders: Any) -> np.ndarray:
+    """The coefficients of these polynomials."""
+    return np.array([_table()[x] for x in orders])
+
+
+@functools.cache
+def _table() -> np.ndarray:
+    found = np.zeros(SIZES)
+    rows = np.loadtxt(TABLE)
+    found[tuple(rows[:, :4].astype(int).T)] = rows[:, 4]
+    return found
+
+
+def _polynomials(t: Array, size: int) -> Array:
+    """Chebyshev's polynomials of t, (size, ...)."""
+    found = [jnp.ones_like(t), t]
+    for _ in range(size - 2):
+        found.append(2 * t * found[-1] - found[-2])
+    return jnp.stack(found)
