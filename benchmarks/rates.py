@@ -73,13 +73,10 @@ def simulated(net, seed):
     js = net.s * np.asarray(rbn.calculate_RBN_weights(net), float) / np.sqrt(net.N_E + net.N_I)
     for (i, j), weight in np.ndenumerate(js):
         p = float(net.baseline_conn_prob[i, j])
-        rule = {"rule": "pairwise_bernoulli", "p": p, "allow_autapses": False}
+        rule = {"rule": "pairwise_bernoulli", "p": p}
         if net.fixed_indegree:
-            rule = {
-                "rule": "fixed_indegree",
-                "indegree": int(p * len(pops[j])),
-                "allow_autapses": False,
-            }
+            rule = {"rule": "fixed_indegree", "indegree": int(p * len(pops[j]))}
+        rule |= {"allow_autapses": False, "allow_multapses": False}
         nest.Connect(pops[j], pops[i], rule, {"weight": weight, "delay": float(net.delay)})
     recorders = [nest.Create("spike_recorder", params={"start": WARMUP}) for _ in pops]
     for pop, recorder in zip(pops, recorders, strict=True):

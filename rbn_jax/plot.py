@@ -11,7 +11,7 @@ from rbn_jax._labels import NAMED
 from rbn_jax.psp import psp_time_to_peak, psp_waveform
 from rbn_jax.raster import raster_plot
 
-__all__ = ["plot_elasticity", "plot_psp", "plot_sweep", "raster_plot"]
+__all__ = ["plot_elasticity", "plot_psp", "plot_rates", "plot_sweep", "raster_plot"]
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -51,23 +51,25 @@ def plot_psp(
 
 
 def plot_sweep(dataset: Any, name: str | None = None, ax: Any = None) -> Any:
-    """A swept quantity: four lines over one axis, or four maps over two; one if it is no matrix.
+    """A swept quantity: a line for each entry over one axis, or a map for each over two.
+
+    A matrix has four entries, rates of E and I two, another quantity one.
 
     An axis whose values are spaced logarithmically is drawn so.
 
     Args:
         dataset: from `sweep`, over one or two dimensions (select in the others first).
         name: of the variable; needed where there are several.
-        ax: axes to draw on; for four maps an array of four. None: a new figure.
+        ax: axes to draw on; for several maps an array of as many. None: a new figure.
 
     Returns:
-        The axes; for four maps an array of them, (2, 2) if new.
+        The axes; for several maps an array of them, (2, 2) of a matrix if new.
 
     Raises:
         ValueError: another number of dimensions or axes, or no variable of this name.
     """
     array, entries = _entries(dataset, name)
-    dims = [dim for dim in array.dims if dim not in ("target", "source")]
+    dims = [dim for dim in array.dims if dim not in ("target", "source", "population")]
     if len(dims) not in (1, 2) or "parameter" in dims:
         raise ValueError(
             f"{array.name} varies over {dims}: must be one or two axes; select in the others "
@@ -84,8 +86,9 @@ def plot_sweep(dataset: Any, name: str | None = None, ax: Any = None) -> Any:
             ax.legend()
         return ax
     if ax is None:
-        side = 2 if len(entries) == 4 else 1
-        ax = plt.subplots(side, side, figsize=(5.0 * side, 4.0 * side), layout="constrained")[1]
+        rows, columns = {1: (1, 1), 2: (1, 2), 4: (2, 2)}[len(entries)]
+        size = (5.0 * columns, 4.0 * rows)
+        ax = plt.subplots(rows, columns, figsize=size, layout="constrained")[1]
     panels = np.ravel(ax)
     if len(panels) != len(entries):
         raise ValueError(f"ax holds {len(panels)} axes: {array.name} needs {len(entries)}")
@@ -94,8 +97,48 @@ def plot_sweep(dataset: Any, name: str | None = None, ax: Any = None) -> Any:
     return ax
 
 
+def plot_rates(
+    dataset: Any, target: Any = None, point: Any = None, name: str | None = None, ax: Any = None
+) -> Any:
+    """Rates of E and I as two maps over two axes, with what is wanted and where it is found.
+
+    Args:
+        dataset: from `sweep` of `firing_rates` over two axes.
+        target: (E, I) rates [spikes/s], a contour each, where they lie within the maps.
+        point: values of the two axes, marked by a star.
+        name: of the variable; needed where there are several.
+        ax: two axes to draw on; None: a new figure.
+
+    Returns:
+        The two axes.
+
+    Raises:
+        ValueError: no rates of E and I over two axes.
+    """
+    array, entries = _entries(dataset, name)
+    if "population" not in array.dims or array.ndim != 3:
+        raise ValueError(
+            f"{array.name} has the dimensions {array.dims}: must be two axes and population, as "
+            "from sweep(firing_rates, ...)"
+        )
+    panels = plot_sweep(dataset, name, ax)
+    dims = [dim for dim in array.dims if dim != "population"]
+    x, y = (_coordinate(array, dim) for dim in dims)
+    wanted = () if target is None else target
+    for panel in np.ravel(panels):
+        for (label, values), rate, line in zip(entries, wanted, "-:", strict=False):
+            if float(values.min()) < rate < float(values.max()):
+                drawn = panel.contour(
+                    x, y, values.transpose(*dims).values.T, [rate], colors="w", linestyles=line
+                )
+                panel.clabel(drawn, fmt=f"{label} {rate:g}")
+        if point is not None:
+            panel.plot(*point, "*", color="w", markersize=12, markeredgecolor="k")
+    return panels
+
+
 def _entries(dataset: Any, name: str | None) -> tuple[Any, list[tuple[str, Any]]]:
-    """The variable and its (label, values): EE, EI, IE, II of a matrix, or itself alone."""
+    """The variable and its (label, values): of a matrix, of E and I, or itself alone."""
     if hasattr(dataset, "to_dataset") and not hasattr(dataset, "data_vars"):
         dataset = dataset.to_dataset(name=dataset.name or "result")
     if not hasattr(dataset, "data_vars"):
@@ -108,6 +151,8 @@ def _entries(dataset: Any, name: str | None) -> tuple[Any, list[tuple[str, Any]]
     for dim in array.dims:
         if dim not in NAMED and array[dim].dtype.kind in "iuf":
             array = array.sortby(dim)
+    if "population" in array.dims:
+        return array, [(x, array.sel(population=x)) for x in array["population"].values]
     if not {"target", "source"} <= set(array.dims):
         return array, [("", array)]
     pairs = [(t, s) for t in array["target"].values for s in array["source"].values]
@@ -184,7 +229,7 @@ def plot_elasticity(dataset: Any, name: str | None = None, ax: Axes | None = Non
         ValueError: a variable that `elasticity` has not made, or of more than one network.
     """
     array, entries = _entries(dataset, name)
-    if not {"parameter"} <= set(array.dims) <= {"parameter", "target", "source"}:
+    if not {"parameter"} <= set(array.dims) <= {"parameter", "target", "source", "population"}:
         raise ValueError(
             f"{array.name} has the dimensions {array.dims}: must be of one network; select one "
             "with dataset.isel(name=index)"

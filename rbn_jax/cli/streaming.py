@@ -14,6 +14,7 @@ from rbn_jax._fields import unknown_name
 from rbn_jax._labels import require
 from rbn_jax.cli import terminal
 from rbn_jax.cli.conditions import read_condition
+from rbn_jax.rates import firing_rates
 from rbn_jax.sensitivity import elasticity, jacobian
 from rbn_jax.sweep import reductions as red
 from rbn_jax.sweep.axes import spaced
@@ -27,15 +28,16 @@ REDUCTIONS = (
     "fraction:CONDITION, examples:[NUMBER:]CONDITION, as 'EI<-30&EE>=10'."
 )
 _SPANS = 12  # runs of missing blocks that are listed
+_PLAIN = {"weights": calculate_RBN_weights, "rates": firing_rates}
 _DERIVATIVES = {"jacobian": jacobian, "elasticity": elasticity}
 
 
 def function(quantity: str, wrt: tuple[str, ...]) -> Callable[[Any], Any]:
-    """What is swept: the weights, or derivatives of them."""
-    if quantity == "weights":
-        return calculate_RBN_weights
+    """What is swept: the weights, derivatives of them, or firing rates."""
+    if quantity in _PLAIN:
+        return _PLAIN[quantity]
     if quantity not in _DERIVATIVES:
-        raise unknown_name(quantity, ["weights", *_DERIVATIVES], "quantity")
+        raise unknown_name(quantity, [*_PLAIN, *_DERIVATIVES], "quantity")
     return functools.partial(_DERIVATIVES[quantity], calculate_RBN_weights, wrt=wrt)
 
 

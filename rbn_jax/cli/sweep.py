@@ -1,4 +1,4 @@
-"""`rbn-jax sweep`: the weights, or derivatives of them, over axes."""
+"""`rbn-jax sweep`: the weights, derivatives of them, or firing rates over axes."""
 
 import json
 import math
@@ -13,15 +13,18 @@ from matplotlib.figure import Figure
 
 from rbn_jax import plot
 from rbn_jax._fields import plain
+from rbn_jax._labels import NAMED
 from rbn_jax.cli import streaming, terminal
 from rbn_jax.cli.app import AsJson, Params, Preset, Settings, app, stopping
 from rbn_jax.cli.weights import print_weights
 from rbn_jax.params import NetworkParams
+from rbn_jax.rates import firing_rates
 from rbn_jax.sensitivity import elasticity
 from rbn_jax.sweep import sweep as run_sweep
 from rbn_jax.weights import calculate_RBN_weights
 
-DEFAULT_AXES = ("tau_syn_ex=0.5:20:200:log", "tau_syn_in=0.5:20:200:log")
+DEFAULT_AXES = ["tau_syn_ex=0.5:20:200:log", "tau_syn_in=0.5:20:200:log"]
+OF_RATES = ["I_th_E=1.05:3:60", "I_th_I=0.5:1.5:60"]
 
 
 @app.command()
@@ -35,7 +38,7 @@ def sweep(
         typer.Option("--sample", help="METHOD:N[:SEED]; axes name=low:high[:log] are sampled."),
     ] = None,
     quantity: Annotated[
-        str, typer.Option("--quantity", help="weights, jacobian or elasticity.")
+        str, typer.Option("--quantity", help="weights, jacobian, elasticity or rates.")
     ] = "weights",
     wrt: Annotated[
         list[str] | None,
@@ -76,7 +79,8 @@ def sweep(
 ) -> None:
     """Sweep the weights over axes; write them as netCDF, and a figure beside it.
 
-    Without arguments: NEST's example network over tau_syn_ex and tau_syn_in.
+    Without arguments: NEST's example network over tau_syn_ex and tau_syn_in; firing rates, over
+    the background currents.
     With --store, of any size: block by block, and resumed when called again.
 
     Example: rbn-jax sweep --axis tau_syn_ex=0.5:20:400:log --axis gei=1:2:300 --out sweep
@@ -85,7 +89,8 @@ def sweep(
         streaming.print_status(status, as_json)
         return
     net = terminal.parse_network(params, preset, settings)
-    axes = terminal.parse_axes(axis or list(DEFAULT_AXES), sample)
+    usual = OF_RATES if quantity == "rates" else DEFAULT_AXES
+    axes = terminal.parse_axes(axis or usual, sample)
     fn = streaming.function(quantity, tuple(wrt or axes))
     kept = streaming.reductions(reduce, over, fn)
     options: dict[str, Any] = {
@@ -95,7 +100,7 @@ def sweep(
         "overwrite": overwrite,
     }
     options |= {"block_size": block_size, "shard": streaming.parse_shard(shard)}
-    if store is not None or kept is not None or fn is not calculate_RBN_weights:
+    if store is not None or kept is not None or quantity not in ("weights", "rates"):
         with stopping(), streaming.client(workers, scheduler) as client:
             options |= {"client": client, "progress": False if quiet else None}
             result = run_sweep(fn, net, axes, **options)
@@ -106,15 +111,21 @@ def sweep(
     for option, value in given.items():
         if value:
             raise ValueError(f"{option} is for large sweeps: give --store or --reduce too")
-    _to_file(net, axes, dtype, out, as_json, drawn=sample is None)
+    _to_file(fn, net, axes, dtype, out, as_json, drawn=sample is None)
 
 
 def _to_file(
-    net: NetworkParams, axes: dict[str, Any], dtype: str, out: Path, as_json: bool, drawn: bool
+    fn: Any,
+    net: NetworkParams,
+    axes: dict[str, Any],
+    dtype: str,
+    out: Path,
+    as_json: bool,
+    drawn: bool,
 ) -> None:
-    """Sweep the weights in memory; write a file, and draw a grid."""
+    """Sweep in memory; write a file, and draw a grid."""
     out = streaming.netcdf(out)
-    result, seconds = _timed_sweep(net, axes, dtype)
+    result, seconds = _timed_sweep(fn, net, axes, dtype)
     if not drawn:
         streaming.write(result, out)
         print(f"wrote {out}")
@@ -123,19 +134,43 @@ def _to_file(
     with terminal.whole_file(image) as draft:
         figure.savefig(draft, dpi=150)
         streaming.write(result, out)
-    _report(net, axes, dtype, seconds, [str(out), str(image)], as_json)
+    if fn is firing_rates:
+        _tell_rates(result["firing_rates"], [str(out), str(image)], as_json)
+    else:
+        _report(net, axes, dtype, seconds, [str(out), str(image)], as_json)
 
 
-def _timed_sweep(net: NetworkParams, axes: dict[str, np.ndarray], dtype: str) -> tuple[Any, float]:
+def _timed_sweep(
+    fn: Any, net: NetworkParams, axes: dict[str, np.ndarray], dtype: str
+) -> tuple[Any, float]:
     """The sweep and its seconds: those of a second run where the first, compiled, is short."""
 
     def timed() -> tuple[Any, float]:
         start = time.perf_counter()
-        found = run_sweep(calculate_RBN_weights, net, axes, dtype=dtype)
+        found = run_sweep(fn, net, axes, dtype=dtype)
         return found, time.perf_counter() - start
 
     result, seconds = timed()
     return (result, seconds) if seconds > 5 else timed()
+
+
+def _tell_rates(rates: Any, files: list[str], as_json: bool) -> None:
+    """How many networks have a state, and the range of their rates."""
+    each = rates.transpose("population", ...).values.reshape(2, -1)
+    found = each[:, np.isfinite(each).all(0)]
+    ranges = {
+        x: [float(row.min()), float(row.max())]
+        for x, row in zip("EI", found, strict=True)
+        if row.size
+    }
+    if as_json:
+        points = {"points": each.shape[1], "converged": found.shape[1]}
+        print(json.dumps({**points, "ranges": ranges, "files": files}))
+        return
+    print(f"{found.shape[1]} of {each.shape[1]} networks have an asynchronous state")
+    for name, (low, high) in ranges.items():
+        print(f"{name}: {low:.4g} to {high:.4g} spikes/s")
+    print(f"wrote {' and '.join(files)}")
 
 
 def _report(
@@ -174,13 +209,15 @@ def _report(
 
 
 def _sweep_figure(result: Any) -> Figure:
-    """Four lines or four maps; over more than two axes, the rest at their middle value."""
-    dims = [dim for dim in result["calculate_RBN_weights"].dims if dim not in ("target", "source")]
+    """Lines or maps; over more than two axes, the rest at their middle value."""
+    (array,) = result.data_vars.values()
+    dims = [dim for dim in array.dims if dim not in NAMED]
     middle = {dim: result.sizes[dim] // 2 for dim in dims[2:]}
-    size = (6.4, 4.8) if len(dims) == 1 else (10.0, 8.0)
+    rows, columns = (1, 1) if len(dims) == 1 else (1, 2) if "population" in array.dims else (2, 2)
+    size = (6.4, 4.8) if len(dims) == 1 else (5.0 * columns, 4.0 * rows)
     figure = Figure(figsize=size, layout="constrained")
     shown = result.isel(middle)
-    plot.plot_sweep(shown, ax=figure.subplots() if len(dims) == 1 else figure.subplots(2, 2))
+    plot.plot_sweep(shown, ax=figure.subplots(rows, columns))
     if middle:
         units = {dim: shown[dim].attrs.get("units", "") for dim in middle}
         fixed = (f"{dim} = {shown[dim].item():g} {units[dim]}".strip() for dim in middle)

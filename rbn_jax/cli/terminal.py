@@ -90,6 +90,15 @@ def _parse_samples(sampler: str, ranges: dict[str, Any]) -> dict[str, Any]:
     return sample(method, ranges, int(counts[0]), seed=int(counts[1]) if counts[1:] else 0)
 
 
+def parse_pair(option: str, text: str) -> tuple[float, float]:
+    """Two numbers from "a,b"."""
+    parts = text.split(",")
+    if len(parts) != 2:
+        raise ValueError(f"{option} {text}: must be two numbers, as 5,8")
+    first, second = (_parse_number(f"{option} {text}", part) for part in parts)
+    return first, second
+
+
 def parse_limits(tlim: str | None) -> tuple[float, float] | None:
     """(start, stop) from start:stop."""
     if tlim is None:

@@ -23,7 +23,6 @@ _STARTS = (  # spikes/s of the first population and of the others
 )
 
 
-@functools.partial(jax.jit, static_argnums=1)
 def state(p: Populations, theory: str) -> Array:
     """The unknowns (m, networks) of `residual` at its root; NaN where none is found."""
     rates = [(first, *(others,) * (len(p.tau_m) - 1)) for first, others in _STARTS]

@@ -1,9 +1,11 @@
 """Firing rates of a network, or of any populations, by mean-field theory."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from rbn_jax._labels import labels
@@ -73,6 +75,15 @@ def mean_field(params: NetworkParams | Populations, theory: str = "quenched") ->
     [2.26 2.69] [1.6 1.5] True
     """
     check_theory(theory)
+    leaves, tree = jax.tree.flatten(params)
+    dtype = jnp.result_type(float, *leaves)
+    # as arrays, so that numbers and arrays of no axes share a compiled function
+    arrays = [np.asarray(x, dtype) if isinstance(x, float | int) else x for x in leaves]
+    return _mean_field(tree.unflatten(arrays), theory)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _mean_field(params: NetworkParams | Populations, theory: str) -> MeanField:
     network = isinstance(params, NetworkParams)
     p, batch = lanes(from_network(params) if network else params)
     x = state(p, theory)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.custom_batching import custom_vmap
 
 _LANES = 256
 _STEPS = 30
@@ -29,8 +30,37 @@ def root(residual: Residual, starts: tuple[tuple[float, ...], ...], args: Any) -
     depends on its own column alone. Where no start leads to a root x is NaN. Derivatives in
     args are those of the implicit function, of any order, forward and reverse.
 
-    Not more than 256 systems are worked on at once, and one that is finished makes place for
-    the next: none waits for the slowest.
+    Under vmap all systems become columns of one call.
+    """
+
+    @custom_vmap
+    def found(args: Any) -> Array:
+        return _searched(residual, starts, args)
+
+    @found.def_vmap
+    def _(size: int, batched: Any, args: Any) -> tuple[Array, bool]:
+        def merged(x: Array, own: bool) -> Array:
+            x = x if own else jnp.broadcast_to(x, (size, *x.shape))
+            return jnp.moveaxis(x, 0, -1).reshape(*x.shape[1:-1], -1)
+
+        x = root(residual, starts, jax.tree.map(merged, args, batched[0]))
+        return jnp.moveaxis(x.reshape(len(x), -1, size), -1, 0), True
+
+    return found(args)
+
+
+@root.defjvp
+def _(residual: Residual, starts: Any, primals: Any, tangents: Any) -> Any:
+    (args,), (moved,) = primals, tangents
+    x = root(residual, starts, args)
+    _, change = jax.jvp(lambda a: residual(x, a), (args,), (moved,))
+    return x, solved(linearised(residual, x, args)[1], -change)
+
+
+def _searched(residual: Residual, starts: Any, args: Any) -> Array:
+    """The roots, by Newton steps on 256 systems at once.
+
+    One that is finished makes place for the next: none waits for the slowest.
     """
     first = jax.tree.leaves(args)[0]
     count, dtype = first.shape[-1], first.dtype
@@ -66,14 +96,6 @@ def root(residual: Residual, starts: tuple[tuple[float, ...], ...], args: Any) -
     found = jnp.full((points.shape[1], count), jnp.nan, dtype)
     state = (jnp.arange(lanes), jnp.array(lanes), start, zeros, zeros, found)
     return lax.while_loop(lambda state: (state[0] < count).any(), step, state)[-1]
-
-
-@root.defjvp
-def _(residual: Residual, starts: Any, primals: Any, tangents: Any) -> Any:
-    (args,), (moved,) = primals, tangents
-    x = root(residual, starts, args)
-    _, change = jax.jvp(lambda a: residual(x, a), (args,), (moved,))
-    return x, solved(linearised(residual, x, args)[1], -change)
 
 
 def linearised(residual: Residual, x: Array, args: Any) -> tuple[Array, Array]:

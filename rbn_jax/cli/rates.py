@@ -1,0 +1,152 @@
+"""`rbn-jax rates` and `rbn-jax calibrate`: firing rates of a network, and a network for rates."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import typer
+from matplotlib.figure import Figure
+
+from rbn_jax import plot
+from rbn_jax import rates as mean
+from rbn_jax._fields import plain, read
+from rbn_jax.cli import terminal
+from rbn_jax.cli.app import AsJson, Params, Preset, Settings, app
+from rbn_jax.params import NetworkParams
+from rbn_jax.rates.field import THEORIES
+from rbn_jax.rates.regime import in_words, warn
+from rbn_jax.sweep import sweep
+
+CURRENTS = ("I_th_E", "I_th_I")
+_POINTS = 48  # of each axis of a figure
+_ROWS = {
+    "rates": "mean rate [spikes/s]",
+    "rate_std": "std of rates across neurons",
+    "mu": "mean of the free membrane [mV]",
+    "sigma": "intensity of its noise [mV]",
+    "spread": "std of means across neurons [mV]",
+}
+
+Theory = Annotated[str, typer.Option("--theory", help=", ".join(THEORIES) + ".")]
+FigureFile = Annotated[
+    Path | None, typer.Option("--figure", help="PNG, PDF or SVG of rates round this network.")
+]
+
+
+@app.command()
+def rates(
+    theory: Theory = "quenched",
+    figure: FigureFile = None,
+    params: Params = None,
+    preset: Preset = "nest",
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the stationary firing rates of E and I, and what the theory says of their input.
+
+    Example: rbn-jax rates --set I_th_E=2 --theory exact --figure rates.png
+    """
+    net = terminal.parse_network(params, preset, settings)
+    _check_figure(figure)
+    found = _state(net, theory)
+    if figure is not None:
+        _draw(figure, net, theory, CURRENTS, None)
+    if as_json:
+        print(json.dumps({**_plain(found), "params": plain(net)}))
+        return
+    _print(found)
+    if figure is not None:
+        print(f"wrote {figure}")
+
+
+@app.command()
+def calibrate(
+    rates: Annotated[str, typer.Option("--rates", help="E,I wanted [spikes/s], as 5,8.")],
+    free: Annotated[
+        str, typer.Option("--free", help="Two parameters that are changed, as gei,s.")
+    ] = ",".join(CURRENTS),
+    theory: Theory = "quenched",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="TOML file of the network, for --params.")
+    ] = None,
+    figure: FigureFile = None,
+    params: Params = None,
+    preset: Preset = "nest",
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find two parameters with which E and I fire at the rates wanted.
+
+    Example: rbn-jax calibrate --rates 5,8 --out net.toml --figure rates.png
+    """
+    start = terminal.parse_network(params, preset, settings)
+    _check_figure(figure)
+    if out is not None and out.suffix.lower() != ".toml":
+        raise ValueError(f"--out {out}: must end in .toml")
+    target, names = terminal.parse_pair("--rates", rates), tuple(free.split(","))
+    net = mean.calibrate(start, target, names, theory)
+    values = {name: float(read(net, name)) for name in names}
+    if out is not None:
+        with terminal.whole_file(out) as draft:
+            net.to_toml(draft)
+    if figure is not None:
+        _draw(figure, net, theory, names, target)
+    if as_json:
+        print(json.dumps({**values, "rates": target, "theory": theory, "params": plain(net)}))
+        return
+    for name, value in values.items():
+        print(f"{name} = {value:.10g}")
+    _print(_state(net, theory, warned=True))
+    for path in (out, figure):
+        if path is not None:
+            print(f"wrote {path}")
+
+
+def _state(net: NetworkParams, theory: str, warned: bool = False) -> mean.MeanField:
+    """The state, with its warnings given; an error where there is none."""
+    with jax.enable_x64(True):
+        found = mean.mean_field(net, theory)
+        if not bool(found.converged):
+            words = "; ".join(in_words(found.warnings))
+            raise ValueError(f"{net} has no asynchronous state that was found. {words}")
+        if not warned:
+            warn(found.warnings)
+    return found
+
+
+def _plain(found: mean.MeanField) -> dict[str, Any]:
+    arrays = {name: np.asarray(getattr(found, name)).tolist() for name in _ROWS}
+    return {**arrays, "warnings": [name for name, flag in found.warnings.items() if bool(flag)]}
+
+
+def _print(found: mean.MeanField) -> None:
+    width = max(map(len, _ROWS.values()))
+    print(f"{'':{width}}{'E':>10}{'I':>10}")
+    for name, words in _ROWS.items():
+        print(f"{words:{width}}" + "".join(f"{x:10.4g}" for x in np.asarray(getattr(found, name))))
+
+
+def _check_figure(path: Path | None) -> None:
+    if path is not None and path.suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise ValueError(f"--figure {path}: must end in .png, .pdf or .svg")
+
+
+def _draw(path: Path, net: NetworkParams, theory: str, names: tuple[str, ...], target: Any) -> None:
+    """Rates over two parameters, from half of their values here to half more."""
+    point = [float(read(net, name)) for name in names]
+    axes = {
+        name: np.linspace(x - max(abs(x), 0.1) / 2, x + max(abs(x), 0.1) / 2, _POINTS)
+        for name, x in zip(names, point, strict=True)
+    }
+
+    def firing_rates(p: NetworkParams) -> jax.Array:
+        return mean.firing_rates(p, theory)
+
+    vars(firing_rates).update(vars(mean.firing_rates))
+    figure = Figure(figsize=(10.0, 4.0), layout="constrained")
+    swept = sweep(firing_rates, net, axes, dtype="float64")
+    plot.plot_rates(swept, target, point, ax=figure.subplots(1, 2))
+    with terminal.whole_file(path) as draft:
+        figure.savefig(draft, dpi=150)
