@@ -72,8 +72,8 @@ def _searched(residual: Residual, starts: Any, args: Any) -> Array:
         value, slopes = linearised(residual, x, unpacked(jnp.take(packed, place, 1, mode="clip")))
         size = jnp.abs(value).max(0)
         move = solved(slopes, -value)
-        least = jnp.maximum(jnp.abs(move).max(0), _LARGEST_STEP)
-        x = x + move * (_LARGEST_STEP / least)
+        most = jnp.maximum(_LARGEST_STEP, jnp.abs(x) / 2)  # silent rates have far to go
+        x = x + move / jnp.maximum((jnp.abs(move) / most).max(0), 1)
         done = size < tolerance(dtype)  # and this step has made it exact
         lost = ~done & (~jnp.isfinite(x).all(0) | (steps >= _STEPS))
         over = done | (lost & (tried + 1 >= len(points)))
