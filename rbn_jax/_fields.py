@@ -185,6 +185,20 @@ def complaint(name: str, value: Any, domain: Domain, unit: str = "") -> str | No
     return f"{where}={array[index]:g}{unit and ' ' + unit}{more}: must be {domain.words}"
 
 
+def order_complaint(low: str, below: Any, high: str, above: Any) -> str | None:
+    """What is wrong with two potentials [mV] that must be one above the other, or None."""
+    if type(below) is type(above) is float and above > below:
+        return None
+    if any(isinstance(x, Tracer) or np.asarray(x).dtype.kind not in "iuf" for x in (below, above)):
+        return None
+    below, above = np.broadcast_arrays(below, above)
+    bad = np.argwhere(above <= below)
+    if not len(bad):
+        return None
+    index = tuple(bad[0])
+    return f"{high}={above[index]:g} mV: must be > {low}={below[index]:g} mV"
+
+
 def raise_all(complaints: Iterable[str | None], advice: str) -> None:
     """One ValueError that holds every complaint, and what to do."""
     found = [text for text in complaints if text]

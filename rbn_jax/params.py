@@ -274,21 +274,8 @@ def complaints(values: Mapping[str, Any]) -> list[str | None]:
             found.append(f.complaint(name, values[name], domain, unit))
     for low, high in (("E_L", "V_th_E"), ("E_L", "V_th_I"), ("V_r", "V_th_E"), ("V_r", "V_th_I")):
         if low in values and high in values:
-            found.append(_order_complaint(low, values[low], high, values[high]))
+            found.append(f.order_complaint(low, values[low], high, values[high]))
     return found
-
-
-def _order_complaint(low: str, below: Any, high: str, above: Any) -> str | None:
-    if type(below) is type(above) is float and above > below:
-        return None
-    if any(isinstance(x, Tracer) or np.asarray(x).dtype.kind not in "iuf" for x in (below, above)):
-        return None
-    below, above = np.broadcast_arrays(below, above)
-    bad = np.argwhere(above <= below)
-    if not len(bad):
-        return None
-    index = tuple(bad[0])
-    return f"{high}={above[index]:g} mV: must be > {low}={below[index]:g} mV"
 
 
 def _same(one: Any, other: Any) -> bool:

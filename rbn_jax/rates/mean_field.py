@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from rbn_jax._labels import labels
 from rbn_jax.params import NetworkParams
@@ -65,7 +66,8 @@ def mean_field(params: NetworkParams | Populations, theory: str = "quenched") ->
         none does, all of its numbers are NaN. Rates that underflow are 0.
 
     Raises:
-        ValueError: an unknown theory; matrices of other shapes than (..., n, n).
+        ValueError: an unknown theory; as in `check`, but under a trace, where what is outside of
+            its domain gives NaN; matrices of other shapes than (..., n, n).
 
     Source: Brunel (2000), doi 10.1023/A:1008925309027; Fourcaud & Brunel (2002), doi
     10.1162/089976602320264015; Layer et al. (2022), doi 10.3389/fninf.2022.835657, for NNMT.
@@ -76,6 +78,8 @@ def mean_field(params: NetworkParams | Populations, theory: str = "quenched") ->
     """
     check_theory(theory)
     leaves, tree = jax.tree.flatten(params)
+    if not any(isinstance(leaf, Tracer) for leaf in leaves):
+        params.check()
     dtype = jnp.result_type(float, *leaves)
     # as arrays, so that numbers and arrays of no axes share a compiled function
     arrays = [np.asarray(x, dtype) if isinstance(x, float | int) else x for x in leaves]

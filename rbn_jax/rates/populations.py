@@ -1,12 +1,14 @@
 """Populations of neurons as arrays, and the input that they give each other."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from rbn_jax import _fields as f
 from rbn_jax import _numerics as num
 from rbn_jax.params import NetworkParams
 from rbn_jax.weights import calculate_RBN_weights
@@ -57,8 +59,38 @@ class Populations:
     spread_ext: Any = 0.0
     fixed_indegree: bool = dataclasses.field(default=False, metadata={"static": True})
 
+    def check(self) -> Self:
+        """self, if every array has its shape and every value is one that neurons can have.
 
+        Raises:
+            ValueError: names every bad field, its value or shape and what is allowed.
+        """
+        _size(self)
+        arrays = {name: getattr(self, name) for name in _DOMAINS}
+        found = [
+            f.complaint(name, x if f.is_real(x) or hasattr(x, "dtype") else np.asarray(x), *domain)
+            for (name, x), domain in zip(arrays.items(), _DOMAINS.values(), strict=True)
+        ]
+        f.raise_all([*found, f.order_complaint("V_r", self.V_r, "V_th", self.V_th)], _ADVICE)
+        return self
+
+
+_ADVICE = "Correct the values named."
 _MATRICES = ("weights", "indegrees", "connection_prob")
+_PART = f.Domain("a number from 0 to 1", 0.0, 1.0)
+_DOMAINS = {
+    "weights": (f.REAL, "mV"),
+    "indegrees": (f.NOT_NEGATIVE, ""),
+    "connection_prob": (_PART, ""),
+    "tau_m": (f.POSITIVE, "ms"),
+    "tau_syn": (f.NOT_NEGATIVE, "ms"),
+    "t_ref": (f.NOT_NEGATIVE, "ms"),
+    "V_th": (f.REAL, "mV"),
+    "V_r": (f.REAL, "mV"),
+    "mu_ext": (f.REAL, "mV"),
+    "sigma_ext": (f.NOT_NEGATIVE, "mV"),
+    "spread_ext": (f.NOT_NEGATIVE, "mV"),
+}
 
 
 def from_network(params: NetworkParams) -> Populations:
@@ -95,24 +127,40 @@ def _row(e: Any, i: Any) -> Array:
 
 
 def lanes(populations: Populations) -> tuple[Populations, tuple[int, ...]]:
-    """One dtype and one axis of networks, the last, for all arrays; and the batch's shape."""
-    p = populations
-    fields = [x.name for x in dataclasses.fields(p) if not x.metadata.get("static")]
-    arrays = dict(zip(fields, num.as_floats(*(getattr(p, x) for x in fields)), strict=True))
-    n = arrays["weights"].shape[-1] if arrays["weights"].ndim > 1 else 0
-    own = {name: (n, n) if name in _MATRICES else (n,) for name in fields}
-    for name, x in arrays.items():
-        matrix, last = name in _MATRICES, x.shape[-1:]
-        if n < 1 or (x.shape[-2:] != (n, n) if matrix else last not in ((), (1,), (n,))):
-            words = "(..., n, n)" if matrix else f"(..., {n})"
-            raise ValueError(f"{name} has the shape {x.shape}: must be {words}")
+    """One dtype and one axis of networks, the last, for all arrays; and the batch's shape.
+
+    What is outside of its domain becomes NaN, and with it the state.
+    """
+    p, n = populations, _size(populations)
+    values = num.as_floats(*(getattr(p, name) for name in _DOMAINS))
+    arrays = dict(zip(_DOMAINS, values, strict=True))
+    own = {name: (n, n) if name in _MATRICES else (n,) for name in arrays}
     parts = (x.shape[: max(x.ndim - len(own[name]), 0)] for name, x in arrays.items())
     batch = jnp.broadcast_shapes(*parts)
-    flat = {
-        name: jnp.moveaxis(jnp.broadcast_to(x, batch + own[name]).reshape(-1, *own[name]), 0, -1)
-        for name, x in arrays.items()
-    }
+    flat = {}
+    for name, x in arrays.items():
+        x = jnp.broadcast_to(x, batch + own[name]).reshape(-1, *own[name])
+        flat[name] = _inside(jnp.moveaxis(x, 0, -1), _DOMAINS[name][0])
+    flat["V_r"] = num.where_else_nan(flat["V_th"] > flat["V_r"], flat["V_r"])
     return dataclasses.replace(p, **flat), batch
+
+
+def _size(p: Populations) -> int:
+    """n, if all shapes agree with it; they are known under a trace, too."""
+    shape = np.shape(p.weights)
+    n = shape[-1] if len(shape) > 1 else 0
+    for name in _DOMAINS:
+        shape, matrix = np.shape(getattr(p, name)), name in _MATRICES
+        fits = shape[-2:] == (n, n) if matrix else shape[-1:] in ((), (1,), (n,))
+        if n < 1 or not (fits or (shape == () and name != "weights")):
+            words = "(..., n, n)" if matrix else f"(..., {n})"
+            raise ValueError(f"{name} has the shape {shape}: must be {words}")
+    return n
+
+
+def _inside(x: Array, domain: f.Domain) -> Array:
+    most = min(domain.most, float(jnp.finfo(x.dtype).max))
+    return num.where_else_nan((x >= max(domain.least, -most)) & (x <= most), x)
 
 
 @jax.tree_util.register_dataclass
