@@ -68,10 +68,10 @@ def read(params: Any, name: str) -> Any:
     get = params.__getitem__ if isinstance(params, Mapping) else params.__getattribute__
     if name not in ENTRIES:
         return get(name)
-    return _array(get(MATRIX))[(..., *ENTRIES[name])]
+    return as_array(get(MATRIX))[(..., *ENTRIES[name])]
 
 
-def _array(value: Any) -> Any:
+def as_array(value: Any) -> Any:
     """value as JAX's array if it is or holds one, as NumPy's otherwise."""
     traced = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
     return jnp.asarray(value) if traced else np.asarray(value)
@@ -95,7 +95,7 @@ def write(params: Any, changes: Mapping[str, Any]) -> Any:
 
 def _with_entry(matrix: Any, entry: tuple[int, int], value: Any) -> Any:
     """A float copy of the matrix with one entry changed; an array of values gives as many."""
-    matrix, value = _array(matrix), _array(value)
+    matrix, value = as_array(matrix), as_array(value)
     shape = np.broadcast_shapes((*value.shape, 2, 2), matrix.shape)
     if isinstance(matrix, jax.Array) or isinstance(value, jax.Array):
         copy = jnp.broadcast_to(matrix, shape).astype(jnp.result_type(matrix, value, float))

@@ -12,6 +12,7 @@ import xarray as xr
 
 import rbn_jax as rbn
 from rbn_jax.cli import run
+from rbn_jax.cli.conditions import read_condition
 from rbn_jax.plot import plot_rates, plot_sweep
 
 BAD = [
@@ -76,7 +77,7 @@ def test_rates_say_where_the_theory_fails(capsys):
     np.testing.assert_allclose([float(x) for x in line.split()[-2:]], expected.rates, rtol=1e-3)
 
 
-def test_rates_are_swept_reduced_and_drawn(capsys):
+def test_rates_are_swept_and_drawn_and_conditions_know_them(capsys):
     grid = "sweep --quantity rates --axis I_th_E=1.2:2:3 --axis gei=1.1:1.3:2"
     out, _ = answer(capsys, grid)
     assert "6 of 6 networks have an asynchronous state" in out
@@ -88,10 +89,9 @@ def test_rates_are_swept_reduced_and_drawn(capsys):
             nets = rbn.NetworkParams(I_th_E=float(e), gei=found["gei"].values)
             np.testing.assert_allclose(found[i], rbn.firing_rates(nets), rtol=1e-9)
     assert matplotlib.image.imread("sweep.png")[..., :3].std() > 0.1
-    answer(capsys, f"{grid} --reduce mean --reduce fraction:E>3 --out reduced")
-    reduced = xr.load_dataset("reduced.nc")
-    np.testing.assert_allclose(reduced["firing_rates_mean"], found.mean(("I_th_E", "gei")))
-    assert reduced["E_above_3_fraction"] == (found.sel(population="E") > 3).mean()
+    above = read_condition("E>3&I<5", rbn.firing_rates)
+    assert above.name == "E_above_3_and_I_below_5"
+    assert [bool(above(np.array(x))) for x in ([4.0, 4.0], [2.0, 4.0], [4.0, 6.0])] == [1, 0, 0]
 
 
 def swept(**axes):

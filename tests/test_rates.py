@@ -1,6 +1,5 @@
 """Firing rates: against NNMT, NEST's runs and finite differences; what they refuse."""
 
-import functools
 import json
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from nnmt_rates import EXTERNAL, PROBABILITIES, microcircuit, of_microcircuit, of_network
 
 from rbn_jax import NetworkParams, Populations, firing_rates, mean_field
+from rbn_jax.rates.root import root
 
 RUNS = json.loads((Path(__file__).parent / "data" / "nest_rates.json").read_text("utf-8"))["runs"]
 NETWORKS = [
@@ -81,20 +81,19 @@ def asynchronous():
 @pytest.mark.parametrize(("theory", "e", "i"), [("quenched", 0.09, 0.07), ("exact", 0.07, 0.05)])
 def test_nests_asynchronous_runs(x64, theory, e, i):
     """NEST differs by 1 % from seed to seed; the rest is the theory's."""
-    runs = asynchronous()
-    assert len(runs) == 15
-    changes = [dict(r["changed"]) for r in runs]
-    fixed = np.array([x.pop("fixed_indegree", False) for x in changes])
-    nets = together(changes)
-    found = np.where(
-        fixed[:, None],
-        firing_rates(nets.replace(fixed_indegree=True), theory),
-        firing_rates(nets, theory),
-    )
+    runs = [r for r in asynchronous() if "fixed_indegree" not in r["changed"]]
+    assert len(runs) == 14
+    found = firing_rates(together([r["changed"] for r in runs]), theory)
     errors = np.abs(found / [[r["rate_E"], r["rate_I"]] for r in runs] - 1)
     assert errors[:, 0].max() < e
     assert errors[:, 1].max() < i
     assert errors.max() > 0.01  # the theory is not the simulation
+
+
+def test_nests_run_of_fixed_indegrees(x64):
+    (run,) = (r for r in asynchronous() if "fixed_indegree" in r["changed"])
+    found = firing_rates(NetworkParams(fixed_indegree=True))
+    np.testing.assert_allclose(found, [run["rate_E"], run["rate_I"]], rtol=0.07)
 
 
 NEURONS = {  # settings of one neuron that noise through synapses drives
@@ -108,7 +107,7 @@ NEURONS = {  # settings of one neuron that noise through synapses drives
 }
 
 
-def simulated(neurons=1500, seconds=1.5, dt=0.05):
+def simulated(neurons=1500, seconds=0.6, dt=0.05):
     """Rates [spikes/s] of NEURONS, by exact steps of the free membrane and of its noise."""
     rng = np.random.default_rng(2026)
     mu, sigma, tau_m, t_ref, v_th, v_r, tau_syn = np.array(list(NEURONS.values()))[..., None]
@@ -117,24 +116,24 @@ def simulated(neurons=1500, seconds=1.5, dt=0.05):
     size = sigma * np.sqrt(tau_m / (2 * tau_syn))
     noise = size * rng.standard_normal((3, neurons))
     v, silent, spikes = np.tile(v_r, neurons), np.zeros((3, neurons)), np.zeros(3)
-    for step in range(int((seconds + 0.3) * 1000 / dt)):
+    for step in range(int((seconds + 0.15) * 1000 / dt)):
         v = np.where(silent > dt / 2, v_r, mu + (v - mu) * leak + noise * into)
         fired = v >= v_th
         v, silent = np.where(fired, v_r, v), np.where(fired, t_ref + dt, silent) - dt
-        spikes += fired.sum(1) * (step * dt >= 300)
+        spikes += fired.sum(1) * (step * dt >= 150)
         noise = noise * decay + size * np.sqrt(1 - decay**2) * rng.standard_normal((3, neurons))
     return spikes / neurons / seconds
 
 
 def test_exact_is_the_rate_of_simulated_neurons(x64):
-    """3 %: 1 % by 9000 spikes and more, and 1.5 % fewer, as a step misses what lies within it."""
+    """4 %: 2 % by 4000 spikes and more, and 1.5 % fewer, as a step misses what lies within it."""
     n = {name: np.array(x)[:, None] for name, x in NEURONS.items()}
     none = np.zeros((1, 1))
     free = {"mu_ext": n["mu"], "sigma_ext": n["sigma"], "tau_syn": n["tau_syn"]}
     neuron = {"tau_m": n["tau_m"], "t_ref": n["t_ref"], "V_th": n["v_th"], "V_r": n["v_r"]}
     uncoupled = Populations(weights=none, indegrees=none, connection_prob=none, **free, **neuron)
     expected = simulated()
-    np.testing.assert_allclose(firing_rates(uncoupled, "exact")[:, 0], expected, rtol=0.03)
+    np.testing.assert_allclose(firing_rates(uncoupled, "exact")[:, 0], expected, rtol=0.04)
     shifted = firing_rates(uncoupled, "shift")[:, 0]
     assert np.all(np.abs(shifted / expected - 1)[1:] > 0.05)  # what the shift alone gets wrong
 
@@ -156,48 +155,60 @@ def ten_networks(dtype):
     }
 
 
-@functools.cache
 def slopes_by_differences():
     """(9, 10, 2) central differences in float64, of steps of 1e-4 and 2e-4 that cancel h^2."""
-    with jax.enable_x64(True):
-        base = {name: np.asarray(x, float) for name, x in ten_networks("float32").items()}
-        steps = np.array([-2e-4, -1e-4, 1e-4, 2e-4])
-        rows = [{**base, name: base[name] * (1 + step)} for name in VARIED for step in steps]
-        nets = NetworkParams(**{name: np.stack([row[name] for row in rows]) for name in VARIED})
-        far_below, below, above, far_above = np.moveaxis(
-            np.asarray(firing_rates(nets)).reshape(9, 4, 10, 2), 1, 0
-        )
-        span = np.stack([base[name] * 1e-4 for name in VARIED])[..., None]
-        return (8 * (above - below) - (far_above - far_below)) / (12 * span)
+    base = {name: np.asarray(x, float) for name, x in ten_networks("float32").items()}
+    steps = np.array([-2e-4, -1e-4, 1e-4, 2e-4])
+    rows = [{**base, name: base[name] * (1 + step)} for name in VARIED for step in steps]
+    nets = NetworkParams(**{name: np.stack([row[name] for row in rows]) for name in VARIED})
+    far_below, below, above, far_above = np.moveaxis(
+        np.asarray(firing_rates(nets)).reshape(9, 4, 10, 2), 1, 0
+    )
+    span = np.stack([base[name] * 1e-4 for name in VARIED])[..., None]
+    return (8 * (above - below) - (far_above - far_below)) / (12 * span)
 
 
-def test_gradients_at_ten_networks_and_nine_parameters(dtype):
-    """float32 has digits for 1e-3 of the larger slopes of a network."""
-    expected = slopes_by_differences()
+def slopes(dtype):
+    """(9, 10, 2) derivatives, in reverse mode."""
 
     def totals(values):
         return firing_rates(NetworkParams(**values)).sum(0)
 
-    slopes = jax.jacrev(totals)(ten_networks(dtype))
-    found = np.stack([np.asarray(slopes[name], float).T for name in VARIED])
-    if dtype == np.float64:
+    found = jax.jacrev(totals)(ten_networks(dtype))
+    return np.stack([np.asarray(found[name], float).T for name in VARIED])
+
+
+def test_gradients_at_ten_networks_and_nine_parameters():
+    with jax.enable_x64(True):
+        expected = slopes_by_differences()
         # the differences' own rounding is 1e-9 of the largest slope
-        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9 * np.abs(expected).max())
-        return
+        tiny = 1e-9 * np.abs(expected).max()
+        np.testing.assert_allclose(slopes("float64"), expected, rtol=1e-6, atol=tiny)
+    # float32 has digits for 1e-3 of the larger slopes of a network
     values = np.array(list(VARIED.values()))[:, None, None]
-    sizes = values * np.abs(expected)
-    assert np.all(values * np.abs(found - expected) < 1e-3 * sizes.max(0))
+    sizes = (values * np.abs(expected)).max(0)
+    assert np.all(values * np.abs(slopes("float32") - expected) < 1e-3 * sizes)
 
 
-def test_second_derivatives(x64):
-    """Forward over reverse, against differences of fourth order."""
+def test_roots_have_derivatives_of_every_order_alone_and_in_batches(x64):
+    """Of x^3 + x = a, in closed form; the second of the starts is needed where x is negative."""
 
-    def rate(x):
-        return firing_rates(NetworkParams(I_th_E=x), "shift")[0]
+    def x(a):
+        return root(lambda x, a: x**3 + x - a, ((1e200,), (0.5,)), a[None])[0, 0]
 
-    first, second = jax.jvp(jax.grad(rate), (1.25,), (1.0,))
-    h = 5e-3
-    f = np.asarray(firing_rates(NetworkParams(I_th_E=1.25 + h * np.arange(-2, 3)), "shift")[:, 0])
-    assert first == pytest.approx((8 * (f[3] - f[1]) - (f[4] - f[0])) / (12 * h), rel=1e-6)
-    expected = (16 * (f[1] + f[3]) - (f[0] + f[4]) - 30 * f[2]) / (12 * h * h)
-    assert second == pytest.approx(expected, rel=1e-6)
+    points = np.array([-2.0, 0.0, 0.3, 10.0])
+    found = np.asarray(jax.vmap(x)(points))
+    np.testing.assert_allclose(found**3 + found, points, atol=1e-12)
+    first, second = jax.vmap(jax.grad(x))(points), jax.vmap(jax.grad(jax.grad(x)))(points)
+    slope = 1 / (3 * found**2 + 1)
+    np.testing.assert_allclose(first, slope, rtol=1e-12)
+    np.testing.assert_allclose(second, -6 * found * slope**3, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(jax.jvp(jax.jit(x), (2.0,), (1.0,))[1], 0.25, rtol=1e-12)
+
+
+def test_a_system_without_a_root_is_nan_beside_others_that_have_one(x64):
+    """x^2 = a, of more systems than are worked on at once."""
+    a = np.linspace(-1.0, 4.0, 700)
+    found = root(lambda x, a: x * x - a, ((1.0,), (-3.0,)), a)[0]
+    np.testing.assert_allclose(found[a > 1e-3], np.sqrt(a[a > 1e-3]), rtol=1e-12)
+    assert np.isnan(found[a < 0]).all()

@@ -94,6 +94,19 @@ def test_rate_and_every_derivative_against_mpmath(dtype):
     assert np.all(np.abs(value / rates - 1)[seen] < tolerance[seen])
 
 
+def test_second_derivatives_against_mpmath(x64):
+    """In mu and sigma; 1e-11, as they are differences of slopes."""
+    args = (12.0, 5.0, 20.0, 2.0, 20.0, 10.0, 4.0)
+    found = np.asarray(jax.hessian(log_siegert_rate, (0, 1))(*args))
+    with mp.workdps(30):
+        for i, j in ((0, 0), (0, 1), (1, 1)):
+            step = mp.mpf(10) ** -10
+            ends = [
+                truth(*(x + (k == j) * d for k, x in enumerate(args)))[1][i] for d in (step, -step)
+            ]
+            assert found[i, j] == pytest.approx(float((ends[0] - ends[1]) / (2 * step)), rel=1e-11)
+
+
 @pytest.mark.parametrize(
     ("name", "function"),
     [

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
+from rbn_jax import _fields as f
 from rbn_jax._labels import labels
 from rbn_jax.params import NetworkParams
 from rbn_jax.rates.field import DISORDERED, THEORIES, received, state
@@ -77,7 +78,8 @@ def mean_field(params: NetworkParams | Populations, theory: str = "quenched") ->
     [2.26 2.69] [1.6 1.5] True
     """
     check_theory(theory)
-    leaves, tree = jax.tree.flatten(params)
+    leaves, tree = jax.tree.flatten(params, is_leaf=lambda x: isinstance(x, list | tuple))
+    leaves = [f.as_array(x) if isinstance(x, list | tuple) else x for x in leaves]
     if not any(isinstance(leaf, Tracer) for leaf in leaves):
         params.check()
     dtype = jnp.result_type(float, *leaves)
