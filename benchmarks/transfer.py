@@ -33,7 +33,6 @@ from scipy.special import erf, erfcx
 from rbn_jax.rates import transfer
 
 CORRELATIONS = (0.0, 0.15, 0.5, 0.85, 1.0)
-ALPHA = 1.4603545088095868 / np.sqrt(2)  # |zeta(1/2)| / sqrt(2)
 CELLS_Z, CELLS_U, HALVINGS = (40, 80), 80, 4
 LARGEST = 9.0  # ln T up to which a case counts in full: rates from 0.005 spikes/s at 20 ms
 
@@ -138,7 +137,12 @@ def case(point):
     big_y, big_h, k = point
     y, h, x = big_y / np.sqrt(1 + k * k), big_h / np.sqrt(1 + k * k), k * k
     integral = quad(
-        lambda u: erfcx(-u), y - h + ALPHA * k, y + ALPHA * k, epsabs=0, epsrel=1e-11, limit=200
+        lambda u: erfcx(-u),
+        y - h + transfer.SHIFT * k,
+        y + transfer.SHIFT * k,
+        epsabs=0,
+        epsrel=1e-11,
+        limit=200,
     )
     found = log_passage_times(y, h, x)
     return found, (np.log(np.sqrt(np.pi) * integral[0]) - found) / x

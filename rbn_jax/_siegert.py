@@ -94,7 +94,7 @@ def log_escape_integral(v: Array, gap: Array, sigma: Array, shift: Array) -> Arr
 
     v is V_th - mu and gap is V_th - V_r.
     """
-    top = jnp.maximum(v / sigma + shift, 0)
+    top = _above(v / sigma + shift)
     return top * top + _log_scaled_integral(v, gap, sigma, shift)
 
 
@@ -112,9 +112,19 @@ def _(primals: Any, tangents: Any) -> Any:
     share = jnp.exp(-value)
     slopes = growth * share, at_reset * share, (shift * growth - stretch) * share
     d_y, d_h, d_sigma = once(slopes)
-    taken = 2 * jnp.maximum(y, 0)  # the slope of the factor that is not in this integral
+    taken = 2 * _above(y)  # the slope of the factor that is not in this integral
     slope = (d_y - taken) * (dv / sigma + dshift) + d_h * dgap / sigma
     return value, slope + (d_sigma + taken * (v / sigma)) * (dsigma / sigma)
+
+
+def _above(x: Array) -> Array:
+    """max(x, 0), at 0 with the slope of the formula for x <= 0, which is used there."""
+    return jnp.where(x > 0, x, 0)
+
+
+def _size(x: Array) -> Array:
+    """|x|, at 0 with the same."""
+    return jnp.where(x > 0, x, -x)
 
 
 def once(x: Any) -> Any:
@@ -125,8 +135,8 @@ def once(x: Any) -> Any:
 def _scaled_integral(y: Array, h: Array) -> Array:
     """I exp(-max(y, 0)^2)."""
     reset = y - h
-    top, low = jnp.maximum(y, 0), jnp.maximum(reset, 0)
-    far, near = jnp.abs(reset), jnp.abs(y)
+    top, low = _above(y), _above(reset)
+    far, near = _size(reset), _size(y)
     gap = jnp.where(y <= 0, h, jnp.where(reset >= 0, -h, far - near))
     ratio = jnp.log1p(_C * gap * (far + near) / (1 + _C * near * near)) / (2 * _ROOT_PI)
     steps = 3 * gap / ((far + 1.5) * (near + 1.5))
@@ -148,10 +158,10 @@ def _gaussian_integral(top: Array, low: Array, gap: Array) -> Array:
 def _boundary_terms(y: Array, h: Array) -> tuple[Array, Array, Array]:
     """Scaled as I: erfcx(-u) at the reset, and how it and u erfcx(-u) grow up to the threshold."""
     reset = y - h
-    top, low = jnp.maximum(y, 0), jnp.maximum(reset, 0)
+    top, low = _above(y), _above(reset)
     decay = jnp.exp(-(top - low) * (top + low))
     at_top, at_reset = _scaled_erfcx(y), decay * _scaled_erfcx(reset)
-    below, growth, stretch = y <= 0, *_growths(jnp.abs(y), jnp.abs(reset), h)
+    below, growth, stretch = y <= 0, *_growths(_size(y), _size(reset), h)
     return (
         at_reset,
         jnp.where(below, growth, at_top - at_reset),
@@ -171,7 +181,7 @@ def _growths(near: Array, far: Array, h: Array) -> tuple[Array, Array]:
 
 def _scaled_erfcx(y: Array) -> Array:
     """erfcx(-y) exp(-max(y, 0)^2)."""
-    x = jnp.abs(y)
+    x = _size(y)
     mirrored = _series(ERFCX, _mapped(x, 3)) / (1 + 2 * x)
     return jnp.where(y > 0, 2 - jnp.exp(-x * x) * mirrored, mirrored)
 

@@ -86,7 +86,7 @@ def plot_sweep(dataset: Any, name: str | None = None, ax: Any = None) -> Any:
             ax.legend()
         return ax
     if ax is None:
-        rows, columns = {1: (1, 1), 2: (1, 2), 4: (2, 2)}[len(entries)]
+        rows, columns = (2, 2) if len(entries) == 4 else (1, len(entries))
         size = (5.0 * columns, 4.0 * rows)
         ax = plt.subplots(rows, columns, figsize=size, layout="constrained")[1]
     panels = np.ravel(ax)
@@ -116,6 +116,8 @@ def plot_rates(
         ValueError: no rates of E and I over two axes.
     """
     array, entries = _entries(dataset, name)
+    if target is not None and len(target) != len(entries):
+        raise ValueError(f"target={target!r}: must be {len(entries)} rates, one for each map")
     if "population" not in array.dims or array.ndim != 3:
         raise ValueError(
             f"{array.name} has the dimensions {array.dims}: must be two axes and population, as "

@@ -19,7 +19,10 @@ BAD = [
     ("rates --theory quick", "theory='quick': must be 'white', 'shift'"),
     ("rates --set tau_E=-1", "tau_E=-1 ms"),
     ("rates --figure rates.txt", "--figure rates.txt: must end in .png"),
-    ("rates --theory exact --set V_r=19.5", r"NetworkParams\(V_r=19.5\) has no asynchronous state"),
+    (
+        "rates --theory exact --set V_r=19.5",
+        r"V_r=19.5\): no asynchronous state was found, or not one that",
+    ),
     ("calibrate", "--rates"),
     ("calibrate --rates 5", "--rates 5: must be two numbers, as 5,8"),
     ("calibrate --rates 5,eight", "'eight' is not a number"),

@@ -84,7 +84,7 @@ def test_nests_asynchronous_runs(x64, theory, e, i):
     runs = [r for r in asynchronous() if "fixed_indegree" not in r["changed"]]
     assert len(runs) == 14
     found = firing_rates(together([r["changed"] for r in runs]), theory)
-    errors = np.abs(found / [[r["rate_E"], r["rate_I"]] for r in runs] - 1)
+    errors = np.abs(np.asarray(found) / [[r["rate_E"], r["rate_I"]] for r in runs] - 1)
     assert errors[:, 0].max() < e
     assert errors[:, 1].max() < i
     assert errors.max() > 0.01  # the theory is not the simulation

@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Synaptic weights of balanced random networks: values, sweeps, figures.",
+    help="Balanced random networks: weights, sweeps, fits, firing rates, figures.",
 )
 
 

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 
 from rbn_jax import plot
 from rbn_jax import rates as mean
-from rbn_jax._fields import plain, read
-from rbn_jax.cli import terminal
+from rbn_jax._fields import ENTRIES, MATRIX, plain, read
+from rbn_jax.cli import streaming, terminal
 from rbn_jax.cli.app import AsJson, Params, Preset, Settings, app
-from rbn_jax.params import NetworkParams
+from rbn_jax.params import FIELDS, NetworkParams
 from rbn_jax.rates.field import THEORIES
-from rbn_jax.rates.regime import in_words, warn
+from rbn_jax.rates.regime import warn
 from rbn_jax.sweep import sweep
 
 CURRENTS = ("I_th_E", "I_th_I")
@@ -88,37 +88,47 @@ def calibrate(
     target, names = terminal.parse_pair("--rates", rates), tuple(free.split(","))
     net = mean.calibrate(start, target, names, theory)
     values = {name: float(read(net, name)) for name in names}
+    with jax.enable_x64(True):
+        found = mean.mean_field(net, theory)
+    if figure is not None:
+        _draw(figure, net, theory, names, target)
     if out is not None:
         with terminal.whole_file(out) as draft:
             net.to_toml(draft)
-    if figure is not None:
-        _draw(figure, net, theory, names, target)
     if as_json:
-        print(json.dumps({**values, "rates": target, "theory": theory, "params": plain(net)}))
+        told = {"rates": target, "theory": theory, "warnings": _names(found)}
+        print(json.dumps({**values, **told, "params": plain(net)}))
         return
     for name, value in values.items():
         print(f"{name} = {value:.10g}")
-    _print(_state(net, theory, warned=True))
+    if np.allclose(found.rates, target, rtol=1e-6):  # else calibrate has warned
+        _print(found)
     for path in (out, figure):
         if path is not None:
             print(f"wrote {path}")
 
 
-def _state(net: NetworkParams, theory: str, warned: bool = False) -> mean.MeanField:
+def _state(net: NetworkParams, theory: str) -> mean.MeanField:
     """The state, with its warnings given; an error where there is none."""
     with jax.enable_x64(True):
         found = mean.mean_field(net, theory)
         if not bool(found.converged):
-            words = "; ".join(in_words(found.warnings))
-            raise ValueError(f"{net} has no asynchronous state that was found. {words}")
-        if not warned:
-            warn(found.warnings)
+            raise ValueError(
+                f"{net}: no asynchronous state was found"
+                + (", or not one that the table of 'exact' covers" if theory == "exact" else "")
+                + "; try another --theory, or other parameters"
+            )
+        warn(found.warnings)
     return found
 
 
 def _plain(found: mean.MeanField) -> dict[str, Any]:
     arrays = {name: np.asarray(getattr(found, name)).tolist() for name in _ROWS}
-    return {**arrays, "warnings": [name for name, flag in found.warnings.items() if bool(flag)]}
+    return {**arrays, "warnings": _names(found)}
+
+
+def _names(found: mean.MeanField) -> list[str]:
+    return [name for name, flag in found.warnings.items() if bool(flag)]
 
 
 def _print(found: mean.MeanField) -> None:
@@ -134,19 +144,18 @@ def _check_figure(path: Path | None) -> None:
 
 
 def _draw(path: Path, net: NetworkParams, theory: str, names: tuple[str, ...], target: Any) -> None:
-    """Rates over two parameters, from half of their values here to half more."""
+    """Rates over two parameters round their values here."""
     point = [float(read(net, name)) for name in names]
-    axes = {
-        name: np.linspace(x - max(abs(x), 0.1) / 2, x + max(abs(x), 0.1) / 2, _POINTS)
-        for name, x in zip(names, point, strict=True)
-    }
-
-    def firing_rates(p: NetworkParams) -> jax.Array:
-        return mean.firing_rates(p, theory)
-
-    vars(firing_rates).update(vars(mean.firing_rates))
+    axes = {name: _round(name, x) for name, x in zip(names, point, strict=True)}
     figure = Figure(figsize=(10.0, 4.0), layout="constrained")
-    swept = sweep(firing_rates, net, axes, dtype="float64")
+    swept = sweep(streaming.rates_by(theory), net, axes, dtype="float64")
     plot.plot_rates(swept, target, point, ax=figure.subplots(1, 2))
     with terminal.whole_file(path) as draft:
         figure.savefig(draft, dpi=150)
+
+
+def _round(name: str, x: float) -> np.ndarray:
+    """Values from half of x to half more, or 2 mV about a potential, as far as its domain goes."""
+    unit, domain = FIELDS[MATRIX if name in ENTRIES else name]
+    width = 2.0 if unit == "mV" else max(abs(x), 0.1) / 2
+    return np.linspace(max(x - width, domain.least), min(x + width, domain.most), _POINTS)

@@ -15,6 +15,7 @@ from rbn_jax._labels import require
 from rbn_jax.cli import terminal
 from rbn_jax.cli.conditions import read_condition
 from rbn_jax.rates import firing_rates
+from rbn_jax.rates.mean_field import check_theory
 from rbn_jax.sensitivity import elasticity, jacobian
 from rbn_jax.sweep import reductions as red
 from rbn_jax.sweep.axes import spaced
@@ -28,17 +29,34 @@ REDUCTIONS = (
     "fraction:CONDITION, examples:[NUMBER:]CONDITION, as 'EI<-30&EE>=10'."
 )
 _SPANS = 12  # runs of missing blocks that are listed
-_PLAIN = {"weights": calculate_RBN_weights, "rates": firing_rates}
 _DERIVATIVES = {"jacobian": jacobian, "elasticity": elasticity}
 
 
-def function(quantity: str, wrt: tuple[str, ...]) -> Callable[[Any], Any]:
-    """What is swept: the weights, derivatives of them, or firing rates."""
-    if quantity in _PLAIN:
-        return _PLAIN[quantity]
+def function(quantity: str, wrt: tuple[str, ...], theory: str | None) -> Callable[[Any], Any]:
+    """What is swept: the weights, derivatives of them, or firing rates by a theory."""
+    if theory is not None and quantity != "rates":
+        raise ValueError(f"--theory {theory}: is for --quantity rates")
+    if quantity == "rates":
+        return rates_by(theory or "quenched")
+    if quantity == "weights":
+        return calculate_RBN_weights
     if quantity not in _DERIVATIVES:
-        raise unknown_name(quantity, [*_PLAIN, *_DERIVATIVES], "quantity")
+        raise unknown_name(quantity, ["weights", "rates", *_DERIVATIVES], "quantity")
     return functools.partial(_DERIVATIVES[quantity], calculate_RBN_weights, wrt=wrt)
+
+
+@functools.cache
+def rates_by(theory: str) -> Callable[[Any], Any]:
+    """`firing_rates` by a theory, with its labels; a store knows the theory by its name."""
+    check_theory(theory)
+
+    def found(params: Any) -> Any:
+        return firing_rates(params, theory)
+
+    functools.update_wrapper(found, firing_rates)
+    if theory != "quenched":
+        found.__name__ = f"firing_rates_{theory}"
+    return found
 
 
 def reductions(

@@ -28,7 +28,7 @@ _STARTS = ((0.0, 0.0), (2.0, 2.0), (-1.5, -1.5), (2.0, -1.5), (-1.5, 2.0), (4.0,
 
 def calibrate(
     params: NetworkParams,
-    rates: Sequence[Any],
+    rates: Any,
     free: Sequence[str] = ("I_th_E", "I_th_I"),
     theory: str = "quenched",
 ) -> NetworkParams:
@@ -41,7 +41,8 @@ def calibrate(
 
     Args:
         params: the other parameters, and where to begin; numbers broadcast with the rates.
-        rates: (E, I) wanted [spikes/s], numbers or arrays.
+        rates: (E, I) wanted [spikes/s], two numbers or arrays; or one array (..., 2), as
+            `firing_rates` gives them.
         free: two numbers of NetworkParams, or entries such as "baseline_conn_prob_EI".
         theory: as in `mean_field`.
 
@@ -67,17 +68,21 @@ def calibrate(
     4.273 2.945
     """
     check_theory(theory)
+    if not isinstance(params, NetworkParams):
+        raise ValueError(f"params is a {type(params).__name__}: must be a NetworkParams")
     names = _checked_free(params, free, theory)
-    leaves = jax.tree.leaves((params, tuple(rates)))
-    if any(isinstance(leaf, Tracer) for leaf in leaves):
-        return _solved(params, tuple(rates), names, theory)
-    _check_rates(params.check(), rates)
+    pair = _pair(rates)
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((params, pair))):
+        return _solved(params, pair, names, theory)
+    _check_rates(params.check(), pair, names)
     with jax.enable_x64(True):
-        wide = jax.tree.map(lambda x: np.asarray(x, float), (params, tuple(rates)))
+        wide = jax.tree.map(lambda x: np.asarray(x, float), (params, pair))
         found = _solved(*wide, names, theory)
         values = {name: np.asarray(f.read(found, name)) for name in names}
         _refuse_unreached(values, wide[1])
-        _tell(mean_field(found, theory), wide[1])
+        state = mean_field(found, theory)
+        warn(state.warnings, stacklevel=4)
+        _warn_of_others(state, wide[1])
     return params.replace(**values)
 
 
@@ -95,16 +100,25 @@ def _checked_free(params: NetworkParams, free: Sequence[str], theory: str) -> tu
     return names[0], names[1]
 
 
-def _check_rates(params: NetworkParams, rates: Sequence[Any]) -> None:
-    if len(rates) != 2:
-        raise ValueError(f"rates={rates!r}: must be (E, I) [spikes/s]")
-    most = 1000 / np.maximum(np.asarray(params.t_ref, float), np.finfo(float).tiny)
+def _pair(rates: Any) -> tuple[Any, Any]:
+    """Rates of E and of I, from two or from one array of both."""
+    shape = np.shape(rates) if hasattr(rates, "shape") else (len(np.atleast_1d(rates)),)
+    if shape[-1:] != (2,) or isinstance(rates, str):
+        raise ValueError(f"rates of the shape {shape}: must be (E, I) or (..., 2) [spikes/s]")
+    return (rates[..., 0], rates[..., 1]) if hasattr(rates, "shape") else tuple(rates)
+
+
+def _check_rates(params: NetworkParams, rates: Any, names: tuple[str, str]) -> None:
+    t_ref = np.asarray(0.0 if "t_ref" in names else params.t_ref, float)
+    most = np.divide(1000.0, t_ref, out=np.full_like(t_ref, np.inf), where=t_ref > 0)
     found = []
     for name, rate in zip(("E", "I"), rates, strict=True):
         found.append(f.complaint(f"the rate of {name}", rate, f.POSITIVE, "spikes/s"))
-        if not found[-1] and np.any(np.asarray(rate) >= most):
-            bound = f"1000 / t_ref = {np.min(most):g} spikes/s"
-            found.append(f"the rate of {name}={np.max(rate):g} spikes/s: must be below {bound}")
+        each, bounds = np.broadcast_arrays(rate, most)
+        if not found[-1] and np.any(each >= bounds):
+            rate, bound = each[each >= bounds][0], bounds[each >= bounds][0]
+            words = f"must be below 1000 / t_ref = {bound:g} spikes/s"
+            found.append(f"the rate of {name}={rate:g} spikes/s: {words}")
     f.raise_all(found, "Correct the rates.")
 
 
@@ -120,9 +134,8 @@ def _refuse_unreached(values: dict[str, np.ndarray], rates: Any) -> None:
     )
 
 
-def _tell(found: MeanField, rates: Any) -> None:
-    """Warn of regimes, and of rates that are not those `mean_field` finds first."""
-    warn(found.warnings)
+def _warn_of_others(found: MeanField, rates: Any) -> None:
+    """Warn of rates that are not those `mean_field` finds first."""
     wanted = np.stack(np.broadcast_arrays(*rates), -1)
     others = ~(np.abs(np.asarray(found.rates) / wanted - 1) < 1e-6).all(-1)
     if others.any():
@@ -130,7 +143,7 @@ def _tell(found: MeanField, rates: Any) -> None:
             f"{others.sum()} of {others.size} networks have these rates in one state and are "
             "found in another first: see fixed_points",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=3,  # where calibrate was called
         )
 
 
@@ -183,7 +196,8 @@ def free_value(numbers: dict[str, Array], name: str, y: Array) -> Array:
     """A free parameter from its unknown, which is 0 at its value in `numbers`.
 
     Its logarithm changes with y where it is positive, the logit of a probability, and else
-    its value by quarters of itself, or of 1.
+    its value by quarters of itself, or of 1. A number that must not be negative and is 0 starts
+    from 1, a probability of 1 from 0.999.
     """
     if name in f.ENTRIES:
         value = numbers[f.MATRIX][f.ENTRIES[name]]

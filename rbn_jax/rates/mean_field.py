@@ -26,7 +26,8 @@ class MeanField:
     rate_std: standard deviation of the rates across neurons [spikes/s]
     mu: mean of the free membrane potential [mV]
     sigma: intensity of its noise [mV], sqrt(2) times its standard deviation in white noise
-    spread: standard deviation of mu across neurons [mV]
+    spread: standard deviation of mu across neurons [mV]; like sigma, never quite 0: without
+        noise they are 0.01 and 0.0001 mV, so that rates have derivatives
     converged: (...) whether a state was found
     warnings: (...) truth values by name of a regime in `rbn_jax.rates.REGIMES`; of a
         NetworkParams only
@@ -51,6 +52,8 @@ def mean_field(params: NetworkParams | Populations, theory: str = "quenched") ->
     With the rates nu a population has the input mu = mu_ext + tau_m sum K w nu, its noise
     sigma^2 = tau_m sum K (1 - p) w^2 nu, and neurons differ by what random in-degrees make of
     it, spread^2 = tau_m^2 sum K (1 - p) w^2 <nu^2>; w = s js tau_syn / (C_m sqrt(N)) is in mV.
+    Of fixed in-degrees the variance of nu takes the place of <nu^2>; external noise and spread, as
+    of delta_I_xE, are added.
     Rates are `siegert_rate` of each neuron's input, averaged over a normal distribution by 12
     nodes. Clusters are left out, as if `rep` were 1.
 
@@ -58,9 +61,9 @@ def mean_field(params: NetworkParams | Populations, theory: str = "quenched") ->
         params: a NetworkParams, whose numbers broadcast, or Populations.
         theory: "quenched", as above; "exact": besides, the transfer function of neurons under
             coloured noise from a table of solutions of its Fokker-Planck equation, for
-            tau_syn up to 1.5 tau_m and sigma up to 1.25 (V_th - V_r); "shift": one neuron
-            stands for all and all noise counts, as NNMT's `lif.exp.firing_rates`; "white":
-            besides, synapses are instantaneous.
+            tau_syn up to 1.5 tau_m and (V_th - V_r) / sigma from 0.8 / sqrt(1 + tau_syn / tau_m);
+            "shift": one neuron stands for all, whatever delta_I_x is, and all noise counts, as in
+            NNMT's `lif.exp.firing_rates`; "white": besides, synapses are instantaneous.
 
     Returns:
         A MeanField. A state is found from the first of 17 starts that leads to one; where
@@ -78,6 +81,11 @@ def mean_field(params: NetworkParams | Populations, theory: str = "quenched") ->
     [2.26 2.69] [1.6 1.5] True
     """
     check_theory(theory)
+    if not isinstance(params, NetworkParams | Populations):
+        raise ValueError(
+            f"params is a {type(params).__name__}: must be a NetworkParams or Populations; for "
+            "NEST's net_dict use NetworkParams.from_mapping(net_dict)"
+        )
     leaves, tree = jax.tree.flatten(params, is_leaf=lambda x: isinstance(x, list | tuple))
     leaves = [f.as_array(x) if isinstance(x, list | tuple) else x for x in leaves]
     if not any(isinstance(leaf, Tracer) for leaf in leaves):
@@ -95,21 +103,27 @@ def _mean_field(params: NetworkParams | Populations, theory: str) -> MeanField:
     x = state(p, theory)
     given = received(x, p, theory)
     n = len(p.tau_m)
-    ratio = jnp.expm1(x[n:]) if theory in DISORDERED else jnp.zeros_like(x)
-    rates = jnp.exp(x[:n])
+    found = jnp.isfinite(x).all(0)
 
     def shaped(y: Array) -> Array:
-        return jnp.where(jnp.isfinite(x).all(0), y, jnp.nan).T.reshape(*batch, n)
+        return jnp.where(found, y, jnp.nan).T.reshape(*batch, n)
 
-    spread = given.spread if theory in DISORDERED else jnp.zeros_like(given.spread)
+    rates = jnp.exp(x[:n])
+    spread, deviation = given.spread, jnp.zeros_like(rates)
+    if theory in DISORDERED:
+        ratio = jnp.expm1(x[n:])
+        differ = ratio > 0  # equal neurons may miss 0 by rounding
+        deviation = rates * jnp.where(differ, jnp.sqrt(jnp.where(differ, ratio, 1)), 0)
+    else:
+        spread = jnp.zeros_like(spread)
     final = shaped(rates)
     return MeanField(
         rates=final,
-        rate_std=shaped(rates * jnp.sqrt(ratio)) if theory in DISORDERED else 0 * final,
+        rate_std=shaped(deviation),
         mu=shaped(given.mu),
         sigma=shaped(given.sigma),
         spread=shaped(spread),
-        converged=jnp.isfinite(x).all(0).reshape(batch),
+        converged=found.reshape(batch),
         warnings=regimes(params, final) if network else {},
     )
 
@@ -122,7 +136,9 @@ def check_theory(theory: str) -> None:
 
 @labels(units="spikes/s", long_name="firing rate", last="population")
 def firing_rates(params: NetworkParams | Populations, theory: str = "quenched") -> Array:
-    """`mean_field(params, theory).rates`: (..., 2) rates of E and I [spikes/s].
+    """`mean_field(params, theory).rates`: (..., n) rates of the populations, E and I [spikes/s].
+
+    Arguments, NaN and errors as there.
 
     >>> print(firing_rates(NetworkParams(I_th_E=2.0)).round(2))
     [6.12 6.71]

@@ -31,7 +31,8 @@ class Populations:
     tau_m, t_ref, V_th, V_r: (..., n) of the neurons [ms, ms, mV, mV]
     tau_syn: (..., n) of the synapses that a population makes [ms]
     mu_ext: (..., n) mean of the free membrane without input from the populations [mV]
-    sigma_ext: (..., n) intensity of the noise of other input [mV], filtered as the synapses'
+    sigma_ext: (..., n) intensity of the noise of other input [mV]
+    tau_syn_ext: (..., n) time constant that filters it [ms]; None: the population's own tau_syn
     spread_ext: (..., n) standard deviation of mu_ext across neurons [mV]
     fixed_indegree: whether every neuron of a population has the same in-degrees
 
@@ -56,6 +57,7 @@ class Populations:
     V_r: Any
     mu_ext: Any
     sigma_ext: Any = 0.0
+    tau_syn_ext: Any = None
     spread_ext: Any = 0.0
     fixed_indegree: bool = dataclasses.field(default=False, metadata={"static": True})
 
@@ -65,8 +67,10 @@ class Populations:
         Raises:
             ValueError: names every bad field, its value or shape and what is allowed.
         """
+        if not isinstance(self.fixed_indegree, bool):
+            raise ValueError(f"fixed_indegree={self.fixed_indegree!r}: must be True or False")
         _size(self)
-        arrays = {name: getattr(self, name) for name in _DOMAINS}
+        arrays = {name: _field(self, name) for name in _DOMAINS}
         found = [
             f.complaint(name, x if f.is_real(x) or hasattr(x, "dtype") else np.asarray(x), *domain)
             for (name, x), domain in zip(arrays.items(), _DOMAINS.values(), strict=True)
@@ -89,6 +93,7 @@ _DOMAINS = {
     "V_r": (f.REAL, "mV"),
     "mu_ext": (f.REAL, "mV"),
     "sigma_ext": (f.NOT_NEGATIVE, "mV"),
+    "tau_syn_ext": (f.NOT_NEGATIVE, "ms"),
     "spread_ext": (f.NOT_NEGATIVE, "mV"),
 }
 
@@ -132,7 +137,7 @@ def lanes(populations: Populations) -> tuple[Populations, tuple[int, ...]]:
     What is outside of its domain becomes NaN, and with it the state.
     """
     p, n = populations, _size(populations)
-    values = num.as_floats(*(getattr(p, name) for name in _DOMAINS))
+    values = num.as_floats(*(_field(p, name) for name in _DOMAINS))
     arrays = dict(zip(_DOMAINS, values, strict=True))
     own = {name: (n, n) if name in _MATRICES else (n,) for name in arrays}
     parts = (x.shape[: max(x.ndim - len(own[name]), 0)] for name, x in arrays.items())
@@ -145,12 +150,17 @@ def lanes(populations: Populations) -> tuple[Populations, tuple[int, ...]]:
     return dataclasses.replace(p, **flat), batch
 
 
+def _field(p: Populations, name: str) -> Any:
+    value = getattr(p, name)
+    return p.tau_syn if value is None else value  # only tau_syn_ext may be None
+
+
 def _size(p: Populations) -> int:
     """n, if all shapes agree with it; they are known under a trace, too."""
     shape = np.shape(p.weights)
     n = shape[-1] if len(shape) > 1 else 0
     for name in _DOMAINS:
-        shape, matrix = np.shape(getattr(p, name)), name in _MATRICES
+        shape, matrix = np.shape(_field(p, name)), name in _MATRICES
         fits = shape[-2:] == (n, n) if matrix else shape[-1:] in ((), (1,), (n,))
         if n < 1 or not (fits or (shape == () and name != "weights")):
             words = "(..., n, n)" if matrix else f"(..., {n})"
@@ -200,7 +210,7 @@ def recurrent_input(p: Populations, rates: Array, variance: Array, own: bool) ->
     sums = (factors * jnp.stack([rates, rates, rates, second])[:, None]).sum(2)
     mean, noise, passed, spread = sums  # one sum, which XLA compiles once
     ext = jnp.square(p.sigma_ext) + _LEAST_SPREAD
-    noise, passed = noise + ext, passed + ext * let.mean(1)
+    noise, passed = noise + ext, passed + ext * p.tau_m / (p.tau_m + p.tau_syn_ext)
     return Input(
         mu=p.mu_ext + mean,
         sigma=jnp.sqrt(jnp.sqrt(jnp.square(noise) + _LEAST_VARIANCE**2)),

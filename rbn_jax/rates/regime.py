@@ -42,10 +42,10 @@ def regimes(params: NetworkParams, rates: Array) -> dict[str, Array]:
     return {name: jnp.broadcast_to(x, rates.shape[:-1]) for name, x in found.items()}
 
 
-def warn(flags: Mapping[str, Any]) -> None:
+def warn(flags: Mapping[str, Any], stacklevel: int = 3) -> None:
     """Each warning that applies as a RuntimeWarning; for where a user's call ends."""
     for words in in_words(flags):
-        warnings.warn(words, RuntimeWarning, stacklevel=3)
+        warnings.warn(words, RuntimeWarning, stacklevel=stacklevel)
 
 
 def in_words(flags: Mapping[str, Any]) -> list[str]:

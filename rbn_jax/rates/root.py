@@ -18,7 +18,7 @@ Residual = Callable[[Array, Any], Array]
 
 
 def tolerance(dtype: Any) -> float:
-    """The largest residual at a root: what rounding leaves of sums of large terms."""
+    """The largest residual at a root, by max(|x|, 1): what rounding leaves of sums."""
     return 1e-9 if dtype == np.float64 else 5e-4
 
 
@@ -41,10 +41,10 @@ def root(residual: Residual, starts: tuple[tuple[float, ...], ...], args: Any) -
     def _(size: int, batched: Any, args: Any) -> tuple[Array, bool]:
         def merged(x: Array, own: bool) -> Array:
             x = x if own else jnp.broadcast_to(x, (size, *x.shape))
-            return jnp.moveaxis(x, 0, -1).reshape(*x.shape[1:-1], -1)
+            return jnp.moveaxis(x, 0, -1).reshape(*x.shape[1:-1], x.shape[-1] * size)
 
         x = root(residual, starts, jax.tree.map(merged, args, batched[0]))
-        return jnp.moveaxis(x.reshape(len(x), -1, size), -1, 0), True
+        return jnp.moveaxis(x.reshape(len(x), x.shape[1] // max(size, 1), size), -1, 0), True
 
     return found(args)
 
@@ -65,16 +65,19 @@ def _searched(residual: Residual, starts: Any, args: Any) -> Array:
     first = jax.tree.leaves(args)[0]
     count, dtype = first.shape[-1], first.dtype
     lanes, points = min(count, _LANES), jnp.asarray(starts, dtype)
+    if not count:
+        return jnp.zeros((points.shape[1], 0), dtype)
     packed, unpacked = _packed(args)
 
     def step(state: Any) -> Any:
         place, fresh, x, tried, steps, found = state
         value, slopes = linearised(residual, x, unpacked(jnp.take(packed, place, 1, mode="clip")))
-        size = jnp.abs(value).max(0)
-        move = solved(slopes, -value)
-        most = jnp.maximum(_LARGEST_STEP, jnp.abs(x) / 2)  # silent rates have far to go
+        move, size = solved(slopes, -value), jnp.maximum(jnp.abs(x), 1)
+        small = tolerance(dtype)
+        # and this step, a small one, makes it exact; at a fold a small residual has a large step
+        done = ((jnp.abs(value) < small * size) & (jnp.abs(move) < small**0.5 * size)).all(0)
+        most = jnp.maximum(_LARGEST_STEP, size)  # silent rates have far to go
         x = x + move / jnp.maximum((jnp.abs(move) / most).max(0), 1)
-        done = size < tolerance(dtype)  # and this step has made it exact
         lost = ~done & (~jnp.isfinite(x).all(0) | (steps >= _STEPS))
         over = done | (lost & (tried + 1 >= len(points)))
         found = found.at[:, place].set(jnp.where(done, x, jnp.nan), mode="drop")

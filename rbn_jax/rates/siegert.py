@@ -8,9 +8,7 @@ from jax.typing import ArrayLike
 
 from rbn_jax import _numerics as num
 from rbn_jax._siegert import log_escape_integral
-
-SHIFT = 1.4603545088095868 / math.sqrt(2)
-"""|zeta(1/2)| / sqrt(2): limits move by this much, times sqrt(tau_syn / tau_m)."""
+from rbn_jax.rates.transfer import SHIFT
 
 
 @num.jit
@@ -97,7 +95,7 @@ def log_rate(
     """ln rate [spikes/s], -ln(t_ref + tau_m sqrt(pi) I exp(-lacking)), neither term ever lost."""
     integral = log_escape_integral(v_th - mu, gap, sigma, shift)
     passage = jnp.log(tau_m * math.sqrt(math.pi)) + integral - lacking
-    full = jnp.where(t_ref > 0, t_ref, 1)
+    full = jnp.where(t_ref == 0, 1, t_ref)
     slow = (passage > jnp.log(full)) | (t_ref == 0)
     low = passage + jnp.log1p(jnp.where(slow, t_ref, 0) * jnp.exp(-jnp.where(slow, passage, 0)))
     high = jnp.log(full) + jnp.log1p(jnp.exp(jnp.where(slow, 0, passage)) / full)

@@ -10,7 +10,8 @@ import numpy as np
 from jax import Array
 
 from rbn_jax.params import NetworkParams
-from rbn_jax.rates.field import residual, starts, where_known
+from rbn_jax.rates.field import residual, where_known
+from rbn_jax.rates.field import starts as _unknowns
 from rbn_jax.rates.mean_field import check_theory
 from rbn_jax.rates.populations import Populations, from_network, lanes
 from rbn_jax.rates.root import linearised, root
@@ -55,13 +56,14 @@ def fixed_points(
     [2.26 2.69] True
     """
     check_theory(theory)
-    network = params.check() if isinstance(params, NetworkParams) else params
+    network = params.check()
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda x: np.asarray(x, float), network)
         p, batch = lanes(from_network(wide) if isinstance(wide, NetworkParams) else wide)
         if batch not in ((), (1,)):
             raise ValueError(f"params is a batch {batch}: must be one network")
-        x = _from_starts(p, theory, _checked(starts, len(p.tau_m)))
+        begin = _unknowns(theory, _checked(starts, len(p.tau_m))).T
+        x = _from_starts(p, theory, begin)
         x = x[:, jnp.isfinite(x).all(0)]
         found = [] if not x.shape[1] else _described(p, theory, np.asarray(x).T)
     return sorted(found, key=lambda point: point.rates[0])
@@ -76,10 +78,10 @@ def _checked(given: Any, n: int) -> np.ndarray:
     return given
 
 
-def _from_starts(p: Populations, theory: str, rates: np.ndarray) -> Array:
-    """Where each start leads, (m, k); NaN where to nothing."""
-    begin = jnp.asarray(starts(theory, rates)).T
-    many = jax.tree.map(lambda a: jnp.repeat(a, len(rates), -1), p)
+@functools.partial(jax.jit, static_argnums=1)
+def _from_starts(p: Populations, theory: str, begin: Array) -> Array:
+    """Where each start (m, k) leads; NaN where to nothing."""
+    many = jax.tree.map(lambda a: jnp.repeat(a, begin.shape[1], -1), p)
     zero = ((0.0,) * len(begin),)
     return where_known(root(_Moved(theory), zero, (begin, many)) + begin, many, theory)
 
@@ -95,6 +97,11 @@ class _Moved:
         return residual(x + begin, p, self.theory)
 
 
+@functools.partial(jax.jit, static_argnums=1)
+def _slopes(p: Populations, theory: str, x: Array) -> Array:
+    return linearised(functools.partial(residual, theory=theory), x, p)[1]
+
+
 def _described(p: Populations, theory: str, states: np.ndarray) -> list[FixedPoint]:
     n, kept = len(p.tau_m), []
     for x in states:
@@ -102,8 +109,7 @@ def _described(p: Populations, theory: str, states: np.ndarray) -> list[FixedPoi
             kept.append(x)
     found = []
     for x in kept:
-        of = functools.partial(residual, theory=theory)
-        slopes = np.asarray(linearised(of, jnp.asarray(x)[:, None], p)[1])[..., 0]
+        slopes = np.asarray(_slopes(p, theory, x[:, None]))[..., 0]
         values = np.linalg.eigvals(slopes)
         found.append(FixedPoint(np.exp(x[:n]), values, bool(values.real.max() < 0)))
     return found

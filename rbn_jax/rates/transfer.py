@@ -10,6 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+SHIFT = 1.4603545088095868 / math.sqrt(2)
+"""|zeta(1/2)| / sqrt(2): limits move by this much, times sqrt(tau_syn / tau_m)."""
+
 TABLE = Path(__file__).with_name("transfer.txt")
 SIZES = (12, 6, 6, 3)  # orders in Y, H, k and r
 ORDERS = tuple(
@@ -30,7 +33,8 @@ RANGES = (  # of Y / sqrt(Y^2 + 9), (H - 2) / (H + 2) and k that were solved
 def correction(y: Array, h: Array, x: Array, r: Array) -> Array:
     """ln(T_shift / T) of the mean passage times, by the table of `benchmarks/transfer.py`.
 
-    Above Y = 4.6, at rates below 1e-9 / tau_m, it stays what it is there.
+    Above Y = 4.6, at rates below 1e-9 / tau_m, it stays what it is there. Below Y = -10 it goes
+    over into that of neurons without noise, as 1 / Y^2.
 
     Args:
         y: (..., n, networks) threshold, (V_th - mu) / sigma.
@@ -41,14 +45,26 @@ def correction(y: Array, h: Array, x: Array, r: Array) -> Array:
     coloured = x > 0
     k = jnp.sqrt(jnp.where(coloured, x, 1))
     wide = jnp.sqrt(1 + x)
-    s, t, u = variables(jnp.minimum(y * wide, _HIGH_Y), h * wide, k)
+    big_y = y * wide
+    low = big_y < _LOW_Y
+    s, t, u = variables(jnp.where(low, _LOW_Y, jnp.minimum(big_y, _HIGH_Y)), h * wide, k)
     table = jnp.tensordot(jnp.asarray(_table(), x.dtype), _polynomials(2 * r - 1, SIZES[3]), 1)
     for variable, size in ((u, SIZES[2]), (t, SIZES[1])):
         table = (table * _polynomials(variable, size)).sum(-1 - variable.ndim)
     here = after = jnp.zeros_like(s)
     for c in table[:0:-1]:
         here, after = c + 2 * s * here - after, here
-    return jnp.where(coloured, x * (table[0] + s * here - after), 0)
+    inner = x * (table[0] + s * here - after)
+    edge, far = _LOW_Y / wide, jnp.where(low, y, _LOW_Y / wide)
+    outer = _without_noise(far, h, k)
+    outer += (inner - _without_noise(edge, h, k)) * jnp.square(edge / far)
+    return jnp.where(coloured, jnp.where(low, outer, inner), 0)
+
+
+def _without_noise(y: Array, h: Array, k: Array) -> Array:
+    """ln(T_shift / T) of neurons that drift from y - h to y < 0: T = ln(1 - h / y)."""
+    shifted = -y - SHIFT * k
+    return jnp.log(jnp.log1p(h / shifted) / jnp.log1p(-h / y))
 
 
 def covers(h: Array, x: Array) -> Array:
@@ -57,7 +73,7 @@ def covers(h: Array, x: Array) -> Array:
 
 
 def variables(big_y: Any, big_h: Any, k: Any) -> tuple[Any, Any, Any]:
-    """The variables of the polynomials, each -1..1 over its range; Y and H as far as infinity."""
+    """The variables of the polynomials, each -1..1 over its range; of H, as far as infinity."""
     (low_s, high_s), (low_t, _), (_, high_k) = RANGES
     s = big_y / (big_y * big_y + _Y * _Y) ** 0.5
     t = (big_h - _H) / (big_h + _H)
