@@ -58,10 +58,10 @@ def wait_for_blocks(store, count):
     raise AssertionError(f"{store} has not got {count} blocks")
 
 
-def test_killed_at_twenty_moments_the_result_is_the_same_bits(tmp_path):
+def test_killed_at_ten_moments_the_result_is_the_same_bits(tmp_path):
     rng, store = random.Random(0), tmp_path / "a.zarr"
     kills = 0
-    for i in range(20):
+    for i in range(10):
         before = status(store)["done"] if store.exists() else 0
         process = start("go(sys.argv[1])", store)
         # from within the making of the store to the middle of a write: a random moment of each
@@ -73,7 +73,7 @@ def test_killed_at_twenty_moments_the_result_is_the_same_bits(tmp_path):
         process.kill()
         kills += finish(process)[0] == -signal.SIGKILL
         assert not store.exists() or status(store)["done"] >= before
-    assert kills >= 15
+    assert kills >= 7
     assert finish(start("go(sys.argv[1])", store)) == (0, "")
     assert finish(start("go(sys.argv[1])", tmp_path / "b.zarr")) == (0, "")
     with xr.open_zarr(store) as found, xr.open_zarr(tmp_path / "b.zarr") as whole:

@@ -102,8 +102,14 @@ def _checked_free(params: NetworkParams, free: Sequence[str], theory: str) -> tu
 
 def _pair(rates: Any) -> tuple[Any, Any]:
     """Rates of E and of I, from two or from one array of both."""
-    shape = np.shape(rates) if hasattr(rates, "shape") else (len(np.atleast_1d(rates)),)
-    if shape[-1:] != (2,) or isinstance(rates, str):
+    shape = (
+        rates.shape
+        if hasattr(rates, "shape")
+        else (len(rates),)
+        if isinstance(rates, list | tuple)
+        else ()
+    )
+    if shape[-1:] != (2,):
         raise ValueError(f"rates of the shape {shape}: must be (E, I) or (..., 2) [spikes/s]")
     return (rates[..., 0], rates[..., 1]) if hasattr(rates, "shape") else tuple(rates)
 
