@@ -80,6 +80,7 @@ def test_a_target_with_warnings_is_met_all_the_same():
         (np.ones((2, 3)), {}, r"rates of the shape \(2, 3\)"),
         (5.0, {}, "rates of the shape"),
         ((5.0, 8.0), {"free": ("I_th_E",)}, "must be two parameters"),
+        ((5.0, 8.0), {"free": {"gei": (1, 2), "s": (0, 1)}}, "must be two names; bounds are for"),
         ((5.0, 8.0), {"free": ("I_th_E", "I_th_E")}, "must be two parameters"),
         ((5.0, 8.0), {"free": ("I_th_E", "C_m")}, "no rate depends on C_m"),
         ((5.0, 8.0), {"free": ("delay", "gei")}, "no rate depends on delay"),

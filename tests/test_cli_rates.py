@@ -18,6 +18,7 @@ from rbn_jax.plot import plot_rates, plot_sweep
 BAD = [
     ("rates --theory quick", "theory='quick': must be 'white', 'shift'"),
     ("rates --set tau_E=-1", "tau_E=-1 ms"),
+    ("rates --figure none/rates.png", "the folder none does not exist"),
     ("rates --figure rates.txt", "--figure rates.txt: must end in .png"),
     (
         "rates --theory exact --set V_r=19.5",
@@ -83,7 +84,7 @@ def test_rates_say_where_the_theory_fails(capsys):
 def test_rates_are_swept_and_drawn_and_conditions_know_them(capsys):
     grid = "sweep --quantity rates --axis I_th_E=1.2:2:3 --axis gei=1.1:1.3:2"
     out, _ = answer(capsys, grid)
-    assert "6 of 6 networks have an asynchronous state" in out
+    assert "6 of 6 networks have an asynchronous state in the theory" in out
     found = xr.load_dataset("sweep.nc")["firing_rates"]
     assert found.dims == ("I_th_E", "gei", "population")
     assert found.attrs["units"] == "spikes/s"

@@ -141,6 +141,8 @@ def _print(found: mean.MeanField) -> None:
 def _check_figure(path: Path | None) -> None:
     if path is not None and path.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise ValueError(f"--figure {path}: must end in .png, .pdf or .svg")
+    if path is not None and not path.parent.is_dir():
+        raise ValueError(f"--figure {path}: the folder {path.parent} does not exist")
 
 
 def _draw(path: Path, net: NetworkParams, theory: str, names: tuple[str, ...], target: Any) -> None:

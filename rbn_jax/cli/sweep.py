@@ -18,6 +18,7 @@ from rbn_jax.cli import streaming, terminal
 from rbn_jax.cli.app import AsJson, Params, Preset, Settings, app, stopping
 from rbn_jax.cli.weights import print_weights
 from rbn_jax.params import NetworkParams
+from rbn_jax.rates import REGIMES
 from rbn_jax.rates.field import THEORIES
 from rbn_jax.sensitivity import elasticity
 from rbn_jax.sweep import sweep as run_sweep
@@ -174,7 +175,10 @@ def _tell_rates(rates: Any, files: list[str], as_json: bool) -> None:
         points = {"points": each.shape[1], "converged": found.shape[1]}
         print(json.dumps({**points, "ranges": ranges, "files": files}))
         return
-    print(f"{found.shape[1]} of {each.shape[1]} networks have an asynchronous state")
+    print(f"{found.shape[1]} of {each.shape[1]} networks have an asynchronous state in the theory")
+    low = int((found < 0.1).any(0).sum())
+    if low:
+        print(f"{low} of them with {REGIMES['low_rate']}")
     for name, (low, high) in ranges.items():
         print(f"{name}: {low:.4g} to {high:.4g} spikes/s")
     print(f"wrote {' and '.join(files)}")

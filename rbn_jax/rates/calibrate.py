@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -69,7 +69,10 @@ def calibrate(
     """
     check_theory(theory)
     if not isinstance(params, NetworkParams):
-        raise ValueError(f"params is a {type(params).__name__}: must be a NetworkParams")
+        raise ValueError(
+            f"params is a {type(params).__name__}: must be a NetworkParams; for NEST's net_dict "
+            "use NetworkParams.from_mapping(net_dict)"
+        )
     names = _checked_free(params, free, theory)
     pair = _pair(rates)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((params, pair))):
@@ -87,6 +90,8 @@ def calibrate(
 
 
 def _checked_free(params: NetworkParams, free: Sequence[str], theory: str) -> tuple[str, str]:
+    if isinstance(free, Mapping):
+        raise ValueError(f"free={free!r}: must be two names; bounds are for rbn_jax.fit")
     names = (free,) if isinstance(free, str) else tuple(free)
     if len(names) != 2 or names[0] == names[1]:
         raise ValueError(f"free={free!r}: must be two parameters, as many as there are rates")
@@ -102,16 +107,12 @@ def _checked_free(params: NetworkParams, free: Sequence[str], theory: str) -> tu
 
 def _pair(rates: Any) -> tuple[Any, Any]:
     """Rates of E and of I, from two or from one array of both."""
-    shape = (
-        rates.shape
-        if hasattr(rates, "shape")
-        else (len(rates),)
-        if isinstance(rates, list | tuple)
-        else ()
-    )
+    two = isinstance(rates, list | tuple)
+    x = rates if two else f.as_array(rates)
+    shape = (len(x),) if two else x.shape
     if shape[-1:] != (2,):
         raise ValueError(f"rates of the shape {shape}: must be (E, I) or (..., 2) [spikes/s]")
-    return (rates[..., 0], rates[..., 1]) if hasattr(rates, "shape") else tuple(rates)
+    return (x[0], x[1]) if two else (x[..., 0], x[..., 1])
 
 
 def _check_rates(params: NetworkParams, rates: Any, names: tuple[str, str]) -> None:

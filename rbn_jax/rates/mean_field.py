@@ -29,8 +29,8 @@ class MeanField:
     spread: standard deviation of mu across neurons [mV]; like sigma, never quite 0: without
         noise they are 0.01 and 0.0001 mV, so that rates have derivatives
     converged: (...) whether a state was found
-    warnings: (...) truth values by name of a regime in `rbn_jax.rates.REGIMES`; of a
-        NetworkParams only
+    warnings: (...) truth values by name of a regime in `rbn_jax.rates.REGIMES`; of Populations,
+        for which no other was compared with NEST, low_rate only
 
     >>> found = mean_field(NetworkParams(I_th_E=0.9), theory="shift")
     >>> [name for name, applies in found.warnings.items() if applies]
@@ -124,7 +124,7 @@ def _mean_field(params: NetworkParams | Populations, theory: str) -> MeanField:
         sigma=shaped(given.sigma),
         spread=shaped(spread),
         converged=found.reshape(batch),
-        warnings=regimes(params, final) if network else {},
+        warnings=regimes(params, final),
     )
 
 

@@ -9,6 +9,7 @@ from jax import Array
 
 from rbn_jax import _numerics as num
 from rbn_jax.params import NetworkParams
+from rbn_jax.rates.populations import Populations
 
 REGIMES = {
     "lock_step": (
@@ -19,13 +20,16 @@ REGIMES = {
     "low_rate": "a rate below 0.1 spikes/s, where errors of 30 % and more were seen",
     "slow_synapses": "tau_syn / tau_m > 0.5, beyond what was compared with NEST",
     "small_network": "fewer than 4000 neurons: errors of 15 % were seen at 1500",
-    "weak_inhibition": "gei <= 1: the spread of the input exceeds the threshold",
+    "weak_inhibition": "gei <= 1: the spread of the input may exceed the threshold",
 }
 """What each warning means."""
 
 
-def regimes(params: NetworkParams, rates: Array) -> dict[str, Array]:
-    """Whether each of REGIMES applies, in the shape of the batch."""
+def regimes(params: NetworkParams | Populations, rates: Array) -> dict[str, Array]:
+    """Whether each of REGIMES applies, in the shape of the batch; of Populations, low_rate."""
+    low = (rates < 0.1).any(-1)
+    if isinstance(params, Populations):
+        return {"low_rate": low}
     p = params
     names = "tau_E tau_I tau_syn_ex tau_syn_in delay I_th_E gei N_E N_I".split()
     values = num.as_floats(*(getattr(p, name) for name in names))
@@ -34,7 +38,7 @@ def regimes(params: NetworkParams, rates: Array) -> dict[str, Array]:
     found = {
         "lock_step": fast | (inh > ex) | (tau_e <= tau_i) | (delay >= 1.5),
         "quiescent": i_e <= 1,
-        "low_rate": (rates < 0.1).any(-1),
+        "low_rate": low,
         "slow_synapses": jnp.maximum(ex, inh) / jnp.minimum(tau_e, tau_i) > 0.5,
         "small_network": n_e + n_i < 4000,
         "weak_inhibition": gei <= 1,
