@@ -108,7 +108,7 @@ def _checked_free(params: NetworkParams, free: Sequence[str], theory: str) -> tu
 def _pair(rates: Any) -> tuple[Any, Any]:
     """Rates of E and of I, from two or from one array of both."""
     two = isinstance(rates, list | tuple)
-    x = rates if two else f.as_array(rates)
+    x: Any = rates if two else f.as_array(rates)
     shape = (len(x),) if two else x.shape
     if shape[-1:] != (2,):
         raise ValueError(f"rates of the shape {shape}: must be (E, I) or (..., 2) [spikes/s]")
