@@ -56,12 +56,13 @@ def test_bad_input_is_one_line(capsys, folder, line, message):
 
 
 def test_calibrated_parameters_give_the_rates(capsys, folder):
-    out, err = answer(capsys, "calibrate --rates 5,8 --theory shift --out net.toml --figure f.png")
+    free = "--free baseline_conn_prob_EI,I_th_I --theory shift"
+    out, err = answer(capsys, f"calibrate --rates 3,3.4 {free} --out net.toml --figure f.png")
     assert err == ""
-    assert "I_th_E = " in out
+    assert "baseline_conn_prob_EI = " in out
     assert "wrote net.toml\nwrote f.png" in out
     found = json.loads(answer(capsys, "rates --params net.toml --theory shift --json")[0])
-    np.testing.assert_allclose(found["rates"], [5.0, 8.0], rtol=1e-9)
+    np.testing.assert_allclose(found["rates"], [3.0, 3.4], rtol=1e-9)
     assert found["warnings"] == []
     assert rbn.NetworkParams.from_mapping(found["params"]) == rbn.NetworkParams.from_toml(
         "net.toml"
