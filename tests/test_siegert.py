@@ -76,8 +76,9 @@ def truths():
 
 
 def test_rate_and_every_derivative_against_mpmath(dtype):
-    """1e-13 and 1e-5; at y = 20 the exponent 400 has 400 roundings, hence twice, and at gaps
-    of 0.01 standard deviations float32 has lost what v_th - v_r rounds off.
+    """1e-13 and 1e-5, of the rate relative, as of every derivative of its logarithm.
+
+    float32 reached 9.9e-6 where this was written; other processors get twice that.
     """
     logs, rates, slopes = truths()
     arguments = [jnp.asarray(x, dtype) for x in zip(*cases(), strict=True)]
@@ -86,12 +87,12 @@ def test_rate_and_every_derivative_against_mpmath(dtype):
     gradient = np.stack([np.asarray(x, float) for x in derivative(*arguments)], 1)
     value = np.asarray(rbn.siegert_rate(*arguments), float)
     exact = dtype == np.float64
-    tolerance = np.where(np.abs(logs) > 80, 2e-13 if exact else 1e-4, 1e-13 if exact else 2e-5)
+    tolerance = 1e-13 if exact else 2e-5
     assert np.all(np.abs(found - logs) < tolerance)
     apart = np.abs(gradient - slopes) / np.maximum(np.abs(slopes), 1e-30)
-    assert np.all(apart < tolerance[:, None])
+    assert np.all(apart < tolerance)
     seen = rates > (1e-300 if exact else 1e-30)
-    assert np.all(np.abs(value / rates - 1)[seen] < tolerance[seen])
+    assert np.all(np.abs(value / rates - 1)[seen] < tolerance)
 
 
 def test_second_derivatives_against_mpmath(x64):
