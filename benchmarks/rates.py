@@ -53,6 +53,9 @@ RUNS = {
     "s 0.8": {"s": 0.8},
     "half the connections": SPARSE,
     "delta_I_xE 0.2": {"delta_I_xE": 0.2},
+    "tau_syn 2": {"tau_syn_ex": 2.0, "tau_syn_in": 2.0},
+    "tau_m 15, 15": {"tau_E": 15.0, "tau_I": 15.0},
+    "delay 1.5": {"delay": 1.5},
     "tau_syn 0.5": {"tau_syn_ex": 0.5, "tau_syn_in": 0.5},
     "tau_syn 3, 5": {"tau_syn_ex": 3.0, "tau_syn_in": 5.0},
 }

@@ -30,6 +30,7 @@ from numpy.polynomial import chebyshev
 from scipy.integrate import quad
 from scipy.special import erf, erfcx
 
+from rbn_jax._siegert import SHIFT
 from rbn_jax.rates import transfer
 
 CORRELATIONS = (0.0, 0.15, 0.5, 0.85, 1.0)
@@ -138,8 +139,8 @@ def case(point):
     y, h, x = big_y / np.sqrt(1 + k * k), big_h / np.sqrt(1 + k * k), k * k
     integral = quad(
         lambda u: erfcx(-u),
-        y - h + transfer.SHIFT * k,
-        y + transfer.SHIFT * k,
+        y - h + SHIFT * k,
+        y + SHIFT * k,
         epsabs=0,
         epsrel=1e-11,
         limit=200,
@@ -165,7 +166,17 @@ def nodes():
     s, t, k = (
         low + (high - low) * (x + 1) / 2 for x, (low, high) in zip(at, transfer.RANGES, strict=True)
     )
-    return list(itertools.product(transfer.y_from(s), transfer.h_from(t), k))
+    return list(itertools.product(y_from(s), h_from(t), k))
+
+
+def y_from(s):
+    """Y of s = Y / sqrt(Y^2 + 9)."""
+    return transfer.MIDDLE_Y * s / np.sqrt(1 - s * s)
+
+
+def h_from(t):
+    """H of t = (H - 2) / (H + 2)."""
+    return transfer.MIDDLE_H * (1 + t) / (1 - t)
 
 
 def basis(points):
@@ -210,10 +221,10 @@ def check(count=200):
     rng = np.random.default_rng(2026)
     low, high = np.array(transfer.RANGES).T
     s, t, k = rng.uniform(low, high, (count, 3)).T
-    points = np.stack([transfer.y_from(s), transfer.h_from(t), k], 1)
+    points = np.stack([y_from(s), h_from(t), k], 1)
     log_t, target = solved([tuple(map(float, point)) for point in points])
     x = k[:, None] ** 2
-    found = basis(points) @ transfer.coefficients_of(transfer.ORDERS)
+    found = basis(points) @ np.array([transfer.table()[x] for x in transfer.ORDERS])
     _compare("held out", log_t, x * (found - target))
     worst = 0.0
     for n in range(10):

@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+SHIFT = 1.4603545088095868 / math.sqrt(2)
+"""|zeta(1/2)| / sqrt(2): limits move by this much, times sqrt(tau_syn / tau_m)."""
 _C = 4 * math.exp(0.5772156649015329)
 _ROOT_PI = math.sqrt(math.pi)
 _NODES, _WEIGHTS = (tuple(map(float, x)) for x in np.polynomial.legendre.leggauss(8))

@@ -1,9 +1,15 @@
 """The same networks for NNMT, in its SI units: what "shift" must agree with."""
 
+import warnings
+
 import numpy as np
-from nnmt.lif.exp import _firing_rates
 
 import rbn_jax as rbn
+
+with warnings.catch_warnings():
+    # invalid escapes in its docstrings, which Python names where it compiles them at import
+    warnings.simplefilter("ignore")
+    from nnmt.lif.exp import _firing_rates
 
 MV, MS = 1e-3, 1e-3
 _SMALL = 1e-12  # V of an external spike: what brings a mean and no noise

@@ -84,7 +84,7 @@ def calibrate(
         values = {name: np.asarray(f.read(found, name)) for name in names}
         _refuse_unreached(values, wide[1])
         state = mean_field(found, theory)
-        warn(state.warnings, stacklevel=4)
+        warn(state.warnings)
         _warn_of_others(state, wide[1])
     return params.replace(**values)
 

@@ -211,9 +211,11 @@ def recurrent_input(p: Populations, rates: Array, variance: Array, own: bool) ->
     mean, noise, passed, spread = sums  # one sum, which XLA compiles once
     ext = jnp.square(p.sigma_ext) + _LEAST_SPREAD
     noise, passed = noise + ext, passed + ext * p.tau_m / (p.tau_m + p.tau_syn_ext)
+    # on the way to a state, which has no negative variance, a step may meet one
+    spread = jnp.maximum(spread, 0) + jnp.square(p.spread_ext) + _LEAST_SPREAD
     return Input(
         mu=p.mu_ext + mean,
         sigma=jnp.sqrt(jnp.sqrt(jnp.square(noise) + _LEAST_VARIANCE**2)),
         tau_syn=p.tau_m * (noise - passed) / passed,
-        spread=jnp.sqrt(jnp.maximum(spread, 0) + jnp.square(p.spread_ext) + _LEAST_SPREAD),
+        spread=jnp.sqrt(spread),
     )

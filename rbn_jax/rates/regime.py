@@ -17,7 +17,7 @@ REGIMES = {
         "synapses of up to 2 ms, tau_syn_in > tau_syn_ex, tau_E <= tau_I and a delay from 1.5 ms"
     ),
     "quiescent": "I_th_E <= 1: NEST falls silent, whatever active state the theory has",
-    "low_rate": "a rate below 0.1 spikes/s, where errors of 30 % and more were seen",
+    "low_rate": "a rate below 0.1 spikes/s, lower than any that was compared with NEST",
     "slow_synapses": "tau_syn / tau_m > 0.5, beyond what was compared with NEST",
     "small_network": "fewer than 4000 neurons: errors of 15 % were seen at 1500",
     "weak_inhibition": "gei <= 1: the spread of the input may exceed the threshold",
@@ -46,10 +46,10 @@ def regimes(params: NetworkParams | Populations, rates: Array) -> dict[str, Arra
     return {name: jnp.broadcast_to(x, rates.shape[:-1]) for name, x in found.items()}
 
 
-def warn(flags: Mapping[str, Any], stacklevel: int = 3) -> None:
-    """Each warning that applies as a RuntimeWarning; for where a user's call ends."""
+def warn(flags: Mapping[str, Any]) -> None:
+    """Each warning that applies as a RuntimeWarning, of the line that called the caller."""
     for words in in_words(flags):
-        warnings.warn(words, RuntimeWarning, stacklevel=stacklevel)
+        warnings.warn(words, RuntimeWarning, stacklevel=3)
 
 
 def in_words(flags: Mapping[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ _LARGEST_STEP = 2.0
 Residual = Callable[[Array, Any], Array]
 
 
-def tolerance(dtype: Any) -> float:
+def _tolerance(dtype: Any) -> float:
     """The largest residual at a root, by max(|x|, 1): what rounding leaves of sums."""
     return 1e-9 if dtype == np.float64 else 5e-4
 
@@ -73,7 +73,7 @@ def _searched(residual: Residual, starts: Any, args: Any) -> Array:
         place, fresh, x, tried, steps, found = state
         value, slopes = linearised(residual, x, unpacked(jnp.take(packed, place, 1, mode="clip")))
         move, size = solved(slopes, -value), jnp.maximum(jnp.abs(x), 1)
-        small = tolerance(dtype)
+        small = _tolerance(dtype)
         # and this step, a small one, makes it exact; at a fold a small residual has a large step
         done = ((jnp.abs(value) < small * size) & (jnp.abs(move) < small**0.5 * size)).all(0)
         most = jnp.maximum(_LARGEST_STEP, size)  # silent rates have far to go

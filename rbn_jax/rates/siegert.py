@@ -7,8 +7,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from rbn_jax import _numerics as num
-from rbn_jax._siegert import log_escape_integral
-from rbn_jax.rates.transfer import SHIFT
+from rbn_jax._siegert import SHIFT, log_escape_integral
 
 
 @num.jit

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-SHIFT = 1.4603545088095868 / math.sqrt(2)
-"""|zeta(1/2)| / sqrt(2): limits move by this much, times sqrt(tau_syn / tau_m)."""
+from rbn_jax._siegert import SHIFT
 
 TABLE = Path(__file__).with_name("transfer.txt")
 SIZES = (12, 6, 6, 3)  # orders in Y, H, k and r
@@ -21,11 +20,11 @@ ORDERS = tuple(
     if sum(order / (size - 1) for order, size in zip(orders, SIZES, strict=True)) <= 1.5
 )
 LEAST_H, MOST_X = 0.8, 1.5
-_Y, _H = 3.0, 2.0  # the middles of the scales of Y and H
+MIDDLE_Y, MIDDLE_H = 3.0, 2.0
 _LOW_Y, _HIGH_Y = -10.0, 4.6
 RANGES = (  # of Y / sqrt(Y^2 + 9), (H - 2) / (H + 2) and k that were solved
-    (_LOW_Y / math.hypot(_LOW_Y, _Y), _HIGH_Y / math.hypot(_HIGH_Y, _Y)),
-    ((LEAST_H - _H) / (LEAST_H + _H), 0.92),
+    (_LOW_Y / math.hypot(_LOW_Y, MIDDLE_Y), _HIGH_Y / math.hypot(_HIGH_Y, MIDDLE_Y)),
+    ((LEAST_H - MIDDLE_H) / (LEAST_H + MIDDLE_H), 0.92),
     (0.07, math.sqrt(MOST_X)),
 )
 
@@ -48,13 +47,13 @@ def correction(y: Array, h: Array, x: Array, r: Array) -> Array:
     big_y = y * wide
     low = big_y < _LOW_Y
     s, t, u = variables(jnp.where(low, _LOW_Y, jnp.minimum(big_y, _HIGH_Y)), h * wide, k)
-    table = jnp.tensordot(jnp.asarray(_table(), x.dtype), _polynomials(2 * r - 1, SIZES[3]), 1)
+    series = jnp.tensordot(jnp.asarray(table(), x.dtype), _polynomials(2 * r - 1, SIZES[3]), 1)
     for variable, size in ((u, SIZES[2]), (t, SIZES[1])):
-        table = (table * _polynomials(variable, size)).sum(-1 - variable.ndim)
+        series = (series * _polynomials(variable, size)).sum(-1 - variable.ndim)
     here = after = jnp.zeros_like(s)
-    for c in table[:0:-1]:
+    for c in series[:0:-1]:
         here, after = c + 2 * s * here - after, here
-    inner = x * (table[0] + s * here - after)
+    inner = x * (series[0] + s * here - after)
     edge, far = _LOW_Y / wide, jnp.where(low, y, _LOW_Y / wide)
     outer = _without_noise(far, h, k)
     outer += (inner - _without_noise(edge, h, k)) * jnp.square(edge / far)
@@ -75,8 +74,8 @@ def covers(h: Array, x: Array) -> Array:
 def variables(big_y: Any, big_h: Any, k: Any) -> tuple[Any, Any, Any]:
     """The variables of the polynomials, each -1..1 over its range; of H, as far as infinity."""
     (low_s, high_s), (low_t, _), (_, high_k) = RANGES
-    s = big_y / (big_y * big_y + _Y * _Y) ** 0.5
-    t = (big_h - _H) / (big_h + _H)
+    s = big_y / (big_y * big_y + MIDDLE_Y * MIDDLE_Y) ** 0.5
+    t = (big_h - MIDDLE_H) / (big_h + MIDDLE_H)
     return (
         2 * (s - low_s) / (high_s - low_s) - 1,
         2 * (t - low_t) / (1 - low_t) - 1,
@@ -84,23 +83,9 @@ def variables(big_y: Any, big_h: Any, k: Any) -> tuple[Any, Any, Any]:
     )
 
 
-def y_from(s: np.ndarray) -> np.ndarray:
-    """Y of s = Y / sqrt(Y^2 + 9)."""
-    return _Y * s / np.sqrt(1 - s * s)
-
-
-def h_from(t: np.ndarray) -> np.ndarray:
-    """H of t = (H - 2) / (H + 2)."""
-    return _H * (1 + t) / (1 - t)
-
-
-def coefficients_of(orders: Any) -> np.ndarray:
-    """The coefficients of these polynomials."""
-    return np.array([_table()[x] for x in orders])
-
-
 @functools.cache
-def _table() -> np.ndarray:
+def table() -> np.ndarray:
+    """The coefficients, by their orders."""
     found = np.zeros(SIZES)
     rows = np.loadtxt(TABLE)
     found[tuple(rows[:, :4].astype(int).T)] = rows[:, 4]
