@@ -24,6 +24,7 @@ SHIFT = 1.4603545088095868 / math.sqrt(2)
 """|zeta(1/2)| / sqrt(2): limits move by this much, times sqrt(tau_syn / tau_m)."""
 _C = 4 * math.exp(0.5772156649015329)
 _ROOT_PI = math.sqrt(math.pi)
+_MIDDLE = 1.5
 _NODES, _WEIGHTS = (tuple(map(float, x)) for x in np.polynomial.legendre.leggauss(8))
 
 LOG_REST = (
@@ -46,45 +47,44 @@ LOG_REST = (
     *(2.7202210359415776e-16,),
 )
 ERFCX = (
-    *(1.17756257419656, 0.005353904539615676, -0.09377550342284209, 0.05436652555744322),
-    *(-0.018976596707845208, 0.004453426061462712, -0.0006335531710553147),
-    *(1.7661719523171593e-05, 1.2841532864056671e-05, -2.0072285659059913e-06),
-    *(-1.807522790414837e-07, 7.549828343825093e-08, 1.885668523838603e-09),
-    *(-2.699519049798364e-09, -1.460079119939105e-11, 1.0361607445969489e-10),
-    *(1.475715976623473e-12, -4.277340064396911e-12, -2.07922492859799e-13),
-    *(1.8134502003176963e-13, 1.973425574544739e-14, -7.287943737592673e-15),
-    *(-1.5169878690228116e-15, 2.3514112258781403e-16, 1.0006111691821667e-16),
-    *(-2.0572528169538546e-18, -5.608608218863183e-18),
+    *(0.3331505843217149, -0.15901054893633448, 0.011219979077796474, 0.003174350904404739),
+    *(-0.0003429754046042885, -0.00013923161350247703, 3.220856270651412e-06),
+    *(7.307873757028738e-06, 8.914103066662292e-07, -2.780282916085169e-07),
+    *(-1.0955294950144872e-07, -4.765934231228781e-09, 6.574199691675423e-09),
+    *(1.975567615631664e-09, 1.706638960496091e-11, -1.5194928373083494e-10),
+    *(-4.557551034945441e-11, -9.508274831271518e-13, 3.677239414646263e-12),
+    *(1.2859502253727975e-12, 9.523469522696888e-14, -8.812952570798378e-14),
+    *(-4.063974050913837e-14, -6.200353547888367e-15, 1.759698135352593e-15),
+    *(1.3099291069946982e-15, 3.2921144683238895e-16, -7.639070125130881e-18),
+    *(-3.864734420527372e-17, -1.5161018985946017e-17),
 )
 DAWSON = (
-    *(1.178409897328075, -0.2223039507542565, 0.0034704685932345257, 0.109734904779436),
-    *(-0.12885669104904363, 0.09497565003689232, -0.050145242333070224, 0.0182438223186789),
-    *(-0.0033893986853841354, -0.0005884808482473304, 0.0005599365034065729),
-    *(-7.901043690534086e-05, -5.323832895571035e-05, 2.0009318655858168e-05),
-    *(4.685451543483566e-06, -3.4286676192044567e-06, -4.77312523439895e-07),
-    *(5.658301499425555e-07, 7.326124179348294e-08, -9.5492437321212e-08),
-    *(-1.7101668504980866e-08, 1.617606627502861e-08, 4.682956541110565e-09),
-    *(-2.561856019099253e-09, -1.267625293597241e-09, 3.158443238898224e-10),
-    *(3.157779141858863e-10, -4.5171541460078514e-12, -6.840753593742743e-11),
-    *(-1.4804095741664938e-11, 1.1486814010183288e-11, 6.365438055248919e-12),
-    *(-8.515578643881528e-13, -1.7313179345242123e-12, -3.342317658262777e-13),
-    *(3.065933471760653e-13, 1.8449189970809715e-13, -1.082131159231299e-14),
-    *(-4.9918113068877076e-14, -1.6023355202520205e-14, 6.5347327417626835e-15),
-    *(6.751806523169357e-15, 1.0686837269543234e-15, -1.3319668680183023e-15),
-    *(-8.622995563536859e-16, -2.358136678843845e-17, 2.241033926413801e-16),
-    *(1.1052968087621567e-16, -9.784907686291834e-18),
+    *(0.12791583849331106, -0.1756074839134523, 0.10659294449877361, -0.05581452859751343),
+    *(0.024285152867945668, -0.008184211641415725, 0.0017653637470356762, -1.399148979837258e-05),
+    *(-0.00014852813280626643, 4.2148414561200876e-05, 5.728896956061879e-06),
+    *(-5.912407647720361e-06, 2.536903733005701e-07, 7.314869270051781e-07),
+    *(-1.0393859236763859e-07, -9.810289633782762e-08, 1.9060747953832843e-08),
+    *(1.51610509216784e-08, -2.81693257117236e-09, -2.666741697957362e-09, 3.1050693010471126e-10),
+    *(5.046250233835663e-10, -9.033918056283267e-13, -9.544751588345549e-11),
+    *(-1.4372097065055644e-11, 1.64629187555555e-11, 6.047867065136937e-12),
+    *(-2.151506794036991e-12, -1.7634743951441615e-12, 3.66653976175652e-14),
+    *(3.964543358307644e-13, 1.0033074276627635e-13, -6.104829356189394e-14),
+    *(-4.1665571056781094e-14, 1.076236335399588e-15, 1.026229503841001e-14),
+    *(3.274717683366936e-15, -1.3384726363296836e-15, -1.305978177633971e-15),
+    *(-1.631498530640384e-16, 2.6731653624968885e-16, 1.5026457789190463e-16),
+    *(-6.865051391276568e-18, -4.241153339310136e-17, -1.6759168886181544e-17),
 )
 REST = (
-    *(1.1001163872690645, 0.19619629383934845, -0.24625762942648943, 0.09228391011079297),
-    *(-0.010978856854178052, -0.005588362781993684, 0.003344316908342491, -0.000814482082580521),
-    *(6.464483986583504e-05, 1.7621700987046705e-05, -4.676719321639545e-06),
-    *(-1.8605387193536677e-07, 1.9712668414641383e-07, -3.2353857603429227e-09),
-    *(-8.171864217715094e-09, 2.8526844855016286e-10, 3.6637273659204695e-10),
-    *(-8.472079874778455e-12, -1.7676519548419096e-11, -2.767568126173589e-13),
-    *(8.740878436578008e-13, 6.853484206656098e-14, -4.111783296031639e-14),
-    *(-7.092315324435733e-15, 1.6129134860647906e-15, 5.620250157114825e-16),
-    *(-3.086798452287064e-17, -3.650308061441369e-17, -2.7582842508909546e-18),
-    *(1.8434958398530155e-18,),
+    *(0.08406318511027135, -0.05707617544663771, 0.0022026626215601373, 0.002349209949203186),
+    *(-6.148831063121578e-05, -0.00013150345087070662, -1.041220952397992e-05),
+    *(6.862001416044498e-06, 1.841851568883218e-06, -1.3403172007251823e-07),
+    *(-1.6501934168950353e-07, -2.7884508677771147e-08, 6.29994078057531e-09),
+    *(3.993023320124779e-09, 5.79657272205021e-10, -1.8244296948733717e-10),
+    *(-1.0881634458791999e-10, -1.7778728113861775e-11, 4.507400656315908e-12),
+    *(3.279340147278867e-12, 7.055840690783892e-13, -7.849755009071883e-14),
+    *(-1.0240495238990408e-13, -3.064608988620233e-14, -9.00833824202741e-16),
+    *(2.9931929601930854e-15, 1.3114521416489862e-15, 2.0310200630566466e-16),
+    *(-6.48379512992104e-17, -5.1206123758531136e-17, -1.4556571100316633e-17),
 )
 
 
@@ -111,12 +111,11 @@ def _(primals: Any, tangents: Any) -> Any:
     dv, dgap, dsigma, dshift = tangents
     y, h, value = v / sigma + shift, gap / sigma, _log_scaled_integral(*primals)
     at_reset, growth, stretch = _boundary_terms(y, h)
-    share = jnp.exp(-value)
-    slopes = growth * share, at_reset * share, (shift * growth - stretch) * share
-    d_y, d_h, d_sigma = once(slopes)
-    taken = 2 * _above(y)  # the slope of the factor that is not in this integral
-    slope = (d_y - taken) * (dv / sigma + dshift) + d_h * dgap / sigma
-    return value, slope + (d_sigma + taken * (v / sigma)) * (dsigma / sigma)
+    share, taken = jnp.exp(-value), 2 * _above(y)  # the slope of the factor that is taken out
+    d_v = (growth * share - taken) / sigma
+    d_sigma = ((shift * growth - stretch) * share + taken * (v / sigma)) / sigma
+    d_gap = at_reset * share / sigma
+    return value, d_v * (dv + sigma * dshift) + d_gap * dgap + d_sigma * dsigma
 
 
 def _above(x: Array) -> Array:
@@ -137,32 +136,36 @@ def once(x: Any) -> Any:
 def _scaled_integral(y: Array, h: Array) -> Array:
     """I exp(-max(y, 0)^2)."""
     reset = y - h
-    top, low = _above(y), _above(reset)
-    far, near = _size(reset), _size(y)
+    top, far, near = _above(y), _size(reset), _size(y)
     gap = jnp.where(y <= 0, h, jnp.where(reset >= 0, -h, far - near))
     ratio = jnp.log1p(_C * gap * (far + near) / (1 + _C * near * near)) / (2 * _ROOT_PI)
-    steps = 3 * gap / ((far + 1.5) * (near + 1.5))
-    rest = steps * _divided_difference(LOG_REST, _mapped(far, 1.5), _mapped(near, 1.5))
-    part = jnp.where(reset >= 0, h, top)  # of the way from reset to threshold, above the mean
-    return 2 * _gaussian_integral(top, low, part) + jnp.exp(-top * top) * (ratio + rest)
+    r, q = _nearness(near), _nearness(far)
+    rest = gap * r * q / (2 * _MIDDLE) * _divided_difference(LOG_REST, 1 - q, 1 - r)
+    return 2 * _gaussian_integral(y, h) + jnp.exp(-top * top) * (ratio + rest)
 
 
-def _gaussian_integral(top: Array, low: Array, gap: Array) -> Array:
-    """int exp(u^2 - top^2) du from low = top - gap to top."""
-    apart = _dawson(top) - jnp.exp(-gap * (top + low)) * _dawson(low)
-    near = top * gap < 1
-    s = jnp.where(near, gap, 0)
+def _gaussian_integral(y: Array, h: Array) -> Array:
+    """int exp(u^2 - top^2) du over the part above 0 of the way from y - h to y; top ends it."""
+    top, part, decay = _climb(y, h)
+    apart = _dawson(top) - decay * _dawson(_above(y - h))
+    near = top * part < 1
+    s = jnp.where(near, part, 0)
     steps = (s * (1 + node) / 2 for node in _NODES)
     terms = (w * jnp.exp(-x * (2 * top - x)) for w, x in zip(_WEIGHTS, steps, strict=True))
     return jnp.where(near, s / 2 * sum(terms), apart)
 
 
+def _climb(y: Array, h: Array) -> tuple[Array, Array, Array]:
+    """The end of that part, its length, and exp(u^2 - top^2) where it begins."""
+    top, low = _above(y), _above(y - h)
+    part = jnp.where(y - h >= 0, h, top)
+    return top, part, jnp.exp(-part * (top + low))
+
+
 def _boundary_terms(y: Array, h: Array) -> tuple[Array, Array, Array]:
     """Scaled as I: erfcx(-u) at the reset, and how it and u erfcx(-u) grow up to the threshold."""
     reset = y - h
-    top, low = _above(y), _above(reset)
-    decay = jnp.exp(-(top - low) * (top + low))
-    at_top, at_reset = _scaled_erfcx(y), decay * _scaled_erfcx(reset)
+    at_top, at_reset = _scaled_erfcx(y), _climb(y, h)[2] * _scaled_erfcx(reset)
     below, growth, stretch = y <= 0, *_growths(_size(y), _size(reset), h)
     return (
         at_reset,
@@ -173,28 +176,29 @@ def _boundary_terms(y: Array, h: Array) -> tuple[Array, Array, Array]:
 
 def _growths(near: Array, far: Array, h: Array) -> tuple[Array, Array]:
     """erfcx and -x erfcx(x) from far = near + h down to near, as divided differences."""
-    steps = -6 * h / ((near + 3) * (far + 3))
-    at = _mapped(near, 3), _mapped(far, 3)
-    n, f = 1 + 2 * near, 1 + 2 * far
-    first = steps * _divided_difference(ERFCX, *at) / n + _series(ERFCX, at[1]) * 2 * h / (n * f)
-    second = steps * _divided_difference(REST, *at) / (n * n)
-    return first, second + _series(REST, at[1]) * 2 * h * (n + f) / (n * f) ** 2
+    r, q = _nearness(near), _nearness(far)
+    s, t, step = 1 - q, 1 - r, h * r * q / (2 * _MIDDLE)
+    first = _series(ERFCX, s) - r * _divided_difference(ERFCX, s, t)
+    second = (r + q) * _series(REST, s) - r * r * _divided_difference(REST, s, t)
+    return step * first, step * second
 
 
 def _scaled_erfcx(y: Array) -> Array:
     """erfcx(-y) exp(-max(y, 0)^2)."""
-    x = _size(y)
-    mirrored = _series(ERFCX, _mapped(x, 3)) / (1 + 2 * x)
-    return jnp.where(y > 0, 2 - jnp.exp(-x * x) * mirrored, mirrored)
+    r, top = _nearness(_size(y)), _above(y)
+    mirrored = r * _series(ERFCX, 1 - r)
+    return jnp.where(y > 0, 2 - jnp.exp(-top * top) * mirrored, mirrored)
 
 
 def _dawson(x: Array) -> Array:
     """exp(-x^2) int_0^x exp(u^2) du for x >= 0."""
-    return x * _series(DAWSON, _mapped(x * x, 12)) / (1 + 2 * x * x)
+    r = _nearness(x * x, 12)
+    return x * r * _series(DAWSON, 1 - r)
 
 
-def _mapped(x: Array, middle: float) -> Array:
-    return (x - middle) / (x + middle)
+def _nearness(x: Array, middle: float = _MIDDLE) -> Array:
+    """r = 2 at 0, 1 at middle, 0 at infinity: 1 - r maps 0..infinity to -1..1."""
+    return 2 * middle / (x + middle)
 
 
 def _terms(series: tuple[float, ...], dtype: Any) -> tuple[float, ...]:

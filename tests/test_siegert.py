@@ -78,7 +78,8 @@ def truths():
 def test_rate_and_every_derivative_against_mpmath(dtype):
     """1e-13 and 1e-5, of the rate relative, as of every derivative of its logarithm.
 
-    float32 reached 9.9e-6 where this was written; other processors get twice that.
+    float32 reached 1.1e-5 where this was written; other processors get twice that. A logarithm
+    of -390 cannot be closer than it rounds.
     """
     logs, rates, slopes = truths()
     arguments = [jnp.asarray(x, dtype) for x in zip(*cases(), strict=True)]
@@ -88,7 +89,8 @@ def test_rate_and_every_derivative_against_mpmath(dtype):
     value = np.asarray(rbn.siegert_rate(*arguments), float)
     exact = dtype == np.float64
     tolerance = 1e-13 if exact else 2e-5
-    assert np.all(np.abs(found - logs) < tolerance)
+    one_rounding = np.spacing(np.abs(logs).astype(dtype)).astype(float)
+    assert np.all(np.abs(found - logs) < np.maximum(tolerance, one_rounding))
     apart = np.abs(gradient - slopes) / np.maximum(np.abs(slopes), 1e-30)
     assert np.all(apart < tolerance)
     seen = rates > (1e-300 if exact else 1e-30)
@@ -111,16 +113,16 @@ def test_second_derivatives_against_mpmath(x64):
 @pytest.mark.parametrize(
     ("name", "function"),
     [
-        ("ERFCX", lambda x: (1 + 2 * x) * mp.exp(x * x) * mp.erfc(x)),
+        ("ERFCX", lambda x: (x + 1.5) / 3 * mp.exp(x * x) * mp.erfc(x)),
         (
             "DAWSON",
-            lambda x: (1 + 2 * x * x) / x * mp.sqrt(mp.pi) / 2 * mp.exp(-x * x) * mp.erfi(x),
+            lambda x: (x * x + 12) / (24 * x) * mp.sqrt(mp.pi) / 2 * mp.exp(-x * x) * mp.erfi(x),
         ),
     ],
 )
 def test_series_against_mpmath(x64, name, function):
     points = np.array([1e-3, 0.1, 0.7, 1.5, 3.0, 6.0, 15.0])
-    middle, power = (12, 2) if name == "DAWSON" else (3, 1)
+    middle, power = (12, 2) if name == "DAWSON" else (1.5, 1)
     t = (points**power - middle) / (points**power + middle)
     found = np.asarray(series._series(getattr(series, name), jnp.asarray(t)))
     with mp.workdps(50):

@@ -14,9 +14,9 @@ from jax.core import Tracer
 
 from rbn_jax import _fields as f
 from rbn_jax.params import FIELDS, NetworkParams
-from rbn_jax.rates.field import DISORDERED, residual, where_known
+from rbn_jax.rates.field import DISORDERED, coupled, residual, where_known
 from rbn_jax.rates.mean_field import MeanField, check_theory, mean_field
-from rbn_jax.rates.populations import Populations, from_network, lanes
+from rbn_jax.rates.populations import Couplings, from_network, lanes
 from rbn_jax.rates.regime import warn
 from rbn_jax.rates.root import root
 
@@ -189,14 +189,15 @@ class _Missing:
     def __call__(self, x: Array, args: Any) -> Array:
         return residual(*self.state(x, args), self.theory)
 
-    def state(self, x: Array, args: Any) -> tuple[Array, Populations]:
-        """The unknowns of the state, and the populations."""
+    def state(self, x: Array, args: Any) -> tuple[Array, Couplings]:
+        """The unknowns of the state, and its couplings."""
         numbers, log_rates = args
         rows: dict[str, Any] = {name: jnp.moveaxis(value, -1, 0) for name, value in numbers.items()}
         net = NetworkParams(**rows, fixed_indegree=self.fixed_indegree)
         pairs = zip(self.names, x[:2], strict=True)
         net = net.replace(**{name: free_value(numbers, name, y) for name, y in pairs})
-        return jnp.concatenate([log_rates, x[2:]]), lanes(from_network(net))[0]
+        p, _ = lanes(from_network(net))
+        return jnp.concatenate([log_rates, x[2:]]), coupled(p, self.theory)
 
 
 def free_value(numbers: dict[str, Array], name: str, y: Array) -> Array:

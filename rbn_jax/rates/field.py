@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 
 from rbn_jax._siegert import once
-from rbn_jax.rates.populations import Input, Populations, recurrent_input
+from rbn_jax.rates.populations import Couplings, Input, Populations, couplings, recurrent_input
 from rbn_jax.rates.root import root
 from rbn_jax.rates.siegert import colour_shift, log_rate
 from rbn_jax.rates.transfer import correction, covers
@@ -30,15 +30,21 @@ def state(p: Populations, theory: str) -> Array:
     """The unknowns (m, networks) of `residual` at its root; NaN where none is found."""
     rates = [(first, *(others,) * (len(p.tau_m) - 1)) for first, others in _STARTS]
     begin = tuple(map(tuple, starts(theory, np.array(rates)).tolist()))
-    return where_known(root(_RESIDUALS[theory], begin, p), p, theory)
+    c = coupled(p, theory)
+    return where_known(root(_RESIDUALS[theory], begin, c), c, theory)
 
 
-def where_known(x: Array, p: Populations, theory: str) -> Array:
+def coupled(p: Populations, theory: str) -> Couplings:
+    """The couplings that the theory sees."""
+    return couplings(p, own=theory in DISORDERED)
+
+
+def where_known(x: Array, c: Couplings, theory: str) -> Array:
     """The state x where the theory's neurons are known, else NaN."""
     if theory != "exact":
         return x
-    given = received(x, p, theory)
-    known = covers((p.V_th - p.V_r) / given.sigma, given.tau_syn / p.tau_m).all(0)
+    given = received(x, c, theory)
+    known = covers(c.gap / given.sigma, given.colour).all(0)
     return jnp.where(known, x, jnp.nan)
 
 
@@ -48,48 +54,48 @@ def starts(theory: str, rates: np.ndarray) -> np.ndarray:
     return np.hstack([logs, np.full_like(logs, 0.5)]) if theory in DISORDERED else logs
 
 
-def residual(x: Array, p: Populations, theory: str) -> Array:
+def residual(x: Array, c: Couplings, theory: str) -> Array:
     """Zero where the rates that the neurons answer with are those that they receive.
 
     x is ln of the rates [spikes/s], and where neurons differ ln(<nu^2> / <nu>^2) below it.
     """
-    given = received(x, p, theory)
+    given = received(x, c, theory)
     if theory not in DISORDERED:
-        return answer(p, given, given.mu, theory) - x
-    mean, square = averages(p, given, theory)
-    n = len(p.tau_m)
+        return answer(c, given, given.mu, theory) - x
+    mean, square = averages(c, given, theory)
+    n = len(c.tau_m)
     return jnp.concatenate([mean - x[:n], square - 2 * mean - x[n:]])
 
 
 _RESIDUALS = {theory: functools.partial(residual, theory=theory) for theory in THEORIES}
 
 
-def received(x: Array, p: Populations, theory: str) -> Input:
+def received(x: Array, c: Couplings, theory: str) -> Input:
     """The input in the state x."""
-    rates = jnp.exp(x[: len(p.tau_m)]) / 1000
+    rates = jnp.exp(x[: len(c.tau_m)]) / 1000
     if theory not in DISORDERED:
-        return recurrent_input(p, rates, jnp.zeros_like(rates), own=False)
-    variance = jnp.square(rates) * jnp.expm1(x[len(p.tau_m) :])
-    return recurrent_input(p, rates, variance, own=True)
+        return recurrent_input(c, rates, jnp.zeros_like(rates))
+    variance = jnp.square(rates) * jnp.expm1(x[len(c.tau_m) :])
+    return recurrent_input(c, rates, variance)
 
 
-def averages(p: Populations, given: Input, theory: str) -> tuple[Array, Array]:
+def averages(c: Couplings, given: Input, theory: str) -> tuple[Array, Array]:
     """ln <nu> and ln <nu^2> over neurons whose mean input is normally distributed."""
     nodes, weights = (jnp.asarray(x, given.mu.dtype)[:, None, None] for x in (_NODES, _WEIGHTS))
-    each = once(answer(p, given, given.mu + given.spread * nodes, theory))
+    each = once(answer(c, given, given.mu + given.spread * nodes, theory))
     top = jax.lax.stop_gradient(each.max(0))
     share = jnp.exp(each - top)
     mean, square = (jnp.log((weights * x).sum(0)) for x in (share, share * share))
     return top + mean, 2 * top + square
 
 
-def answer(p: Populations, given: Input, mu: Array, theory: str) -> Array:
+def answer(c: Couplings, given: Input, mu: Array, theory: str) -> Array:
     """ln of the rate of neurons with the mean input mu."""
-    shift = colour_shift(given.tau_syn, p.tau_m)
+    shift = colour_shift(given.colour)
     shift = jnp.zeros_like(shift) if theory == "white" else shift
-    gap, lacking = p.V_th - p.V_r, jnp.zeros_like(mu)
+    gap, lacking = c.gap, jnp.zeros_like(mu)
     if theory == "exact":
-        y, h = (p.V_th - mu) / given.sigma, gap / given.sigma
-        left = jnp.exp(-p.t_ref / jnp.where(given.tau_syn > 0, given.tau_syn, 1))
-        lacking = correction(y, h, given.tau_syn / p.tau_m, left)
-    return log_rate(mu, given.sigma, p.tau_m, p.t_ref, p.V_th, gap, shift, lacking)
+        y, h = (c.V_th - mu) / given.sigma, gap / given.sigma
+        left = jnp.exp(-c.t_ref / (c.tau_m * jnp.where(given.colour > 0, given.colour, 1)))
+        lacking = correction(y, h, given.colour, left)
+    return log_rate(mu, given.sigma, c.tau_m, c.t_ref, c.V_th, gap, shift, lacking)

@@ -12,7 +12,7 @@ from jax.core import Tracer
 from rbn_jax import _fields as f
 from rbn_jax._labels import labels
 from rbn_jax.params import NetworkParams
-from rbn_jax.rates.field import DISORDERED, THEORIES, received, state
+from rbn_jax.rates.field import DISORDERED, THEORIES, coupled, received, state
 from rbn_jax.rates.populations import Populations, from_network, lanes
 from rbn_jax.rates.regime import regimes
 
@@ -101,7 +101,7 @@ def _mean_field(params: NetworkParams | Populations, theory: str) -> MeanField:
     network = isinstance(params, NetworkParams)
     p, batch = lanes(from_network(params) if network else params)
     x = state(p, theory)
-    given = received(x, p, theory)
+    given = received(x, coupled(p, theory), theory)
     n = len(p.tau_m)
     found = jnp.isfinite(x).all(0)
 

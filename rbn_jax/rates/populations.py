@@ -176,15 +176,55 @@ def _inside(x: Array, domain: f.Domain) -> Array:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """What the neurons of each population receive, (n, networks) each [mV, mV, ms, mV]."""
+    """What the neurons of each population receive, (n, networks) each [mV], and tau_syn / tau_m."""
 
     mu: Array
     sigma: Array
-    tau_syn: Array
+    colour: Array
     spread: Array
 
 
-def recurrent_input(p: Populations, rates: Array, variance: Array, own: bool) -> Input:
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Couplings:
+    """Neurons of each population, (n, networks), and what the rates of the sources do to them.
+
+    The input of `recurrent_input` is a sum of `linear`, (3, n, n, networks), times the rates,
+    `square`, (n, n, networks), times <nu^2> or its variance, and `external`, (4, n, networks).
+    """
+
+    tau_m: Array
+    t_ref: Array
+    V_th: Array
+    gap: Array
+    linear: Array
+    square: Array
+    external: Array
+    fixed_indegree: bool = dataclasses.field(metadata={"static": True})
+
+
+def couplings(p: Populations, own: bool) -> Couplings:
+    """From arrays as `lanes` gives them; own: whether noise is what is left of it, 1 - p."""
+    kept = 1 - p.connection_prob if own else 1.0
+    tau, w = p.tau_m[:, None], p.weights
+    noise = tau * p.indegrees * kept * w * w
+    linear = tau * p.indegrees * w, noise, noise * tau / (tau + p.tau_syn)
+    ext = jnp.square(p.sigma_ext) + _LEAST_SPREAD
+    passed = ext * p.tau_m / (p.tau_m + p.tau_syn_ext)
+    spread = jnp.square(p.spread_ext) + _LEAST_SPREAD
+    return Couplings(
+        tau_m=p.tau_m,
+        t_ref=p.t_ref,
+        V_th=p.V_th,
+        gap=p.V_th - p.V_r,
+        linear=jnp.stack(jnp.broadcast_arrays(*linear)),
+        square=jnp.broadcast_to(tau * noise, w.shape),
+        external=jnp.stack(jnp.broadcast_arrays(p.mu_ext, ext, passed, spread)),
+        fixed_indegree=p.fixed_indegree,
+    )
+
+
+def recurrent_input(c: Couplings, rates: Array, variance: Array) -> Input:
     """Mean, noise, time constant and spread of the input.
 
     mu = mu_ext + tau_m sum K w nu            sigma^2 = sigma_ext^2 + tau_m sum K (1 - p) w^2 nu
@@ -195,27 +235,16 @@ def recurrent_input(p: Populations, rates: Array, variance: Array, own: bool) ->
     tau_m / (tau_m + tau_syn) of it pass.
 
     Args:
-        p: arrays as `lanes` gives them.
+        c: of the populations.
         rates, variance: mean [spikes/ms] and variance of the rates across neurons.
-        own: whether noise is what is left of it, 1 - p; else all of it.
     """
-    kept = 1 - p.connection_prob if own else 1.0
-    tau, w = p.tau_m[:, None], p.weights
-    let = tau / (tau + p.tau_syn)
-    parts = tau * p.indegrees * kept * w * w
-    second = variance if p.fixed_indegree else variance + jnp.square(rates)
-    factors = jnp.stack(
-        jnp.broadcast_arrays(tau * p.indegrees * w, parts, parts * let, tau * parts)
-    )
-    sums = (factors * jnp.stack([rates, rates, rates, second])[:, None]).sum(2)
-    mean, noise, passed, spread = sums  # one sum, which XLA compiles once
-    ext = jnp.square(p.sigma_ext) + _LEAST_SPREAD
-    noise, passed = noise + ext, passed + ext * p.tau_m / (p.tau_m + p.tau_syn_ext)
+    second = variance if c.fixed_indegree else variance + jnp.square(rates)
+    mean, noise, passed = (c.linear * rates).sum(2) + c.external[:3]
     # on the way to a state, which has no negative variance, a step may meet one
-    spread = jnp.maximum(spread, 0) + jnp.square(p.spread_ext) + _LEAST_SPREAD
+    spread = jnp.maximum((c.square * second).sum(1), 0) + c.external[3]
     return Input(
-        mu=p.mu_ext + mean,
+        mu=mean,
         sigma=jnp.sqrt(jnp.sqrt(jnp.square(noise) + _LEAST_VARIANCE**2)),
-        tau_syn=p.tau_m * (noise - passed) / passed,
+        colour=(noise - passed) / passed,
         spread=jnp.sqrt(spread),
     )

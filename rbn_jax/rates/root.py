@@ -79,26 +79,26 @@ def _searched(residual: Residual, starts: Any, args: Any) -> Array:
         most = jnp.maximum(_LARGEST_STEP, size)  # silent rates have far to go
         x = x + move / jnp.maximum((jnp.abs(move) / most).max(0), 1)
         lost = ~done & (~jnp.isfinite(x).all(0) | (steps >= _STEPS))
-        over = done | (lost & (tried + 1 >= len(points)))
+        over = (done | (lost & (tried + 1 >= len(points)))) & (place < count)
         found = found.at[:, place].set(jnp.where(done, x, jnp.nan), mode="drop")
-        place = jnp.where(over, fresh + jnp.cumsum(over, dtype=fresh.dtype) - 1, place)
+        rank = (over & before).sum(1, dtype=place.dtype)
         tried = jnp.where(over, 0, jnp.where(lost, tried + 1, tried))
         again = over | lost
-        x = jnp.where(again, points[tried].T, x)
         return (
-            place,
+            jnp.where(over, fresh + rank, place),
             fresh + over.sum(dtype=fresh.dtype),
-            x,
+            jnp.where(again, points[tried].T, x),
             tried,
             jnp.where(again, 0, steps + 1),
             found,
         )
 
-    zeros = jnp.zeros(lanes, int)
+    place, zeros = jnp.arange(lanes, dtype=np.int32), jnp.zeros(lanes, np.int32)
+    before = place < place[:, None]
     start = jnp.broadcast_to(points[0][:, None], (points.shape[1], lanes))
     found = jnp.full((points.shape[1], count), jnp.nan, dtype)
-    state = (jnp.arange(lanes), jnp.array(lanes), start, zeros, zeros, found)
-    return lax.while_loop(lambda state: (state[0] < count).any(), step, state)[-1]
+    state = (place, jnp.array(lanes, place.dtype), start, zeros, zeros, found)
+    return lax.while_loop(lambda state: state[1] < count + lanes, step, state)[-1]
 
 
 def linearised(residual: Residual, x: Array, args: Any) -> tuple[Array, Array]:
@@ -110,8 +110,9 @@ def linearised(residual: Residual, x: Array, args: Any) -> tuple[Array, Array]:
 
 def solved(matrix: Array, right: Array) -> Array:
     """The solutions (m, B) of B systems (m, m, B)."""
-    rows = jnp.moveaxis(matrix, -1, 0), right.T[..., None]
-    return jnp.linalg.solve(*rows)[..., 0].T
+    q, r = lax.linalg.qr(jnp.moveaxis(matrix, -1, 0), full_matrices=False)
+    turned = jnp.einsum("bji,jb->bi", q, right)[..., None]
+    return lax.linalg.triangular_solve(r, turned, left_side=True)[..., 0].T
 
 
 def _packed(args: Any) -> tuple[Array, Callable[[Array], Any]]:

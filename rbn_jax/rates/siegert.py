@@ -31,7 +31,7 @@ def log_siegert_rate(
     mu, sigma, tau_m, t_ref, v_th, v_r, tau_syn = args
     sigma, tau_m, gap = num.positive(sigma), num.positive(tau_m), num.positive(v_th - v_r)
     t_ref = num.where_else_nan(t_ref >= 0, t_ref)
-    return log_rate(mu, sigma, tau_m, t_ref, v_th, gap, colour_shift(tau_syn, tau_m))
+    return log_rate(mu, sigma, tau_m, t_ref, v_th, gap, colour_shift(tau_syn / tau_m))
 
 
 @num.jit
@@ -74,11 +74,11 @@ def siegert_rate(
     return jnp.exp(log_siegert_rate(mu, sigma, tau_m, t_ref, v_th, v_r, tau_syn))
 
 
-def colour_shift(tau_syn: Array, tau_m: Array) -> Array:
-    """What exponential synapses add to both limits; 0, with no slope, at tau_syn = 0."""
-    coloured = tau_syn > 0
-    root = SHIFT * jnp.sqrt(jnp.where(coloured, tau_syn, tau_m) / tau_m)
-    return jnp.where(coloured, root, jnp.where(tau_syn == 0, 0, jnp.nan))
+def colour_shift(colour: Array) -> Array:
+    """What synapses of tau_syn / tau_m add to both limits; 0, with no slope, at 0."""
+    coloured = colour > 0
+    root = SHIFT * jnp.sqrt(jnp.where(coloured, colour, 1))
+    return jnp.where(coloured, root, jnp.where(colour == 0, 0, jnp.nan))
 
 
 def log_rate(

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from rbn_jax.params import NetworkParams
-from rbn_jax.rates.field import residual, where_known
+from rbn_jax.rates.field import coupled, residual, where_known
 from rbn_jax.rates.field import starts as _unknowns
 from rbn_jax.rates.mean_field import check_theory
 from rbn_jax.rates.populations import Populations, from_network, lanes
@@ -81,7 +81,7 @@ def _checked(given: Any, n: int) -> np.ndarray:
 @functools.partial(jax.jit, static_argnums=1)
 def _from_starts(p: Populations, theory: str, begin: Array) -> Array:
     """Where each start (m, k) leads; NaN where to nothing."""
-    many = jax.tree.map(lambda a: jnp.repeat(a, begin.shape[1], -1), p)
+    many = jax.tree.map(lambda a: jnp.repeat(a, begin.shape[1], -1), coupled(p, theory))
     zero = ((0.0,) * len(begin),)
     return where_known(root(_Moved(theory), zero, (begin, many)) + begin, many, theory)
 
@@ -93,13 +93,13 @@ class _Moved:
     theory: str
 
     def __call__(self, x: Array, args: Any) -> Array:
-        begin, p = args
-        return residual(x + begin, p, self.theory)
+        begin, c = args
+        return residual(x + begin, c, self.theory)
 
 
 @functools.partial(jax.jit, static_argnums=1)
 def _slopes(p: Populations, theory: str, x: Array) -> Array:
-    return linearised(functools.partial(residual, theory=theory), x, p)[1]
+    return linearised(functools.partial(residual, theory=theory), x, coupled(p, theory))[1]
 
 
 def _described(p: Populations, theory: str, states: np.ndarray) -> list[FixedPoint]:
