@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.custom_derivatives import SymbolicZero
 
 SHIFT = 1.4603545088095868 / math.sqrt(2)
 """|zeta(1/2)| / sqrt(2): limits move by this much, times sqrt(tau_syn / tau_m)."""
@@ -105,17 +106,25 @@ def _log_scaled_integral(v: Array, gap: Array, sigma: Array, shift: Array) -> Ar
     return once(jnp.log(_scaled_integral(v / sigma + shift, gap / sigma)))
 
 
-@_log_scaled_integral.defjvp
-def _(primals: Any, tangents: Any) -> Any:
+def _log_scaled_integral_jvp(primals: Any, tangents: Any) -> Any:
     v, gap, sigma, shift = primals
-    dv, dgap, dsigma, dshift = tangents
     y, h, value = v / sigma + shift, gap / sigma, _log_scaled_integral(*primals)
     at_reset, growth, stretch = _boundary_terms(y, h)
     share, taken = jnp.exp(-value), 2 * _above(y)  # the slope of the factor that is taken out
     d_v = (growth * share - taken) / sigma
     d_sigma = ((shift * growth - stretch) * share + taken * (v / sigma)) / sigma
     d_gap = at_reset * share / sigma
-    return value, d_v * (dv + sigma * dshift) + d_gap * dgap + d_sigma * dsigma
+    slopes = d_v, d_gap, d_sigma, d_v * sigma
+    return value, change(slopes, tangents)
+
+
+_log_scaled_integral.defjvp(_log_scaled_integral_jvp, symbolic_zeros=True)
+
+
+def change(slopes: Any, tangents: Any) -> Any:
+    """The sum of slopes times tangents, those left out that are known to be 0."""
+    pairs = zip(slopes, tangents, strict=True)
+    return sum(slope * d for slope, d in pairs if not isinstance(d, SymbolicZero))
 
 
 def _above(x: Array) -> Array:

@@ -1,13 +1,15 @@
 """The stationary rate of a leaky integrate-and-fire neuron under noise."""
 
 import math
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from rbn_jax import _numerics as num
-from rbn_jax._siegert import SHIFT, log_escape_integral
+from rbn_jax._siegert import SHIFT, change, log_escape_integral
 
 
 @num.jit
@@ -94,8 +96,19 @@ def log_rate(
     """ln rate [spikes/s], -ln(t_ref + tau_m sqrt(pi) I exp(-lacking)), neither term ever lost."""
     integral = log_escape_integral(v_th - mu, gap, sigma, shift)
     passage = jnp.log(tau_m * math.sqrt(math.pi)) + integral - lacking
-    full = jnp.where(t_ref == 0, 1, t_ref)
-    slow = (passage > jnp.log(full)) | (t_ref == 0)
-    low = passage + jnp.log1p(jnp.where(slow, t_ref, 0) * jnp.exp(-jnp.where(slow, passage, 0)))
-    high = jnp.log(full) + jnp.log1p(jnp.exp(jnp.where(slow, 0, passage)) / full)
-    return math.log(1000) - jnp.where(slow, low, high)
+    return math.log(1000) - _log_sum(t_ref, passage)
+
+
+@jax.custom_jvp
+def _log_sum(t: Array, log_x: Array) -> Array:
+    """ln(t + x), t >= 0."""
+    return jnp.logaddexp(jnp.log(t), log_x)
+
+
+def _log_sum_jvp(primals: Any, tangents: Any) -> Any:
+    """Slopes that exist at t = 0, too."""
+    value = _log_sum(*primals)
+    return value, change((jnp.exp(-value), jnp.exp(primals[1] - value)), tangents)
+
+
+_log_sum.defjvp(_log_sum_jvp, symbolic_zeros=True)
