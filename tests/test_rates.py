@@ -68,6 +68,26 @@ def column(**changes):
     return Populations(**(arrays | changes))
 
 
+def test_shift_of_instantaneous_synapses_is_white(x64):
+    """Exactly, for any membranes: what rounds to a little less than 0 would be NaN."""
+    drawn = np.random.default_rng(2026).uniform
+    populations = Populations(
+        weights=np.array([[0.1, -0.5], [0.12, -0.6]]),
+        indegrees=np.array([400.0, 100.0]) * np.ones((2, 2)),
+        connection_prob=0.2,
+        tau_m=drawn(7, 33, (300, 2)),
+        tau_syn=0.0,
+        t_ref=2.0,
+        V_th=20.0,
+        V_r=10.0,
+        mu_ext=24.0,
+        sigma_ext=drawn(1, 5, (300, 2)),
+    )
+    white, shift = (firing_rates(populations, theory) for theory in ("white", "shift"))
+    assert np.isfinite(white).all()
+    np.testing.assert_allclose(shift, white, rtol=1e-9)  # two searches for one root
+
+
 def test_shift_is_nnmts_on_the_microcircuit(x64):
     np.testing.assert_allclose(firing_rates(column(), "shift"), of_microcircuit(), rtol=1e-9)
 

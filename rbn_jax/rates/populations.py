@@ -189,8 +189,9 @@ class Input:
 class Couplings:
     """Neurons of each population, (n, networks), and what the rates of the sources do to them.
 
-    The input of `recurrent_input` is a sum of `linear`, (3, n, n, networks), times the rates,
-    `square`, (n, n, networks), times <nu^2> or its variance, and `external`, (4, n, networks).
+    `linear`, (3, n, n, networks), times the rates gives the mean, and of sigma^2 what synapses let
+    pass and what they hold back; `square`, (n, n, networks), times <nu^2> or its variance the
+    spread^2; `external`, (4, n, networks), is added to the four.
     """
 
     tau_m: Array
@@ -208,18 +209,20 @@ def couplings(p: Populations, own: bool) -> Couplings:
     kept = 1 - p.connection_prob if own else 1.0
     tau, w = p.tau_m[:, None], p.weights
     noise = tau * p.indegrees * kept * w * w
-    linear = tau * p.indegrees * w, noise, noise * tau / (tau + p.tau_syn)
+    # not as the rest of all: instantaneous synapses hold back exactly 0
+    passed, held = noise * (tau / (tau + p.tau_syn)), noise * (p.tau_syn / (tau + p.tau_syn))
     ext = jnp.square(p.sigma_ext) + _LEAST_SPREAD
-    passed = ext * p.tau_m / (p.tau_m + p.tau_syn_ext)
+    both = p.tau_m + p.tau_syn_ext
+    external = p.mu_ext, ext * (p.tau_m / both), ext * (p.tau_syn_ext / both)
     spread = jnp.square(p.spread_ext) + _LEAST_SPREAD
     return Couplings(
         tau_m=p.tau_m,
         t_ref=p.t_ref,
         V_th=p.V_th,
         gap=p.V_th - p.V_r,
-        linear=jnp.stack(jnp.broadcast_arrays(*linear)),
+        linear=jnp.stack(jnp.broadcast_arrays(tau * p.indegrees * w, passed, held)),
         square=jnp.broadcast_to(tau * noise, w.shape),
-        external=jnp.stack(jnp.broadcast_arrays(p.mu_ext, ext, passed, spread)),
+        external=jnp.stack(jnp.broadcast_arrays(*external, spread)),
         fixed_indegree=p.fixed_indegree,
     )
 
@@ -239,12 +242,12 @@ def recurrent_input(c: Couplings, rates: Array, variance: Array) -> Input:
         rates, variance: mean [spikes/ms] and variance of the rates across neurons.
     """
     second = variance if c.fixed_indegree else variance + jnp.square(rates)
-    mean, noise, passed = (c.linear * rates).sum(2) + c.external[:3]
+    mean, passed, held = (c.linear * rates).sum(2) + c.external[:3]
     # on the way to a state, which has no negative variance, a step may meet one
     spread = jnp.maximum((c.square * second).sum(1), 0) + c.external[3]
     return Input(
         mu=mean,
-        sigma=jnp.sqrt(jnp.sqrt(jnp.square(noise) + _LEAST_VARIANCE**2)),
-        colour=(noise - passed) / passed,
+        sigma=jnp.sqrt(jnp.sqrt(jnp.square(passed + held) + _LEAST_VARIANCE**2)),
+        colour=held / passed,
         spread=jnp.sqrt(spread),
     )
