@@ -167,7 +167,7 @@ def _gaussian_integral(y: Array, h: Array) -> Array:
 def _climb(y: Array, h: Array) -> tuple[Array, Array, Array]:
     """The end of that part, its length, and exp(u^2 - top^2) where it begins."""
     top, low = _above(y), _above(y - h)
-    part = jnp.where(y - h >= 0, h, top)
+    part = jnp.where(y - h > 0, h, top)  # at 0 as `_above`, in its slope, too
     return top, part, jnp.exp(-part * (top + low))
 
 

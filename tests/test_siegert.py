@@ -97,9 +97,10 @@ def test_rate_and_every_derivative_against_mpmath(dtype):
     assert np.all(np.abs(value / rates - 1)[seen] < tolerance)
 
 
-def test_second_derivatives_against_mpmath(x64):
-    """In mu and sigma; 1e-11, as they are differences of slopes."""
-    args = (12.0, 5.0, 20.0, 2.0, 20.0, 10.0, 4.0)
+@pytest.mark.parametrize(("mu", "tau_syn"), [(12.0, 4.0), (10.0, 0.0), (20.0, 0.0)])
+def test_second_derivatives_against_mpmath(x64, mu, tau_syn):
+    """In mu and sigma, also with the mean at reset and threshold; 1e-11, as of differences."""
+    args = (mu, 5.0, 20.0, 2.0, 20.0, 10.0, tau_syn)
     found = np.asarray(jax.hessian(log_siegert_rate, (0, 1))(*args))
     with mp.workdps(30):
         for i, j in ((0, 0), (0, 1), (1, 1)):
