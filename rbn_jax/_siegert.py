@@ -138,7 +138,7 @@ def _size(x: Array) -> Array:
 
 
 def once(x: Any) -> Any:
-    """x, computed once: XLA would do it again for every sum and every tangent that uses it."""
+    """x, kept whole while XLA simplifies: fewer kernels. On a CPU it may still be fused twice."""
     return lax.optimization_barrier(x)
 
 

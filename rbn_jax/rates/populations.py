@@ -228,7 +228,7 @@ def couplings(p: Populations, own: bool) -> Couplings:
 
 
 def recurrent_input(c: Couplings, rates: Array, variance: Array) -> Input:
-    """Mean, noise, time constant and spread of the input.
+    """Mean, noise, tau_syn / tau_m and spread of the input.
 
     mu = mu_ext + tau_m sum K w nu            sigma^2 = sigma_ext^2 + tau_m sum K (1 - p) w^2 nu
     spread^2 = spread_ext^2 + tau_m^2 sum K (1 - p) w^2 <nu^2>
