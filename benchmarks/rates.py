@@ -24,6 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from nnmt_rates import of_network
+from streaming import timed
 
 import rbn_jax as rbn
 from rbn_jax.rates.field import THEORIES
@@ -186,8 +187,8 @@ def speed(count=1600):
         net = rbn.NetworkParams().replace(**draws)
         for theory in THEORIES:
             tracing, compiling, compiled = made(net, theory)
-            running, _ = timed(lambda run=compiled: run(net).block_until_ready(), 7)
-            ours = 1e6 * running / count
+            times = [timed(lambda run=compiled: run(net).block_until_ready())[0] for _ in range(7)]
+            ours = 1e6 * float(np.median(times)) / count
             numbers = f"{tracing:.1f} | {compiling:.1f} | {ours:.1f} | {theirs / ours:.0f}"
             yield f"| rbn_jax, {theory}, float64 | {count} | {numbers} |"
 
@@ -202,16 +203,6 @@ def made(net, theory):
         compiling, compiled = timed(lowered.compile)
         pairs.append((tracing, compiling))
     return *np.median(pairs, 0), compiled
-
-
-def timed(call, times=1):
-    """Median seconds of a call, and what it gave."""
-    seconds = []
-    for _ in range(times):
-        begun = time.perf_counter()
-        result = call()
-        seconds.append(time.perf_counter() - begun)
-    return float(np.median(seconds)), result
 
 
 def random_networks(count, seed=2026):

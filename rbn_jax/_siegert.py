@@ -25,7 +25,7 @@ SHIFT = 1.4603545088095868 / math.sqrt(2)
 """|zeta(1/2)| / sqrt(2): limits move by this much, times sqrt(tau_syn / tau_m)."""
 _C = 4 * math.exp(0.5772156649015329)
 _ROOT_PI = math.sqrt(math.pi)
-_MIDDLE = 1.5
+_MIDDLE = 1.5  # of the variable of all series but that of Dawson's integral
 _NODES, _WEIGHTS = (tuple(map(float, x)) for x in np.polynomial.legendre.leggauss(8))
 
 LOG_REST = (
@@ -92,18 +92,21 @@ REST = (
 _SHORT = {len(LOG_REST): 24, len(ERFCX): 13, len(DAWSON): 21, len(REST): 14}
 
 
-def log_escape_integral(v: Array, gap: Array, sigma: Array, shift: Array) -> Array:
-    """ln of I with y = v/sigma + shift and h = gap/sigma; gap and sigma > 0, one dtype.
+def log_escape_integral(v: Array, gap: Array, sigma: Array, shift: Array) -> tuple[Array, Array]:
+    """ln of I with y = v/sigma + shift and h = gap/sigma, as two terms: max(y, 0)^2 and the rest.
 
-    v is V_th - mu and gap is V_th - V_r.
+    v is V_th - mu, gap is V_th - V_r; gap and sigma > 0, one dtype.
     """
-    top = _above(v / sigma + shift)
-    return top * top + _log_scaled_integral(v, gap, sigma, shift)
+    mean, top = v / sigma, _above(v / sigma + shift)
+    # what the sum in top rounds away is 2 top times as much in its square
+    lost = lax.stop_gradient(shift - (top - mean))
+    rest = _log_scaled_integral(v, gap, sigma, shift)
+    return top * top, rest + jnp.where(top > 0, 2 * top * lost, 0)
 
 
 @jax.custom_jvp
 def _log_scaled_integral(v: Array, gap: Array, sigma: Array, shift: Array) -> Array:
-    return once(jnp.log(_scaled_integral(v / sigma + shift, gap / sigma)))
+    return jnp.log(_scaled_integral(v / sigma + shift, gap / sigma))
 
 
 def _log_scaled_integral_jvp(primals: Any, tangents: Any) -> Any:
@@ -115,13 +118,13 @@ def _log_scaled_integral_jvp(primals: Any, tangents: Any) -> Any:
     d_sigma = ((shift * growth - stretch) * share + taken * (v / sigma)) / sigma
     d_gap = at_reset * share / sigma
     slopes = d_v, d_gap, d_sigma, d_v * sigma
-    return value, change(slopes, tangents)
+    return value, tangent(slopes, tangents)
 
 
 _log_scaled_integral.defjvp(_log_scaled_integral_jvp, symbolic_zeros=True)
 
 
-def change(slopes: Any, tangents: Any) -> Any:
+def tangent(slopes: Any, tangents: Any) -> Any:
     """The sum of slopes times tangents, those left out that are known to be 0."""
     pairs = zip(slopes, tangents, strict=True)
     return sum(slope * d for slope, d in pairs if not isinstance(d, SymbolicZero))
@@ -137,11 +140,6 @@ def _size(x: Array) -> Array:
     return jnp.where(x > 0, x, -x)
 
 
-def once(x: Any) -> Any:
-    """x, kept whole while XLA simplifies: fewer kernels. On a CPU it may still be fused twice."""
-    return lax.optimization_barrier(x)
-
-
 def _scaled_integral(y: Array, h: Array) -> Array:
     """I exp(-max(y, 0)^2)."""
     reset = y - h
@@ -154,9 +152,9 @@ def _scaled_integral(y: Array, h: Array) -> Array:
 
 
 def _gaussian_integral(y: Array, h: Array) -> Array:
-    """int exp(u^2 - top^2) du over the part above 0 of the way from y - h to y; top ends it."""
-    top, part, decay = _climb(y, h)
-    apart = _dawson(top) - decay * _dawson(_above(y - h))
+    """int exp(u^2 - top^2) du from max(y - h, 0) to top = max(y, 0)."""
+    top, part = _above(y), _part_above(y, h)
+    apart = _dawson(top) - _decay(y, h) * _dawson(_above(y - h))
     near = top * part < 1
     s = jnp.where(near, part, 0)
     steps = (s * (1 + node) / 2 for node in _NODES)
@@ -164,17 +162,20 @@ def _gaussian_integral(y: Array, h: Array) -> Array:
     return jnp.where(near, s / 2 * sum(terms), apart)
 
 
-def _climb(y: Array, h: Array) -> tuple[Array, Array, Array]:
-    """The end of that part, its length, and exp(u^2 - top^2) where it begins."""
-    top, low = _above(y), _above(y - h)
-    part = jnp.where(y - h > 0, h, top)  # at 0 as `_above`, in its slope, too
-    return top, part, jnp.exp(-part * (top + low))
+def _part_above(y: Array, h: Array) -> Array:
+    """max(y, 0) - max(y - h, 0), without the difference of two that are alike."""
+    return jnp.where(y - h > 0, h, _above(y))  # at 0 as `_above`, in its slope, too
+
+
+def _decay(y: Array, h: Array) -> Array:
+    """exp(max(y - h, 0)^2 - max(y, 0)^2)."""
+    return jnp.exp(-_part_above(y, h) * (_above(y) + _above(y - h)))
 
 
 def _boundary_terms(y: Array, h: Array) -> tuple[Array, Array, Array]:
     """Scaled as I: erfcx(-u) at the reset, and how it and u erfcx(-u) grow up to the threshold."""
     reset = y - h
-    at_top, at_reset = _scaled_erfcx(y), _climb(y, h)[2] * _scaled_erfcx(reset)
+    at_top, at_reset = _scaled_erfcx(y), _decay(y, h) * _scaled_erfcx(reset)
     below, growth, stretch = y <= 0, *_growths(_size(y), _size(reset), h)
     return (
         at_reset,

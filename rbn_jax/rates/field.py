@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rbn_jax._siegert import once
 from rbn_jax.rates.populations import Couplings, Input, Populations, couplings, recurrent_input
 from rbn_jax.rates.root import root
 from rbn_jax.rates.siegert import colour_shift, log_rate
@@ -26,11 +25,10 @@ _STARTS = (  # spikes/s of the first population and of the others
 )
 
 
-def state(p: Populations, theory: str) -> Array:
+def state(c: Couplings, theory: str) -> Array:
     """The unknowns (m, networks) of `residual` at its root; NaN where none is found."""
-    rates = [(first, *(others,) * (len(p.tau_m) - 1)) for first, others in _STARTS]
+    rates = [(first, *(others,) * (len(c.tau_m) - 1)) for first, others in _STARTS]
     begin = tuple(map(tuple, starts(theory, np.array(rates)).tolist()))
-    c = coupled(p, theory)
     return where_known(root(_RESIDUALS[theory], begin, c), c, theory)
 
 
@@ -82,7 +80,7 @@ def received(x: Array, c: Couplings, theory: str) -> Input:
 def averages(c: Couplings, given: Input, theory: str) -> tuple[Array, Array]:
     """ln <nu> and ln <nu^2> over neurons whose mean input is normally distributed."""
     nodes, weights = (jnp.asarray(x, given.mu.dtype)[:, None, None] for x in (_NODES, _WEIGHTS))
-    each = once(answer(c, given, given.mu + given.spread * nodes, theory))
+    each = answer(c, given, given.mu + given.spread * nodes, theory)
     top = jax.lax.stop_gradient(each.max(0))
     share = jnp.exp(each - top)
     mean, square = (jnp.log((weights * x).sum(0)) for x in (share, share * share))
@@ -93,9 +91,9 @@ def answer(c: Couplings, given: Input, mu: Array, theory: str) -> Array:
     """ln of the rate of neurons with the mean input mu."""
     shift = colour_shift(given.colour)
     shift = jnp.zeros_like(shift) if theory == "white" else shift
-    gap, lacking = c.gap, jnp.zeros_like(mu)
+    lacking = jnp.zeros_like(mu)
     if theory == "exact":
-        y, h = (c.V_th - mu) / given.sigma, gap / given.sigma
+        y, h = (c.V_th - mu) / given.sigma, c.gap / given.sigma
         left = jnp.exp(-c.t_ref / (c.tau_m * jnp.where(given.colour > 0, given.colour, 1)))
         lacking = correction(y, h, given.colour, left)
-    return log_rate(mu, given.sigma, c.tau_m, c.t_ref, c.V_th, gap, shift, lacking)
+    return log_rate(mu, given.sigma, c.tau_m, c.t_ref, c.V_th, c.gap, shift, lacking)

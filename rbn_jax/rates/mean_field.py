@@ -26,8 +26,9 @@ class MeanField:
     rate_std: standard deviation of the rates across neurons [spikes/s]
     mu: mean of the free membrane potential [mV]
     sigma: intensity of its noise [mV], sqrt(2) times its standard deviation in white noise
-    spread: standard deviation of mu across neurons [mV]; like sigma, never quite 0: without
-        noise they are 0.01 and 0.0001 mV, so that rates have derivatives
+    spread: standard deviation of mu across neurons [mV], 0 by "white" and "shift"; else, like
+        sigma, never quite 0: without noise they are 0.0001 and 0.01 mV, so that rates have
+        derivatives
     converged: (...) whether a state was found
     warnings: (...) truth values by name of a regime in `rbn_jax.rates.REGIMES`; of Populations,
         for which no other was compared with NEST, low_rate only
@@ -100,9 +101,10 @@ def mean_field(params: NetworkParams | Populations, theory: str = "quenched") ->
 def _mean_field(params: NetworkParams | Populations, theory: str) -> MeanField:
     network = isinstance(params, NetworkParams)
     p, batch = lanes(from_network(params) if network else params)
-    x = state(p, theory)
-    given = received(x, coupled(p, theory), theory)
-    n = len(p.tau_m)
+    c = coupled(p, theory)
+    x = state(c, theory)
+    given = received(x, c, theory)
+    n = len(c.tau_m)
     found = jnp.isfinite(x).all(0)
 
     def shaped(y: Array) -> Array:

@@ -14,7 +14,7 @@ from rbn_jax.params import NetworkParams
 from rbn_jax.weights import calculate_RBN_weights
 
 _LEAST_VARIANCE = 1e-4  # mV^2 of noise, so that populations without input have a rate
-_LEAST_SPREAD = 1e-8  # mV^2, so that equal neurons, and silence, have derivatives
+_LEAST = 1e-8  # mV^2 of spread and of outer noise: equal neurons, and silence, have derivatives
 
 
 @jax.tree_util.register_dataclass
@@ -211,10 +211,10 @@ def couplings(p: Populations, own: bool) -> Couplings:
     noise = tau * p.indegrees * kept * w * w
     # not as the rest of all: instantaneous synapses hold back exactly 0
     passed, held = noise * (tau / (tau + p.tau_syn)), noise * (p.tau_syn / (tau + p.tau_syn))
-    ext = jnp.square(p.sigma_ext) + _LEAST_SPREAD
+    ext = jnp.square(p.sigma_ext) + _LEAST
     both = p.tau_m + p.tau_syn_ext
     external = p.mu_ext, ext * (p.tau_m / both), ext * (p.tau_syn_ext / both)
-    spread = jnp.square(p.spread_ext) + _LEAST_SPREAD
+    spread = jnp.square(p.spread_ext) + _LEAST
     return Couplings(
         tau_m=p.tau_m,
         t_ref=p.t_ref,
@@ -233,9 +233,9 @@ def recurrent_input(c: Couplings, rates: Array, variance: Array) -> Input:
     mu = mu_ext + tau_m sum K w nu            sigma^2 = sigma_ext^2 + tau_m sum K (1 - p) w^2 nu
     spread^2 = spread_ext^2 + tau_m^2 sum K (1 - p) w^2 <nu^2>
 
-    with the variance of nu in place of <nu^2> for fixed in-degrees. Where synapses differ,
-    tau_syn is the one that gives the free membrane the same variance: a synapse lets
-    tau_m / (tau_m + tau_syn) of it pass.
+    with all of the noise in place of 1 - p of it where couplings are not `own`, and the variance of
+    nu in place of <nu^2> for fixed in-degrees. Where synapses differ, tau_syn is the one that gives
+    the free membrane the same variance: a synapse lets tau_m / (tau_m + tau_syn) of it pass.
 
     Args:
         c: of the populations.

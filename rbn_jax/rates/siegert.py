@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from rbn_jax import _numerics as num
-from rbn_jax._siegert import SHIFT, change, log_escape_integral
+from rbn_jax._siegert import SHIFT, log_escape_integral, tangent
 
 
 @num.jit
@@ -93,10 +93,13 @@ def log_rate(
     shift: Array,
     lacking: Array | float = 0.0,
 ) -> Array:
-    """ln rate [spikes/s], -ln(t_ref + tau_m sqrt(pi) I exp(-lacking)), neither term ever lost."""
-    integral = log_escape_integral(v_th - mu, gap, sigma, shift)
-    passage = jnp.log(tau_m * math.sqrt(math.pi)) + integral - lacking
-    return math.log(1000) - _log_sum(t_ref, passage)
+    """ln rate [spikes/s], -ln(t_ref + tau_m sqrt(pi) I exp(-lacking)), neither term ever lost.
+
+    Times are in s from the start, and the largest term comes last: float32 has few digits for it.
+    """
+    taken, integral = log_escape_integral(v_th - mu, gap, sigma, shift)
+    passage = taken + (integral - lacking + jnp.log(tau_m * (math.sqrt(math.pi) / 1000)))
+    return -_log_sum(t_ref / 1000, passage)
 
 
 @jax.custom_jvp
@@ -108,7 +111,7 @@ def _log_sum(t: Array, log_x: Array) -> Array:
 def _log_sum_jvp(primals: Any, tangents: Any) -> Any:
     """Slopes that exist at t = 0, too."""
     value = _log_sum(*primals)
-    return value, change((jnp.exp(-value), jnp.exp(primals[1] - value)), tangents)
+    return value, tangent((jnp.exp(-value), jnp.exp(primals[1] - value)), tangents)
 
 
 _log_sum.defjvp(_log_sum_jvp, symbolic_zeros=True)
