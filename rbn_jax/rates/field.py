@@ -15,7 +15,7 @@ from rbn_jax.rates.transfer import correction, covers
 THEORIES = ("white", "shift", "quenched", "exact")
 DISORDERED = ("quenched", "exact")  # whose neurons differ
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(12)
-_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+_LOG_WEIGHTS = np.log(_WEIGHTS / _WEIGHTS.sum())
 _STARTS = (  # spikes/s of the first population and of the others
     *((4.0, 4.0), (0.1, 0.1), (1e-3, 0.5), (30.0, 30.0), (1e-6, 8.0), (200.0, 200.0)),
     *((1e-12, 20.0), (1e-5, 0.05), (100.0, 10.0), (0.3, 3.0)),
@@ -79,11 +79,10 @@ def received(x: Array, c: Couplings, theory: str) -> Input:
 
 def averages(c: Couplings, given: Input, theory: str) -> tuple[Array, Array]:
     """ln <nu> and ln <nu^2> over neurons whose mean input is normally distributed."""
-    nodes, weights = (jnp.asarray(x, given.mu.dtype)[:, None, None] for x in (_NODES, _WEIGHTS))
+    nodes, shares = (jnp.asarray(x, given.mu.dtype)[:, None, None] for x in (_NODES, _LOG_WEIGHTS))
     each = answer(c, given, given.mu + given.spread * nodes, theory)
     top = jax.lax.stop_gradient(each.max(0))
-    share = jnp.exp(each - top)
-    mean, square = (jnp.log((weights * x).sum(0)) for x in (share, share * share))
+    mean, square = (jnp.log(jnp.exp(k * (each - top) + shares).sum(0)) for k in (1, 2))
     return top + mean, 2 * top + square
 
 
