@@ -1,0 +1,175 @@
+"""Streamed sweeps: what is refused or overwritten, and that nothing else is touched."""
+
+import os
+import shutil
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from stored import AXES, NET, never, weights
+
+import rbn_jax as rbn
+from rbn_jax.sweep import folder
+from rbn_jax.sweep.status import status
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"fn": lambda p: 2 * weights(p)}, "function: .*calculate_RBN_weights.*result"),
+        ({"axes": {**AXES, "gei": [1.0, 2.0]}}, "axes gei: .*5 values from 1 to 2.*2 values"),
+        ({"params": NET.replace(tau_syn_in=4.0)}, "parameters tau_syn_in: 5.0 .*4.0 here"),
+        ({"dtype": "float64"}, "dtype: .*float32.*float64"),
+        ({"block_size": 20}, "blocks of 9? ?.*points: leave block_size out"),
+        ({"reduce": "minimum"}, "reduce: null in the store"),
+    ],
+)
+def test_another_sweep_is_refused_until_it_is_to_be_overwritten(tmp_path, change, words):
+    same = {"fn": weights, "params": NET, "axes": AXES, "store": tmp_path / "a.zarr"}
+    rbn.sweep(**same, block_size=9)
+    with pytest.raises(ValueError, match=words):
+        rbn.sweep(**{**same, **change})
+    rbn.sweep(**{**same, **change}, overwrite=True)
+    assert os.listdir(tmp_path) == ["a.zarr"]
+
+
+def test_a_function_of_the_same_name_that_computes_something_else_is_refused(tmp_path):
+    def fn(p):
+        return p.tau_E
+
+    store, axes = tmp_path / "a.zarr", {"tau_E": [1.0, 2.0]}
+    rbn.sweep(fn, NET, axes, store=store)
+
+    def fn(p):
+        return p.tau_E + 1.0
+
+    with pytest.raises(ValueError, match="fn computed something else"):
+        rbn.sweep(fn, NET, axes, store=store)
+
+
+def test_another_format_is_refused(tmp_path):
+    store = tmp_path / "a.zarr"
+    rbn.sweep(weights, NET, AXES, store=store)
+    meta = store / "zarr.json"
+    meta.write_text(meta.read_text().replace('\\"format\\": 1', '\\"format\\": 9'))
+    with pytest.raises(ValueError, match="format: 9 in the store, 1 here"):
+        rbn.sweep(weights, NET, AXES, store=store)
+
+
+def test_no_other_folder_is_deleted(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match="holds no sweep"):
+            rbn.sweep(weights, NET, AXES, store=tmp_path, overwrite=overwrite)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+HUGE = {name: np.linspace(5, 40, 1000) for name in ("tau_E", "tau_I", "tau_syn_ex", "tau_syn_in")}
+HUGE |= {name: np.linspace(1, 2, 1000) for name in ("gei", "gie", "gii", "C_m", "s")}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"store": "file"}, "file is a file"),
+        ({"store": "none/a.zarr"}, "the folder .*none does not exist"),
+        ({"block_size": 0}, "block_size=0: must be a whole number"),
+        ({"block_size": -1, "store": "a.zarr"}, "block_size=-1"),
+        ({"block_size": 1.5}, "block_size=1.5"),
+        ({"shard": (3, 3), "store": "a.zarr"}, r"shard=\(3, 3\): must be"),
+        ({"shard": (-1, 3), "store": "a.zarr"}, "shard"),
+        ({"shard": (0, 0), "store": "a.zarr"}, "shard"),
+        ({"shard": 3, "store": "a.zarr"}, "shard=3"),
+        ({"shard": (0, 3)}, "are for a store"),
+        ({"overwrite": True}, "are for a store"),
+        ({"progress": "yes"}, "progress='yes'"),
+        ({"client": "tcp://here"}, "client is a str"),
+        ({"reduce": "median"}, "unknown reduction 'median'.*minimum"),
+        ({"reduce": rbn.reductions.Minimum("tau_x")}, "tau_x.*tau_E"),
+        ({"reduce": ["mean", "mean"]}, "twice"),
+        ({"axes": HUGE}, "1.08e.18 GB|GB of memory, and .* GB are free.*reduce="),
+        ({"axes": HUGE, "store": "a.zarr"}, "takes .* GB, and .* GB are free.*reduce="),
+    ],
+)
+def test_bad_input_stops_before_any_work(tmp_path, monkeypatch, options, words):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    with pytest.raises(ValueError, match=words):
+        rbn.sweep(**{"fn": never, "params": NET, "axes": AXES, **options})
+    assert os.listdir() == ["file"]
+
+
+def test_the_warning_points_at_the_caller(tmp_path):
+    def fn(p):
+        return jnp.where(p.tau_E > 9, jnp.nan, p.tau_E)
+
+    for options in ({}, {"block_size": 3}, {"block_size": 3, "store": tmp_path / "a.zarr"}):
+        with pytest.warns(RuntimeWarning) as caught:
+            rbn.sweep(fn, NET, {"tau_E": np.arange(1.0, 13.0)}, **options)
+        assert caught[0].filename == __file__
+
+
+def test_both_figures_of_a_disk_that_is_too_small(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(9, 0, 1000))
+    with pytest.raises(ValueError, match=r"takes 1.12e-06 GB, and 1e-06 GB are free.*reduce="):
+        rbn.sweep(weights, NET, AXES, store=tmp_path / "a.zarr")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_refused_sweep_overwrites_nothing(tmp_path, monkeypatch):
+    store = tmp_path / "a.zarr"
+    rbn.sweep(weights, NET, {"gei": [1.0]}, store=store)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(9, 0, 1000))
+    with pytest.raises(ValueError, match="are free"):
+        rbn.sweep(weights, NET, {"gei": np.linspace(1, 2, 9999)}, store=store, overwrite=True)
+    assert status(store)["missing"] == []
+
+
+def test_a_link_to_a_store_can_be_overwritten(tmp_path):
+    store, link = tmp_path / "a.zarr", tmp_path / "link"
+    rbn.sweep(weights, NET, AXES, store=store)
+    link.symlink_to(store)
+    found = rbn.sweep(weights, NET, {"gei": [1.0]}, store=link, overwrite=True)
+    assert found.sizes["gei"] == 1
+    assert sorted(os.listdir(tmp_path)) == ["a.zarr", "link"]
+
+
+def test_a_store_overwritten_just_before_the_work_is_not_mixed_up(tmp_path, monkeypatch):
+    """Another process may start anew between the look at a store and the lock on it."""
+    store, locked = tmp_path / "a.zarr", folder.locked
+    other = NET.replace(tau_syn_in=4.0)
+    rbn.sweep(weights, NET, AXES, store=store, block_size=9, shard=(0, 2))
+
+    def late(path, alone):
+        monkeypatch.setattr(folder, "locked", locked)
+        rbn.sweep(weights, other, AXES, store=path, block_size=9, shard=(0, 2), overwrite=True)
+        return locked(path, alone)
+
+    monkeypatch.setattr(folder, "locked", late)
+    with pytest.raises(ValueError, match="holds another sweep: parameters tau_syn_in"):
+        rbn.sweep(weights, NET, AXES, store=store)
+    assert status(store)["missing"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"block_size": True, "store": "a.zarr"}, "block_size=True"),
+        ({"block_size": "9"}, "block_size='9'"),
+        ({"store": "file/a.zarr"}, "folder .*file does not exist"),
+        ({"store": "."}, "holds no sweep"),
+        ({"store": 3}, "store"),
+        ({"shard": (False, True), "store": "a.zarr"}, "shard"),
+        ({"shard": (0.0, 3), "store": "a.zarr"}, "shard"),
+        ({"overwrite": "no", "store": "a.zarr"}, "overwrite"),
+        ({"progress": 1}, "progress=1"),
+        ({"client": object()}, "client is a object"),
+    ],
+)
+def test_more_bad_input_stops_before_any_work(tmp_path, monkeypatch, options, words):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    with pytest.raises(ValueError, match=words):
+        rbn.sweep(**{"fn": never, "params": NET, "axes": AXES, **options})
+    assert os.listdir() == ["file"]
