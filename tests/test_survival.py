@@ -93,6 +93,32 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path):
     assert not list(store.rglob("*.partial"))
 
 
+def test_ctrl_c_within_a_finalizer_is_not_lost(tmp_path):
+    """Python drops what is raised there; Dask's futures have one."""
+    body = """
+        from rbn_jax.sweep import drive
+
+        class Last:
+            def __del__(self):
+                os.kill(os.getpid(), signal.SIGINT)
+
+        accept, last = drive._accept, [Last()]
+
+        def dropping(*found):
+            last.clear()
+            return accept(*found)
+
+        drive._accept = dropping
+        go(sys.argv[1])
+    """
+    code, err = finish(start(body, tmp_path / "a.zarr"))
+    kept = status(tmp_path / "a.zarr")["done"]
+    assert code != 0
+    assert "Exception ignored in" in err
+    assert f"KeyboardInterrupt: stopped; {kept} of 60 blocks are kept" in err
+    assert 1 <= kept < 60
+
+
 def test_ctrl_c_on_the_command_line_says_how_to_go_on(tmp_path):
     store = tmp_path / "a.zarr"
     words = "--axis tau_E=5:40:300 --axis gei=1:2:300 --block-size 90 --quiet --store".split()

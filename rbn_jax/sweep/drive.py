@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import signal
 import sys
 import threading
 import uuid
@@ -41,11 +42,15 @@ def drive(
                 _accept(target, target.work(unit), nan)
             return
         counts = sum(map(target.points, mine)), sum(map(target.points, missing))
-        with _Bar(progress, *counts) as bar, _executor(client) as (executor, width):
+        with (
+            _interrupts() as interrupted,
+            _Bar(progress, *counts) as bar,
+            _executor(client) as (executor, width),
+        ):
             shared = (
                 target if client is None else client.submit(_Shared, target, _PROCESS, pure=False)
             )
-            _run(target, shared, missing, executor, width, nan, bar)
+            _run(target, shared, missing, executor, width, nan, bar, interrupted)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; {target.state()}") from None
     except OSError as error:
@@ -63,6 +68,7 @@ def _run(
     width: int,
     nan: Any,
     bar: Any,
+    interrupted: threading.Event,
 ) -> None:
     """Keep `width` units under way; when one fails or Ctrl-C comes, let those finish."""
     units, pending = iter(missing), set[Future[Any]]()
@@ -72,6 +78,8 @@ def _run(
             for future in finished:
                 done = _accept(target, future.result(), nan)
                 bar.add(target.points(done.unit), done.bytes)
+            if interrupted.is_set():
+                raise KeyboardInterrupt
     finally:
         # a Dask future says that it is cancelled while its worker goes on
         local = isinstance(executor, ThreadPoolExecutor)
@@ -94,6 +102,31 @@ def _fill(
         else:
             pending.add(executor.submit(_work, shared, unit))
     return len(pending)
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Set when Ctrl-C came, where Python's own handler takes it.
+
+    What that raises within a finalizer is dropped: Dask's futures have one, and run it often.
+    """
+    came, before = threading.Event(), signal.getsignal(signal.SIGINT)
+    if (
+        before is not signal.default_int_handler
+        or threading.current_thread() is not threading.main_thread()
+    ):
+        yield came
+        return
+
+    def handler(number: int, frame: Any) -> None:
+        came.set()
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
