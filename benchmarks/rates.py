@@ -8,6 +8,7 @@ run again: delete the file to start anew. Tables are printed; all of them togeth
 results/rates.md.
 """
 
+import itertools
 import json
 import os
 import sys
@@ -27,6 +28,7 @@ from nnmt_rates import of_network
 from streaming import timed
 
 import rbn_jax as rbn
+from rbn_jax.bench.values import devices
 from rbn_jax.rates.field import THEORIES
 
 RESULTS = Path(__file__).parent / "results"
@@ -162,39 +164,44 @@ def calibrated():
         )
 
 
-def speed(count=1600):
-    """One core: a batch of networks, against NNMT's least-squares solver, one by one."""
+def speed(counts=(1600, 100_000)):
+    """One core, and the first accelerator if there is one, against NNMT's least squares."""
     import nnmt
 
     warnings.filterwarnings("ignore", message="k=sqrt")  # NNMT's word on slow synapses
-    rng = np.random.default_rng(2026)
-    draws = {"I_th_E": rng.uniform(1.2, 3.0, count), "gei": rng.uniform(1.1, 1.4, count)}
-    draws |= {"s": rng.uniform(0.8, 1.2, count), "I_th_I": rng.uniform(0.6, 1.2, count)}
-    yield "| solver | networks | trace [s] | compile [s] | a network [µs] | NNMT's over this |"
-    yield "|---|---|---|---|---|---|"
-    some = 20
-    nets = [rbn.NetworkParams().replace(**{k: v[i] for k, v in draws.items()}) for i in range(some)]
-    missed, begun = 0, time.perf_counter()
-    for net in nets:
+    head = ("solver", "device", "networks", "trace [s]", "compile [s]", "a network [µs]")
+    yield f"| {' | '.join(head)} | NNMT's over this |"
+    yield "|---" * (len(head) + 1) + "|"
+    some, missed, drawn, begun = 20, 0, draws(counts[0]), time.perf_counter()
+    for i in range(some):
+        one = {name: x[i] for name, x in drawn.items()}
         try:
-            of_network(net)
+            of_network(rbn.NetworkParams().replace(**one))
         except RuntimeError:  # "converged in a local minimum"
             missed += 1
     theirs = 1e6 * (time.perf_counter() - begun) / some
     words = f"NNMT {nnmt.__version__}, shift, least squares, {missed} not solved"
-    yield f"| {words} | {some} | | | {theirs:.0f} | 1 |"
-    with jax.enable_x64(True):
-        net = rbn.NetworkParams().replace(**draws)
-        for theory in THEORIES:
-            tracing, compiling, compiled = made(net, theory)
-            times = [timed(lambda run=compiled: run(net).block_until_ready())[0] for _ in range(7)]
-            ours = 1e6 * float(np.median(times)) / count
-            numbers = f"{tracing:.1f} | {compiling:.1f} | {ours:.1f} | {theirs / ours:.0f}"
-            yield f"| rbn_jax, {theory}, float64 | {count} | {numbers} |"
+    yield f"| {words} | cpu | {some} | | | {theirs:.0f} | 1 |"
+    for kind, device in devices():
+        sizes = counts[:1] if kind == "cpu" else counts
+        dtypes = ("float64",) if kind == "cpu" else ("float64", "float32")
+        for theory, count, dtype in itertools.product(THEORIES, sizes, dtypes):
+            with jax.enable_x64(dtype == "float64"), jax.default_device(device):
+                tracing, compiling, ours = measured(theory, draws(count))
+            numbers = f"{tracing:.1f} | {compiling:.1f} | {ours:.2f} | {theirs / ours:.0f}"
+            yield f"| rbn_jax, {theory}, {dtype} | {kind} | {count} | {numbers} |"
 
 
-def made(net, theory):
-    """Median seconds to trace and to compile the rates of a batch, each anew, and the function."""
+def draws(count):
+    """Background currents and couplings of networks, most of them asynchronous."""
+    rng = np.random.default_rng(2026)
+    ends = {"I_th_E": (1.2, 3.0), "gei": (1.1, 1.4), "s": (0.8, 1.2), "I_th_I": (0.6, 1.2)}
+    return {name: rng.uniform(*limits, count) for name, limits in ends.items()}
+
+
+def measured(theory, drawn):
+    """Median seconds to trace and to compile a batch, each anew, and microseconds a network."""
+    net = rbn.NetworkParams().replace(**drawn)
     jitted = jax.jit(rbn.firing_rates, static_argnums=1)
     pairs = []
     for _ in range(5):
@@ -202,7 +209,9 @@ def made(net, theory):
         tracing, lowered = timed(lambda: jitted.lower(net, theory))
         compiling, compiled = timed(lowered.compile)
         pairs.append((tracing, compiling))
-    return *np.median(pairs, 0), compiled
+    times = [timed(lambda: jax.block_until_ready(compiled(net)))[0] for _ in range(7)]
+    count = len(drawn["I_th_E"])
+    return *np.median(pairs, 0), 1e6 * float(np.median(times)) / count
 
 
 def random_networks(count, seed=2026):

@@ -1,6 +1,7 @@
 """Spike recordings as one 2xN array, times [ms] in row 0 and neuron IDs in row 1."""
 
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,10 @@ _PICKLED = (
     "save the array with numpy.save or numpy.savez instead"
 )
 _HEADERS = {"sender\ttime_ms": 2, "sender\ttime_step\ttime_offset": 3}
+# what NumPy raises of a file that is damaged or no array; of its header, from Python 3.12, the last
+_UNREADABLE = (
+    ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error, tokenize.TokenError,
+)  # fmt: skip
 
 Path = str | os.PathLike[str]
 
@@ -88,7 +93,7 @@ def _load(path: str, resolution: float | None) -> np.ndarray:
         raise ValueError(f"{path}: must end in {', '.join(readers)}")
     try:
         return as_spiketimes(readers[suffix](path))
-    except (ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         with open(path, "rb") as file:
             pickled = file.read(1) == b"\x80"  # how every pickle since Python 2.3 begins
         text = "pickle" if pickled else str(error)

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array, lax
 from jax.custom_batching import custom_vmap
 
-_LANES = 256
+_LANES, _LANES_OF_ACCELERATORS = 256, 8192  # one core's vectors, or all of a GPU, are busy
 _STEPS = 30
 _LARGEST_STEP = 2.0
 
@@ -35,7 +35,11 @@ def root(residual: Residual, starts: tuple[tuple[float, ...], ...], args: Any) -
 
     @custom_vmap
     def found(args: Any) -> Array:
-        return _searched(residual, starts, args)
+        few = functools.partial(_searched, residual, starts, _LANES)
+        if jax.default_backend() == "cpu":  # no accelerator: the other need not be traced
+            return few(args)
+        many = functools.partial(_searched, residual, starts, _LANES_OF_ACCELERATORS)
+        return lax.platform_dependent(args, cpu=few, default=many)
 
     @found.def_vmap
     def _(size: int, batched: Any, args: Any) -> tuple[Array, bool]:
@@ -57,14 +61,14 @@ def _(residual: Residual, starts: Any, primals: Any, tangents: Any) -> Any:
     return x, solved(linearised(residual, x, args)[1], -change)
 
 
-def _searched(residual: Residual, starts: Any, args: Any) -> Array:
-    """The roots, by Newton steps on 256 systems at once.
+def _searched(residual: Residual, starts: Any, most: int, args: Any) -> Array:
+    """The roots, by Newton steps on at most so many systems at once.
 
     One that is finished makes place for the next: none waits for the slowest.
     """
     first = jax.tree.leaves(args)[0]
     count, dtype = first.shape[-1], first.dtype
-    lanes, points = min(count, _LANES), jnp.asarray(starts, dtype)
+    lanes, points = min(count, most), jnp.asarray(starts, dtype)
     if not count:
         return jnp.zeros((points.shape[1], 0), dtype)
     packed, unpacked = _packed(args)
@@ -76,8 +80,8 @@ def _searched(residual: Residual, starts: Any, args: Any) -> Array:
         small = _tolerance(dtype)
         # and this step, a small one, makes it exact; at a fold a small residual has a large step
         done = ((jnp.abs(value) < small * size) & (jnp.abs(move) < small**0.5 * size)).all(0)
-        most = jnp.maximum(_LARGEST_STEP, size)  # silent rates have far to go
-        x = x + move / jnp.maximum((jnp.abs(move) / most).max(0), 1)
+        longest = jnp.maximum(_LARGEST_STEP, size)  # silent rates have far to go
+        x = x + move / jnp.maximum((jnp.abs(move) / longest).max(0), 1)
         lost = ~done & (~jnp.isfinite(x).all(0) | (steps >= _STEPS))
         over = (done | (lost & (tried + 1 >= len(points)))) & (place < count)
         found = found.at[:, place].set(jnp.where(done, x, jnp.nan), mode="drop")

@@ -88,7 +88,8 @@ class Job:
 
     def program(self) -> str:
         """A fingerprint of what is computed at a point, the same in every process."""
-        with jax.enable_x64(self.x64):
+        # a callback is lowered for the CPU only where that is the device
+        with jax.enable_x64(self.x64), jax.default_device(_cpu()):
             traced = _evaluate.trace(*self._static, None, *self._one_point())
             text = traced.lower(lowering_platforms=("cpu",)).as_text()
         return hashlib.sha256(text.encode()).hexdigest()
@@ -186,6 +187,14 @@ def _as_tree(params: Any) -> Any:
     if isinstance(params, Mapping) and f.MATRIX in params:
         return {**params, f.MATRIX: f.as_matrix(f.MATRIX, params[f.MATRIX])}
     return dict(params) if isinstance(params, Mapping) else params
+
+
+def _cpu() -> Any:
+    """The first CPU; None where JAX was told to have none."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
 
 
 def _abstract(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
