@@ -187,7 +187,7 @@ def speed(counts=(1600, 100_000)):
         dtypes = ("float64",) if kind == "cpu" else ("float64", "float32")
         for theory, count, dtype in itertools.product(THEORIES, sizes, dtypes):
             with jax.enable_x64(dtype == "float64"), jax.default_device(device):
-                tracing, compiling, ours = measured(theory, draws(count))
+                tracing, compiling, ours = measured(theory, draws(count), 5 if kind == "cpu" else 1)
             numbers = f"{tracing:.1f} | {compiling:.1f} | {ours:.2f} | {theirs / ours:.0f}"
             yield f"| rbn_jax, {theory}, {dtype} | {kind} | {count} | {numbers} |"
 
@@ -199,12 +199,12 @@ def draws(count):
     return {name: rng.uniform(*limits, count) for name, limits in ends.items()}
 
 
-def measured(theory, drawn):
+def measured(theory, drawn, compilations):
     """Median seconds to trace and to compile a batch, each anew, and microseconds a network."""
     net = rbn.NetworkParams().replace(**drawn)
     jitted = jax.jit(rbn.firing_rates, static_argnums=1)
     pairs = []
-    for _ in range(5):
+    for _ in range(compilations):
         jax.clear_caches()
         tracing, lowered = timed(lambda: jitted.lower(net, theory))
         compiling, compiled = timed(lowered.compile)

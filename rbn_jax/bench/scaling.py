@@ -8,7 +8,7 @@ import numpy as np
 
 from rbn_jax.bench import plain
 from rbn_jax.bench.timing import Way
-from rbn_jax.bench.values import at, ours, points, quiet
+from rbn_jax.bench.values import at, default_device, ours, points, quiet
 from rbn_jax.sweep import sweep
 from rbn_jax.weights import calculate_RBN_weights
 
@@ -35,9 +35,8 @@ def axes(n: int, dtype: str, _: bool) -> list[Way]:
             return sweep(calculate_RBN_weights, plain.NET, grid, dtype=dtype)
 
         name = f"rbn_jax.sweep, axes: {count}"
-        found.append(
-            Way(name, lambda call=swept: call, f"JAX {jax.__version__}", points=side**count)
-        )
+        own = {"points": side**count, "device": default_device()}
+        found.append(Way(name, lambda call=swept: call, f"JAX {jax.__version__}", **own))
     return found
 
 

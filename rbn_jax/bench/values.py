@@ -85,6 +85,11 @@ def devices() -> list[tuple[str, Any]]:
     return found
 
 
+def default_device() -> str:
+    """Where JAX runs what it is not told to run elsewhere."""
+    return devices()[-1][0]
+
+
 def ours(name: str, function: Any, x: list[np.ndarray], check: Any, **options: Any) -> list[Way]:
     """rbn_jax on every device."""
     version = f"JAX {jax.__version__}"

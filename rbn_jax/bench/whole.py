@@ -17,7 +17,7 @@ from rbn_jax import helper
 from rbn_jax._labels import require
 from rbn_jax.bench import plain, truth
 from rbn_jax.bench.timing import Way
-from rbn_jax.bench.values import at, ours
+from rbn_jax.bench.values import at, default_device, ours
 from rbn_jax.plot import raster_plot
 from rbn_jax.psp import psp_waveform
 from rbn_jax.sweep import sweep
@@ -35,19 +35,24 @@ def one_network(_: int, dtype: str, __: bool) -> list[Way]:
     numbers = net.to_dict()
     taus = [np.array([numbers[name]], dtype) for name in plain.TAUS]
     check = truth.checker(truth.values(taus, np.array([0])), np.array([0]))
-    version = f"JAX {jax.__version__}"
+    version, device = f"JAX {jax.__version__}", default_device()
     calls = {
-        "the reference": (lambda: plain.network(numbers), f"NumPy {np.__version__}"),
+        "the reference": (lambda: plain.network(numbers), f"NumPy {np.__version__}", "cpu"),
         "rbn_jax.calculate_RBN_weights(net)": (
             lambda: jax.block_until_ready(calculate_RBN_weights(net)),
             version,
+            device,
         ),
         "rbn_jax.helper, checks included": (
             lambda: helper.calculate_RBN_weights(numbers),
             version,
+            device,
         ),
     }
-    return [Way(name, lambda x=x: x, told, check=check) for name, (x, told) in calls.items()]
+    return [
+        Way(name, lambda call=call: call, told, check=check, device=where)
+        for name, (call, told, where) in calls.items()
+    ]
 
 
 def grid(side: int, dtype: str, _: bool) -> list[Way]:
@@ -59,7 +64,7 @@ def grid(side: int, dtype: str, _: bool) -> list[Way]:
     few = truth.some(side**4, 40)
     dense = [v.ravel()[few] for v in np.broadcast_arrays(*x)]
     check = truth.checker(truth.values(dense, np.arange(len(few))), few)
-    shape, version = (side,) * 4 + (2, 2), f"JAX {jax.__version__}"
+    shape, version, device = (side,) * 4 + (2, 2), f"JAX {jax.__version__}", default_device()
 
     def fill() -> Any:
         one = jnp.ones((), dtype)
@@ -71,13 +76,13 @@ def grid(side: int, dtype: str, _: bool) -> list[Way]:
 
     numpy = f"NumPy {np.__version__}"
     return [
-        Way("JAX fills the result", fill, version, baseline=True),
+        Way("JAX fills the result", fill, version, baseline=True, device=device),
         Way(
             "NumPy fills the result", lambda: lambda: np.full(shape, 1, dtype), numpy, baseline=True
         ),
         Way("NumPy, broadcast axes", lambda: lambda: plain.weights(*x), numpy, check=check),
         *ours("rbn_jax, broadcast axes", at, x, check),
-        Way("rbn_jax.sweep", lambda: swept, version, check=check),
+        Way("rbn_jax.sweep", lambda: swept, version, check=check, device=device),
     ]
 
 
@@ -121,10 +126,10 @@ def fits(n: int, _: str, __: bool) -> list[Way]:
         return apart, int(np.count_nonzero(np.atleast_1d(found.status) != "converged"))
 
     name = "scipy.optimize.curve_fit" + (f", a loop ({few} timed)" if n > few else "")
-    version = f"SciPy {importlib.metadata.version('scipy')}"
+    version, device = f"SciPy {importlib.metadata.version('scipy')}", default_device()
     return [
         Way(name, lambda: loop, version, scale=n / few),
-        Way("rbn_jax.fit", lambda: rows, f"JAX {jax.__version__}", check=check),
+        Way("rbn_jax.fit", lambda: rows, f"JAX {jax.__version__}", check=check, device=device),
     ]
 
 
@@ -155,10 +160,10 @@ def stream(side: int, dtype: str, _: bool) -> list[Way]:
             )
             array[region] = data[tuple(slice(r.stop - r.start) for r in region)]
 
-    version = f"zarr {importlib.metadata.version('zarr')}"
+    version, device = f"zarr {importlib.metadata.version('zarr')}", default_device()
     return [
         Way("writing the same bytes", lambda: written, version),
-        Way("rbn_jax.sweep(store=)", lambda: swept, f"JAX {jax.__version__}"),
+        Way("rbn_jax.sweep(store=)", lambda: swept, f"JAX {jax.__version__}", device=device),
     ]
 
 
