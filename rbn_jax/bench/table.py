@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 HEAD = ("workload", "dtype", "cores", "way", "version", "device", "compile", "median", "spread")
 HEAD += ("rounds", "points/s", "speed / first row's", "memory", "largest error", "not finite")
@@ -90,51 +92,65 @@ def _speeds(rows: list[dict[str, Any]]) -> Figure | None:
         row["name"]: f"{row['workload']}, {row['dtype']}".removesuffix(", -") for row in shown
     }
     figure = Figure(figsize=(9.0, 1.2 + 0.27 * len(names)), layout="constrained")
-    ax, told = figure.subplots(), set()
+    ax, told = figure.subplots(), {}
     for row in shown:
         family = next((x for x in _FAMILIES if row["way"].startswith(x)), "other")
-        label = None if family in told else family
-        told.add(family)
         color, marker = _FAMILIES.get(family, "0.7"), "o" if row["device"] == "cpu" else "^"
-        ax.plot(row["points_per_s"], names.index(row["name"]), marker, color=color, label=label)
+        ax.plot(row["points_per_s"], names.index(row["name"]), marker, color=color)
+        told[family] = Line2D([], [], ls="", marker="o", color=color)
+        if row["device"] != "cpu":
+            told[row["device"]] = Line2D([], [], ls="", marker="^", color="k", mfc="none")
     ax.set(xscale="log", xlabel="points, fits or spikes per second")
     ax.set_yticks(range(len(names)), [titles[name] for name in names])
     ax.invert_yaxis()
     ax.grid(axis="x", alpha=0.3)
-    figure.legend(loc="outside upper center", ncols=len(told), frameon=False)
+    legend = {"loc": "outside upper center", "ncols": len(told), "frameon": False}
+    close = {"columnspacing": 1.0, "handletextpad": 0.0}
+    figure.legend(list(told.values()), list(told), **legend, **close)
     return figure
 
 
 def _scaling(rows: list[dict[str, Any]]) -> Figure | None:
-    """Time against points, axes and cores."""
+    """Time against points, axes and cores: a panel for each that was measured."""
+    panels = {"points": _against_points, "axes": _against_axes, "cores": _against_cores}
     parts = {
-        kind: [row for row in rows if row["name"].startswith(f"scale-{kind}")]
-        for kind in ("points", "axes", "cores")
+        kind: [row for row in rows if row["name"].startswith(f"scale-{kind}")] for kind in panels
     }
-    if not any(parts.values()):
+    parts = {kind: own for kind, own in parts.items() if own}
+    if not parts:
         return None
-    figure = Figure(figsize=(12.0, 3.8), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
+    figure = Figure(figsize=(4.0 * len(parts), 3.8), layout="constrained")
+    axes = figure.subplots(1, len(parts), squeeze=False)[0]
+    for ax, (kind, own) in zip(axes, parts.items(), strict=True):
+        panels[kind](ax, own)
+    return figure
+
+
+def _against_points(ax: Axes, rows: list[dict[str, Any]]) -> None:
     told = ("way", "dtype", "device")
-    for key in dict.fromkeys(tuple(row[x] for x in told) for row in parts["points"]):
-        own = [row for row in parts["points"] if tuple(row[x] for x in told) == key]
+    for key in dict.fromkeys(tuple(row[x] for x in told) for row in rows):
+        own = [row for row in rows if tuple(row[x] for x in told) == key]
         seconds = [row["seconds"] for row in own]
-        left.plot([row["points"] for row in own], seconds, "o-", ms=3, label=", ".join(key))
-    left.set(xscale="log", yscale="log", xlabel="points", ylabel="time [s]")
-    if parts["points"]:
-        left.legend(frameon=False)
-    counts = [int(row["way"].rsplit(" ", 1)[1]) for row in parts["axes"]]
-    per_point = [1e9 * row["seconds"] / row["points"] for row in parts["axes"]]
-    middle.plot(counts, per_point, "o-", color="C3")
-    middle.set(xlabel="axes of about 1e6 points", ylabel="time a point [ns]", xticks=counts)
-    middle.set_ylim(bottom=0)
-    on_cpu = [row for row in parts["cores"] if row["device"] == "cpu"]
+        ax.plot([row["points"] for row in own], seconds, "o-", ms=3, label=", ".join(key))
+    ax.set(xscale="log", yscale="log", xlabel="points", ylabel="time [s]")
+    ax.legend(frameon=False)
+
+
+def _against_axes(ax: Axes, rows: list[dict[str, Any]]) -> None:
+    counts = [int(row["way"].rsplit(" ", 1)[1]) for row in rows]
+    per_point = [1e9 * row["seconds"] / row["points"] for row in rows]
+    ax.plot(counts, per_point, "o-", color="C3")
+    ax.set(xlabel="axes of about 1e6 points", ylabel="time a point [ns]", xticks=counts)
+    ax.set_ylim(bottom=0)
+
+
+def _against_cores(ax: Axes, rows: list[dict[str, Any]]) -> None:
+    on_cpu = [row for row in rows if row["device"] == "cpu"]
     cores = [row["cores"] for row in on_cpu]
     speed = [on_cpu[0]["seconds"] / row["seconds"] * cores[0] for row in on_cpu]
-    right.plot(cores, speed, "o-", color="C3")
-    right.plot(cores, cores, "--", color="0.6", lw=0.8)
-    right.set(xlabel="cores", ylabel="times as fast as one", xticks=cores)
-    return figure
+    ax.plot(cores, speed, "o-", color="C3")
+    ax.plot(cores, cores, "--", color="0.6", lw=0.8)
+    ax.set(xlabel="cores", ylabel="times as fast as one", xticks=cores)
 
 
 Key = tuple[str, str, str, int]
