@@ -26,10 +26,15 @@ _STARTS = (  # spikes/s of the first population and of the others
 
 
 def state(c: Couplings, theory: str) -> Array:
-    """The unknowns (m, networks) of `residual` at its root; NaN where none is found."""
+    """The unknowns (m, networks) of `residual` at its root; NaN where none is known."""
+    return where_known(found(c, theory), c, theory)
+
+
+def found(c: Couplings, theory: str) -> Array:
+    """The root, though the theory may not know such neurons; NaN where none is found."""
     rates = [(first, *(others,) * (len(c.tau_m) - 1)) for first, others in _STARTS]
     begin = tuple(map(tuple, starts(theory, np.array(rates)).tolist()))
-    return where_known(root(_RESIDUALS[theory], begin, c), c, theory)
+    return root(_RESIDUALS[theory], begin, c)
 
 
 def coupled(p: Populations, theory: str) -> Couplings:
