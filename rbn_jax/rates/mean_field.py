@@ -67,7 +67,7 @@ def mean_field(params: NetworkParams | Populations, theory: str = "quenched") ->
             NNMT's `lif.exp.firing_rates`; "white": besides, synapses are instantaneous.
 
     Returns:
-        A MeanField. A state is found from the first of 22 starts that leads to one; where
+        A MeanField. A state is found from the first of 26 starts that leads to one; where
         none does, all of its numbers are NaN. Rates that underflow are 0.
 
     Raises:
