@@ -104,9 +104,15 @@ def _speeds(rows: list[dict[str, Any]]) -> Figure | None:
     ax.set_yticks(range(len(names)), [titles[name] for name in names])
     ax.invert_yaxis()
     ax.grid(axis="x", alpha=0.3)
-    legend = {"loc": "outside upper center", "ncols": len(told), "frameon": False}
-    close = {"columnspacing": 1.0, "handletextpad": 0.0}
-    figure.legend(list(told.values()), list(told), **legend, **close)
+    figure.legend(
+        list(told.values()),
+        list(told),
+        loc="outside upper center",
+        ncols=len(told),
+        frameon=False,
+        columnspacing=1.0,
+        handletextpad=0.0,
+    )
     return figure
 
 
