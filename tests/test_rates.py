@@ -11,6 +11,8 @@ from nnmt_rates import EXTERNAL, PROBABILITIES, microcircuit, of_microcircuit, o
 
 from rbn_jax import NetworkParams, Populations, firing_rates, mean_field
 from rbn_jax.rates.root import root
+from rbn_jax.sweep.axes import read_axes
+from rbn_jax.sweep.job import Job
 
 RUNS = json.loads((Path(__file__).parent / "data" / "nest_rates.json").read_text("utf-8"))["runs"]
 NETWORKS = [
@@ -220,6 +222,16 @@ def test_roots_have_derivatives_of_every_order_alone_and_in_batches(x64):
     np.testing.assert_allclose(first, slope, rtol=1e-12)
     np.testing.assert_allclose(second, -6 * found * slope**3, rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(jax.jvp(jax.jit(x), (2.0,), (1.0,))[1], 0.25, rtol=1e-12)
+
+
+def test_beside_an_accelerator_a_cpu_finds_the_same_and_a_store_is_the_same(x64, monkeypatch):
+    job = Job(firing_rates, NetworkParams(), read_axes(NetworkParams(), {"s": [0.9, 1.0]}))
+    alone = np.asarray(firing_rates(NetworkParams())), job.program()
+    jax.clear_caches()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    np.testing.assert_array_equal(firing_rates(NetworkParams()), alone[0])
+    assert job.program() == alone[1]
+    jax.clear_caches()
 
 
 def test_a_system_without_a_root_is_nan_beside_others_that_have_one(x64):

@@ -100,7 +100,7 @@ def test_ctrl_c_within_a_finalizer_is_not_lost(tmp_path):
 
         class Last:
             def __del__(self):
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
 
         accept, last = drive._accept, [Last()]
 

@@ -36,7 +36,7 @@ def root(residual: Residual, starts: tuple[tuple[float, ...], ...], args: Any) -
     @custom_vmap
     def found(args: Any) -> Array:
         few = functools.partial(_searched, residual, starts, _LANES)
-        if jax.default_backend() == "cpu":  # no accelerator: the other need not be traced
+        if _on_cpu():  # the other need not be traced
             return few(args)
         many = functools.partial(_searched, residual, starts, _LANES_OF_ACCELERATORS)
         return lax.platform_dependent(args, cpu=few, default=many)
@@ -103,6 +103,12 @@ def _searched(residual: Residual, starts: Any, most: int, args: Any) -> Array:
     found = jnp.full((points.shape[1], count), jnp.nan, dtype)
     state = (place, jnp.array(lanes, place.dtype), start, zeros, zeros, found)
     return lax.while_loop(lambda state: state[1] < count + lanes, step, state)[-1]
+
+
+def _on_cpu() -> bool:
+    """Whether a CPU is where JAX computes what is not elsewhere."""
+    chosen = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+    return (getattr(chosen, "platform", chosen) or jax.default_backend()) == "cpu"
 
 
 def linearised(residual: Residual, x: Array, args: Any) -> tuple[Array, Array]:
