@@ -240,7 +240,8 @@ def found(count=100_000):
         networks = random_networks(count)
         populations = lanes(from_network(networks))[0]
         search = jax.jit(
-            lambda p, theory: field.found(field.coupled(p, theory), theory), static_argnums=1
+            lambda p, theory: field.self_consistent(field.coupled(p, theory), theory),
+            static_argnums=1,
         )
         for theory in THEORIES:
             roots = int(jnp.isfinite(search(populations, theory)).all(0).sum())

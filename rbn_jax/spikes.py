@@ -14,10 +14,12 @@ _PICKLED = (
     "save the array with numpy.save or numpy.savez instead"
 )
 _HEADERS = {"sender\ttime_ms": 2, "sender\ttime_step\ttime_offset": 3}
-# what NumPy raises of a file that is damaged or no array; of its header, from Python 3.12, the last
+# what NumPy and zipfile raise of a file that is damaged, or no array
 _UNREADABLE = (
-    ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error, tokenize.TokenError,
-)  # fmt: skip
+    *(ValueError, EOFError, MemoryError, OSError, zipfile.BadZipFile, zlib.error),
+    *(RuntimeError, NotImplementedError),  # of flags and methods that zip archives may have
+    *(SyntaxError, tokenize.TokenError),  # of an array's header
+)
 
 Path = str | os.PathLike[str]
 
@@ -94,6 +96,8 @@ def _load(path: str, resolution: float | None) -> np.ndarray:
     try:
         return as_spiketimes(readers[suffix](path))
     except _UNREADABLE as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # it is not there, or not for this user
         with open(path, "rb") as file:
             pickled = file.read(1) == b"\x80"  # how every pickle since Python 2.3 begins
         text = "pickle" if pickled else str(error)
@@ -110,12 +114,15 @@ def _read_npz(path: str) -> Any:
     with open(path, "rb") as file:
         if not zipfile.is_zipfile(file):
             raise ValueError("it is no zip archive of arrays, or is cut short")
-    with np.load(path, allow_pickle=False) as archive:
-        if {"times", "senders"} <= set(archive.files):
-            return {key: archive[key] for key in ("times", "senders")}
-        if "spiketimes" in archive.files or len(archive.files) == 1:
-            return archive["spiketimes" if "spiketimes" in archive.files else archive.files[0]]
-        raise ValueError(f"it holds {archive.files}: must hold spiketimes, or times and senders")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as archive:
+            if {"times", "senders"} <= set(archive.files):
+                return {key: archive[key] for key in ("times", "senders")}
+            if "spiketimes" in archive.files or len(archive.files) == 1:
+                return archive["spiketimes" if "spiketimes" in archive.files else archive.files[0]]
+            raise ValueError(
+                f"it holds {archive.files}: must hold spiketimes, or times and senders"
+            )
 
 
 def _read_nest(path: str, resolution: float | None) -> np.ndarray:

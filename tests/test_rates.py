@@ -234,6 +234,15 @@ def test_beside_an_accelerator_a_cpu_finds_the_same_and_a_store_is_the_same(x64,
     jax.clear_caches()
 
 
+@pytest.mark.parametrize(("platform", "lanes"), [("cpu", 256), ("cuda", 8192)])
+def test_each_platform_searches_at_as_many_systems_as_suit_it(monkeypatch, platform, lanes):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    search = jax.jit(lambda a: root(lambda x, a: x**3 + x - a, ((0.5,),), a))
+    traced = search.trace(jnp.ones((1, 20_000)))
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert {n for n in (256, 8192) if f"<1x{n}xf32>" in text} == {lanes}
+
+
 def test_a_system_without_a_root_is_nan_beside_others_that_have_one(x64):
     """x^2 = a, of more systems than are worked on at once."""
     a = np.linspace(-1.0, 4.0, 700)

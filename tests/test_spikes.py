@@ -180,6 +180,30 @@ def test_an_npz_damaged_in_the_middle_is_named(tmp_path, save):
     refused(written(tmp_path / "a.npz", bytes(content)), "no readable")
 
 
+@pytest.mark.parametrize("save", [np.save, np.savez, np.savez_compressed])
+def test_a_file_with_any_byte_damaged_is_named_or_read(tmp_path, save):
+    path = tmp_path / ("a.npy" if save is np.save else "a.npz")
+    save(path, np.ones((2, 3)))
+    content, said = path.read_bytes(), []
+    for at in range(len(content)):
+        for byte in (content[at] ^ 0xFF, content[at] ^ 0x01, 0x20):
+            path.write_bytes(content[:at] + bytes([byte]) + content[at + 1 :])
+            try:
+                load_spikes(path)
+            except ValueError as error:
+                said.append(str(error))
+    assert len(said) > len(content) / 2
+    assert all(text.startswith(str(path)) for text in said)
+
+
+@pytest.mark.parametrize("header", ["{1 2}\n  x\n y\n", "{'descr': '<f8"])
+def test_a_header_that_is_no_python_is_named(tmp_path, header):
+    np.save(tmp_path / "a.npy", np.ones((2, 3)))
+    content = (tmp_path / "a.npy").read_bytes()
+    damaged = content[:10] + header.encode().ljust(118) + content[128:]
+    refused(written(tmp_path / "a.npy", damaged), "no readable")
+
+
 def test_text_under_the_name_of_an_npz_is_not_called_a_pickle(tmp_path):
     refused(written(tmp_path / "a.npz", MS + "1\t2.0\n"), "no readable")
 

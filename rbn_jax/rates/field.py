@@ -28,11 +28,11 @@ _STARTS = (  # spikes/s of the first population and of the others
 
 def state(c: Couplings, theory: str) -> Array:
     """The unknowns (m, networks) of `residual` at its root; NaN where none is known."""
-    return where_known(found(c, theory), c, theory)
+    return where_known(self_consistent(c, theory), c, theory)
 
 
-def found(c: Couplings, theory: str) -> Array:
-    """The root, though the theory may not know such neurons; NaN where none is found."""
+def self_consistent(c: Couplings, theory: str) -> Array:
+    """The root, also beyond the theory's table; NaN where none is found."""
     rates = [(first, *(others,) * (len(c.tau_m) - 1)) for first, others in _STARTS]
     begin = tuple(map(tuple, starts(theory, np.array(rates)).tolist()))
     return root(_RESIDUALS[theory], begin, c)

@@ -9,7 +9,7 @@ import threading
 import uuid
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from typing import Any, ClassVar
 
@@ -68,7 +68,7 @@ def _run(
     width: int,
     nan: Any,
     bar: Any,
-    interrupted: threading.Event,
+    interrupted: Callable[[], bool],
 ) -> None:
     """Keep `width` units under way; when one fails or Ctrl-C comes, let those finish."""
     units, pending = iter(missing), set[Future[Any]]()
@@ -78,7 +78,7 @@ def _run(
             for future in finished:
                 done = _accept(target, future.result(), nan)
                 bar.add(target.points(done.unit), done.bytes)
-            if interrupted.is_set():
+            if interrupted():
                 raise KeyboardInterrupt
     finally:
         # a Dask future says that it is cancelled while its worker goes on
@@ -105,28 +105,31 @@ def _fill(
 
 
 @contextlib.contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """Set when Ctrl-C came, where Python's own handler takes it.
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C came, where Python's own handler takes it; then it is raised at the end too.
 
     What that raises within a finalizer is dropped: Dask's futures have one, and run it often.
     """
-    came, before = threading.Event(), signal.getsignal(signal.SIGINT)
+    came, before = False, signal.getsignal(signal.SIGINT)
     if (
         before is not signal.default_int_handler
         or threading.current_thread() is not threading.main_thread()
     ):
-        yield came
+        yield lambda: came
         return
 
     def handler(number: int, frame: Any) -> None:
-        came.set()
+        nonlocal came
+        came = True
         signal.default_int_handler(number, frame)
 
     signal.signal(signal.SIGINT, handler)
     try:
-        yield came
+        yield lambda: came
     finally:
         signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
