@@ -224,12 +224,20 @@ def test_roots_have_derivatives_of_every_order_alone_and_in_batches(x64):
     np.testing.assert_allclose(jax.jvp(jax.jit(x), (2.0,), (1.0,))[1], 0.25, rtol=1e-12)
 
 
-def test_beside_an_accelerator_a_cpu_finds_the_same_and_a_store_is_the_same(x64, monkeypatch):
-    job = Job(firing_rates, NetworkParams(), read_axes(NetworkParams(), {"s": [0.9, 1.0]}))
-    alone = np.asarray(firing_rates(NetworkParams())), job.program()
+def cubic(x, a):
+    return x**3 + x - a
+
+
+def test_beside_an_accelerator_a_cpu_finds_the_same_and_a_store_is_the_same(monkeypatch):
+    def at_a_point(p):
+        return root(cubic, ((0.5,),), p.s[None, None])[0, 0]
+
+    job = Job(at_a_point, NetworkParams(), read_axes(NetworkParams(), {"s": [0.9, 1.0]}))
+    a = jnp.linspace(-2, 2, 300)[None]
+    alone = root(cubic, ((0.5,),), a), job.program()
     jax.clear_caches()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    np.testing.assert_array_equal(firing_rates(NetworkParams()), alone[0])
+    np.testing.assert_array_equal(root(cubic, ((0.5,),), a), alone[0])
     assert job.program() == alone[1]
     jax.clear_caches()
 
@@ -237,7 +245,7 @@ def test_beside_an_accelerator_a_cpu_finds_the_same_and_a_store_is_the_same(x64,
 @pytest.mark.parametrize(("platform", "lanes"), [("cpu", 256), ("cuda", 8192)])
 def test_each_platform_searches_at_as_many_systems_as_suit_it(monkeypatch, platform, lanes):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    search = jax.jit(lambda a: root(lambda x, a: x**3 + x - a, ((0.5,),), a))
+    search = jax.jit(lambda a: root(cubic, ((0.5,),), a))
     traced = search.trace(jnp.ones((1, 20_000)))
     text = traced.lower(lowering_platforms=(platform,)).as_text()
     assert {n for n in (256, 8192) if f"<1x{n}xf32>" in text} == {lanes}
