@@ -1,5 +1,6 @@
 """Spike recordings as one 2xN array, times [ms] in row 0 and neuron IDs in row 1."""
 
+import errno
 import os
 import tokenize
 import zipfile
@@ -16,8 +17,8 @@ _PICKLED = (
 _HEADERS = {"sender\ttime_ms": 2, "sender\ttime_step\ttime_offset": 3}
 # what NumPy and zipfile raise of a file that is damaged, or no array
 _UNREADABLE = (
-    *(ValueError, EOFError, MemoryError, OSError, zipfile.BadZipFile, zlib.error),
-    *(RuntimeError, NotImplementedError),  # of flags and methods that zip archives may have
+    *(ValueError, EOFError, MemoryError, OSError),
+    *(zipfile.BadZipFile, zlib.error, RuntimeError),  # the last of flags and methods of archives
     *(SyntaxError, tokenize.TokenError),  # of an array's header
 )
 
@@ -96,8 +97,8 @@ def _load(path: str, resolution: float | None) -> np.ndarray:
     try:
         return as_spiketimes(readers[suffix](path))
     except _UNREADABLE as error:
-        if isinstance(error, OSError) and error.filename is not None:
-            raise  # it is not there, or not for this user
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a place before its start
+            raise
         with open(path, "rb") as file:
             pickled = file.read(1) == b"\x80"  # how every pickle since Python 2.3 begins
         text = "pickle" if pickled else str(error)

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array, lax
 from jax.custom_batching import custom_vmap
 
-_LANES, _LANES_OF_ACCELERATORS = 256, 8192  # benchmarks/results/h200/rates.md
+_LANES, _LANES_OF_ACCELERATORS = 256, 8192  # of a GPU: benchmarks/results/h200/rates.md
 _STEPS = 30
 _LARGEST_STEP = 2.0
 
