@@ -28,7 +28,7 @@ from families import EVERY
 
 import rbn_jax as rbn
 from rbn_jax import Free, fit
-from rbn_jax.fit.free import read_free
+from rbn_jax.fitting.free_parameters import read_free
 
 BY_NAME = {family.name: family for family in EVERY}
 

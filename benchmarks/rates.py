@@ -29,9 +29,9 @@ from nnmt_rates import of_network
 from streaming import timed
 
 import rbn_jax as rbn
-from rbn_jax.bench.values import devices
+from benchmarks.values import devices
 from rbn_jax.rates import field
-from rbn_jax.rates.field import THEORIES
+from rbn_jax.rates.equations import THEORIES
 from rbn_jax.rates.populations import from_network, lanes
 
 RESULTS = Path(__file__).parent / "results"

@@ -19,9 +19,9 @@ import jax
 import numpy as np
 
 import rbn_jax as rbn
-from rbn_jax.sweep.axes import read_axes
-from rbn_jax.sweep.blocks import plan
-from rbn_jax.sweep.job import Job
+from rbn_jax.sweeps.axes import read_axes
+from rbn_jax.sweeps.blocks import plan
+from rbn_jax.sweeps.evaluator import Job
 
 NET, WEIGHTS = rbn.NetworkParams(), rbn.calculate_RBN_weights
 NAMES = ("tau_E", "tau_I", "tau_syn_ex", "tau_syn_in")

@@ -1,10 +1,10 @@
 """`rbn-jax` and `python -m rbn_jax`."""
 
-from rbn_jax._labels import require
+from rbn_jax.parameters.optional import require
 
 
 def main() -> None:
-    """Run the command line; without typer, say which extra has it."""
+    """Run the command line; without typer, say which extra installs it."""
     try:
         require("typer", "cli")
     except ImportError as error:

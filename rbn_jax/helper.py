@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from rbn_jax import _fields as f
 from rbn_jax import psp, weights
-from rbn_jax.params import FIELDS, complaints
+from rbn_jax.network import NUMBER_FIELDS, check_values
+from rbn_jax.parameters import checks, domains
 from rbn_jax.plot import raster_plot
 
 __all__ = [
@@ -25,8 +25,9 @@ __all__ = [
 ]
 
 _ADVICE = "Nothing was computed."
-_DOMAINS = [FIELDS[name][1] for name in (*weights.NAMES, *[f.MATRIX] * 3)]
-_LEAST, _MOST = np.array([(domain.least, domain.most) for domain in _DOMAINS]).T
+_MATRIX = "baseline_conn_prob"
+_DOMAINS = [NUMBER_FIELDS[name].domain for name in (*weights.NAMES, *[_MATRIX] * 3)]
+_MINIMA, _MAXIMA = np.array([(domain.minimum, domain.maximum) for domain in _DOMAINS]).T
 
 
 def postsynaptic_current_to_potential(
@@ -102,7 +103,7 @@ def _plain(params: Mapping[str, Any]) -> np.ndarray | None:
     numbers = np.array([*values, *prob.ravel()])
     if numbers.dtype != np.float64:  # a whole number beyond all
         return None
-    if not ((numbers >= _LEAST) & (numbers <= _MOST)).all():
+    if not ((numbers >= _MINIMA) & (numbers <= _MAXIMA)).all():
         return None
     n_e, n_i, e_l, v_th_e, v_th_i = numbers[:5].tolist()
     good = n_e.is_integer() and n_i.is_integer() and min(v_th_e, v_th_i) > e_l
@@ -115,7 +116,7 @@ def _checked(params: Mapping[str, Any]) -> np.ndarray:
     if missing:
         raise ValueError(f"params lacks {', '.join(missing)}")
     values = {key: _scalar(key, params[key]) for key in weights.NAMES}
-    f.raise_all(complaints(values), _ADVICE)
+    checks.raise_if_any(check_values(values), _ADVICE)
     *numbers, prob = values.values()
     return np.array([*numbers, *prob.ravel()], np.float64)
 
@@ -129,8 +130,8 @@ def _weights(numbers: jax.Array) -> jax.Array:
 
 def _scalar(key: str, value: Any) -> Any:
     """A number, or for the matrix a (2, 2) array of them: one network, not a batch."""
-    checked = f.as_matrix(key, value) if key == f.MATRIX else f.as_number(key, value)
-    shape = (2, 2) if key == f.MATRIX else ()
+    checked = checks.to_matrix(key, value) if key == _MATRIX else checks.to_number(key, value)
+    shape = (2, 2) if key == _MATRIX else ()
     if np.shape(checked) != shape:
         raise ValueError(f"{key} has the shape {np.shape(checked)}: must be {shape}")
     return np.asarray(checked, np.float64) if shape else float(checked)
@@ -139,11 +140,15 @@ def _scalar(key: str, value: Any) -> Any:
 def _float64(function: Any, values: dict[str, Any]) -> Any:
     """function of checked values, as a float, or an array where one came in."""
     numbers = {
-        name: np.asarray(f.as_number(name, value), np.float64) for name, value in values.items()
+        name: np.asarray(checks.to_number(name, value), np.float64)
+        for name, value in values.items()
     }
     positive = {"tau_m", "tau_syn", "c_m"}
-    domains = {name: f.POSITIVE if name in positive else f.REAL for name in numbers}
-    f.raise_all([f.complaint(name, x, domains[name]) for name, x in numbers.items()], _ADVICE)
+    messages = []
+    for name, number in numbers.items():
+        domain = domains.POSITIVE if name in positive else domains.REAL
+        messages.append(checks.check_domain(name, number, domain))
+    checks.raise_if_any(messages, _ADVICE)
     with jax.enable_x64(True):
         result = np.array(function(**numbers))
     return result if result.ndim else float(result)

@@ -13,10 +13,11 @@ differentiable to any order. Outside the domain they return NaN.
 from jax import Array
 from jax.typing import ArrayLike
 
-from rbn_jax import _numerics as num
+from rbn_jax.numerics import exponential
+from rbn_jax.numerics.arrays import as_floats, jit, positive
 
 
-@num.jit
+@jit
 def postsynaptic_current_to_potential(
     tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayLike = 1.0, e_l: ArrayLike = 0.0
 ) -> Array:
@@ -46,12 +47,12 @@ def postsynaptic_current_to_potential(
     >>> print(f"{postsynaptic_current_to_potential(10.0, 10.0):.5f}")
     3.67879
     """
-    tau_m, tau_syn, c_m, e_l = num.as_floats(tau_m, tau_syn, c_m, e_l)
-    peak = num.peak(tau_m, tau_syn)
-    return peak / num.positive(c_m) + e_l * (peak / tau_syn)
+    tau_m, tau_syn, c_m, e_l = as_floats(tau_m, tau_syn, c_m, e_l)
+    peak = exponential.peak(tau_m, tau_syn)
+    return peak / positive(c_m) + e_l * (peak / tau_syn)
 
 
-@num.jit
+@jit
 def postsynaptic_potential_to_current(
     psp: ArrayLike, tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayLike = 1.0
 ) -> Array:
@@ -69,11 +70,11 @@ def postsynaptic_potential_to_current(
     >>> print(f"{postsynaptic_potential_to_current(0.15, 10.0, 0.5, 250.0):.4f}")
     87.8085
     """
-    psp, tau_m, tau_syn, c_m = num.as_floats(psp, tau_m, tau_syn, c_m)
-    return psp * (num.positive(c_m) * num.inverse_peak(tau_m, tau_syn))
+    psp, tau_m, tau_syn, c_m = as_floats(psp, tau_m, tau_syn, c_m)
+    return psp * (positive(c_m) * exponential.inverse_peak(tau_m, tau_syn))
 
 
-@num.jit
+@jit
 def psp_time_to_peak(tau_m: ArrayLike, tau_syn: ArrayLike) -> Array:
     """Time from the event to the peak of its PSP [ms].
 
@@ -89,11 +90,13 @@ def psp_time_to_peak(tau_m: ArrayLike, tau_syn: ArrayLike) -> Array:
     >>> print(f"{psp_time_to_peak(20.0, 5.0):.4f} {psp_time_to_peak(10.0, 10.0):.4f}")
     9.2420 10.0000
     """
-    tau_m, tau_syn = num.as_floats(tau_m, tau_syn)
-    return num.time_of_peak(num.time_constant(tau_m), num.time_constant(tau_syn))
+    tau_m, tau_syn = as_floats(tau_m, tau_syn)
+    return exponential.time_of_peak(
+        exponential.time_constant(tau_m), exponential.time_constant(tau_syn)
+    )
 
 
-@num.jit
+@jit
 def psp_waveform(t: ArrayLike, tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayLike = 1.0) -> Array:
     """PSP at time t after an event of 1 pA [mV/pA]; the formula stands at the top of the module.
 
@@ -112,6 +115,8 @@ def psp_waveform(t: ArrayLike, tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayL
     >>> print(np.asarray(wave, float).round(3))
     [0.    0.    3.679]
     """
-    t, tau_m, tau_syn, c_m = num.as_floats(t, tau_m, tau_syn, c_m)
-    wave = num.difference_of_exponentials(t, num.time_constant(tau_m), num.time_constant(tau_syn))
-    return wave / num.positive(c_m)
+    t, tau_m, tau_syn, c_m = as_floats(t, tau_m, tau_syn, c_m)
+    wave = exponential.difference_of_exponentials(
+        t, exponential.time_constant(tau_m), exponential.time_constant(tau_syn)
+    )
+    return wave / positive(c_m)

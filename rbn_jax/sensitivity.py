@@ -2,30 +2,32 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
-from rbn_jax import _fields as f
-from rbn_jax._labels import Variable, dataset, traced, variables
-from rbn_jax.params import FIELDS, NetworkParams
+from rbn_jax.parameters.access import Location, Parameters, read_parameters
+from rbn_jax.parameters.labels import Variable, explain_trace_errors, label_result, to_dataset
 
-_FEW = 6
+if TYPE_CHECKING:
+    import xarray
+
+_MOST_SELECTS = 6
 
 
 def jacobian(
-    fn: Callable[[Any], Any],
-    params: NetworkParams | Mapping[str, Any],
-    wrt: str | Sequence[str],
-) -> Any:
-    """dy/dx of everything fn returns, in each parameter named.
+    fn: Callable[[Any], Any], params: object, wrt: str | Sequence[str]
+) -> "xarray.Dataset":
+    """Return dy/dx of everything that fn returns, in each parameter named.
 
     Args:
         fn: a function of the parameters as `sweep` takes it.
-        params: one network, or a mapping of numbers.
-        wrt: names of parameters, or of entries as in `baseline_conn_prob_EI`.
+        params: one network, a mapping of numbers, a dataclass or any pytree.
+        wrt: names of parameters; "synapse.tau" within others, "w[0]" in an array,
+            "baseline_conn_prob_EI" in a matrix.
 
     Returns:
         An `xarray.Dataset` of fn's variables with a last dimension `parameter`, whose
@@ -36,101 +38,113 @@ def jacobian(
         ValueError: an unknown or a repeated name, or a parameter that is an array.
         ImportError: xarray is missing.
 
-    >>> from rbn_jax import calculate_RBN_weights
+    >>> from rbn_jax import NetworkParams, calculate_RBN_weights
     >>> slopes = jacobian(calculate_RBN_weights, NetworkParams(), ["tau_syn_ex", "gei"])
     >>> slopes["calculate_RBN_weights"].dims
     ('target', 'source', 'parameter')
     """
-    wrt = _names(params, wrt)
-    with traced(fn):
-        values, slopes = _derivatives(fn, wrt, params)
-    found = {}
+    parameters, names, locations = _locate(params, wrt)
+    with explain_trace_errors(fn):
+        values, derivatives = _derivatives(fn, locations, parameters)
+    variables = {}
     for name, value in values.items():
-        attrs = dict(value.attrs)
-        attrs["long_name"] = f"slope of {attrs.get('long_name', name)}"
-        attrs["units"] = f"{attrs.get('units', '1')}/parameter_unit"
-        labelled = dataclasses.replace(value, attrs=tuple(attrs.items()))
-        found[name] = _along(wrt, labelled, slopes[name])
-    return dataset(found)
+        attributes = dict(value.attrs)
+        attributes["long_name"] = f"slope of {attributes.get('long_name', name)}"
+        attributes["units"] = f"{attributes.get('units', '1')}/parameter_unit"
+        labelled = dataclasses.replace(value, attrs=tuple(attributes.items()))
+        units = tuple(parameters.field(location).unit or "1" for location in locations)
+        variables[name] = _along_parameters(labelled, derivatives[name], names, units)
+    return to_dataset(variables)
 
 
 def elasticity(
-    fn: Callable[[Any], Any],
-    params: NetworkParams | Mapping[str, Any],
-    wrt: str | Sequence[str],
-) -> Any:
-    """d ln|y| / d ln x = (x / y) dy/dx: per cent of change in y for one per cent in x.
+    fn: Callable[[Any], Any], params: object, wrt: str | Sequence[str]
+) -> "xarray.Dataset":
+    """Return d ln|y| / d ln x = (x / y) dy/dx: per cent of change in y for one per cent in x.
 
     Arguments, result and errors are those of `jacobian`; the result has no unit. It is 0
     where x is 0, and NaN where y is.
 
-    >>> from rbn_jax import calculate_RBN_weights
+    >>> from rbn_jax import NetworkParams, calculate_RBN_weights
     >>> shares = elasticity(calculate_RBN_weights, NetworkParams(), ["tau_E", "tau_syn_ex"])
     >>> print(shares["calculate_RBN_weights"].sel(target="E", source="E").values.round(4))
     [-0.2828 -0.7172]
     """
-    wrt = _names(params, wrt)
-    with traced(fn):
-        values, slopes = _derivatives(fn, wrt, params)
-    found = {}
+    parameters, names, locations = _locate(params, wrt)
+    with explain_trace_errors(fn):
+        values, derivatives = _derivatives(fn, locations, parameters)
+    attributes = (("units", "1"), ("long_name", "elasticity"))
+    variables = {}
     for name, value in values.items():
-        scaled = [
-            f.read(params, x) * dy / value.data for x, dy in zip(wrt, slopes[name], strict=True)
-        ]
-        plain = dataclasses.replace(value, attrs=(("units", "1"), ("long_name", "elasticity")))
-        found[name] = _along(wrt, plain, scaled)
-    return dataset(found)
+        elasticities = []
+        for location, derivative in zip(locations, derivatives[name], strict=True):
+            elasticities.append(parameters.read(location) * derivative / value.data)
+        units = tuple(parameters.field(location).unit or "1" for location in locations)
+        labelled = dataclasses.replace(value, attrs=attributes)
+        variables[name] = _along_parameters(labelled, elasticities, names, units)
+    return to_dataset(variables)
 
 
-def _names(params: Any, wrt: str | Sequence[str]) -> tuple[str, ...]:
-    f.check_numbers(params)
-    wrt = (wrt,) if isinstance(wrt, str) else tuple(wrt)
-    valid = f.names(params)
-    for name in wrt:
-        if name not in valid:
-            raise f.unknown_name(str(name), valid)
-        if jnp.ndim(f.read(params, name)):
-            raise ValueError(f"{name} is an array: take one network, and sweep over the rest")
-    if not wrt or len(set(wrt)) < len(wrt):
-        raise ValueError(f"wrt={list(wrt)}: must name one parameter or more, each once")
-    return wrt
+def _locate(
+    params: object, wrt: str | Sequence[str]
+) -> tuple[Parameters, tuple[str, ...], tuple[Location, ...]]:
+    """Return the parameters, and the names and locations of those to differentiate in."""
+    names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
+    parameters = read_parameters(params)
+    locations = tuple(parameters.locate_scalar(name) for name in names)
+    if not names or len(set(locations)) < len(locations):
+        raise ValueError(f"wrt={list(names)}: must name one parameter or more, each once")
+    return parameters, names, locations
 
 
-@functools.partial(jax.jit, static_argnames=("fn", "wrt"))
-def _derivatives(fn: Any, wrt: tuple[str, ...], params: Any) -> tuple[dict[str, Variable], Any]:
-    """fn's variables, and for each its derivatives in the order of wrt.
+@functools.partial(jax.jit, static_argnames=("fn", "locations"))
+def _derivatives(
+    fn: Callable[[Any], Any], locations: tuple[Location, ...], parameters: Parameters
+) -> tuple[dict[str, Variable], dict[str, list[Array]]]:
+    """Return fn's variables, and for each its derivatives in the order of the locations.
 
-    One tangent at a time, and no other parameter has one: zeros that follow from the
-    structure are then never computed.
+    There is one tangent at a time, and no other parameter has one: so zeros that follow from the
+    structure of fn are never computed.
     """
 
-    def at(name: str, x: Any) -> dict[str, Variable]:
-        return variables(fn, fn(f.write(params, {name: x})))
+    def evaluate(location: Location, x: Array) -> dict[str, Variable]:
+        return label_result(fn, fn(parameters.replace_at({location: x}).build()))
 
-    def slopes(name: str) -> dict[str, Variable]:
-        x = jnp.asarray(f.read(params, name), jnp.result_type(float, f.read(params, name)))
-        return jax.jvp(functools.partial(at, name), (x,), (jnp.ones_like(x),))[1]
+    tangents = []
+    for location in locations:
+        value = parameters.read(location)
+        x = jnp.asarray(value, jnp.result_type(float, value))
+        function = functools.partial(evaluate, location)
+        tangents.append(jax.jvp(function, (x,), (jnp.ones_like(x),))[1])
+    values = label_result(fn, fn(parameters.build()))
+    return values, {name: [tangent[name].data for tangent in tangents] for name in values}
 
-    here, each = variables(fn, fn(params)), [slopes(name) for name in wrt]
-    return here, {name: [slope[name].data for slope in each] for name in here}
 
-
-def _along(wrt: tuple[str, ...], like: Variable, slopes: list[Any]) -> Variable:
-    units = tuple(FIELDS[name][0] or "1" if name in FIELDS else "1" for name in wrt)
-    if "parameter" in like.dims:
+def _along_parameters(
+    variable: Variable, derivatives: list[Array], names: tuple[str, ...], units: tuple[str, ...]
+) -> Variable:
+    """Return the derivatives of a variable along a new last dimension, `parameter`."""
+    if "parameter" in variable.dims:
         raise ValueError("fn returns derivatives already: give it the function itself")
-    if not jnp.issubdtype(like.data.dtype, jnp.inexact):
-        raise ValueError(f"fn returns {like.data.dtype} numbers, which have no derivatives")
-    own = (("parameter", ("parameter",), wrt), ("parameter_unit", ("parameter",), units))
-    data = _stacked(slopes)
-    return Variable(data, (*like.dims, "parameter"), (*like.coords, *own), like.attrs)
+    if not jnp.issubdtype(variable.data.dtype, jnp.inexact):
+        raise ValueError(f"fn returns {variable.data.dtype} numbers, which have no derivatives")
+    coords = (
+        *variable.coords,
+        ("parameter", ("parameter",), names),
+        ("parameter_unit", ("parameter",), units),
+    )
+    return Variable(_stack(derivatives), (*variable.dims, "parameter"), coords, variable.attrs)
 
 
-def _stacked(arrays: list[Any]) -> Any:
-    """Arrays along a new last axis; a few by selects, which XLA on a CPU does in half the time."""
-    if len(arrays) > _FEW:
+def _stack(arrays: list[Array]) -> Array:
+    """Stack arrays along a new last axis.
+
+    A few arrays are stacked by selects, which XLA on a CPU computes in half the time.
+    """
+    if len(arrays) > _MOST_SELECTS:
         return jnp.stack(arrays, axis=-1)
-    *rest, found = (x[..., None] for x in arrays)
-    for i, x in reversed(list(enumerate(rest))):
-        found = jnp.where(jnp.arange(len(arrays)) == i, x, found)
-    return found
+    columns = [array[..., None] for array in arrays]
+    stacked = columns[-1]
+    for i in reversed(range(len(columns) - 1)):
+        stacked = jnp.where(jnp.arange(len(columns)) == i, columns[i], stacked)
+    return stacked

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from rbn_jax import _numerics as num
-from rbn_jax._labels import labels
-from rbn_jax.params import NetworkParams
+from rbn_jax.network import NetworkParams
+from rbn_jax.numerics import exponential
+from rbn_jax.numerics.arrays import as_floats, jit, nan_unless, positive
+from rbn_jax.parameters.labels import label
 
 NAMES = (
     *("N_E", "N_I", "E_L", "V_th_E", "V_th_I", "tau_E", "tau_I", "tau_syn_ex", "tau_syn_in"),
@@ -17,7 +18,7 @@ NAMES = (
 )
 
 
-@labels(units="pA*sqrt(N)", long_name="synaptic weight")
+@label(units="pA*sqrt(N)", long_name="synaptic weight")
 def calculate_RBN_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
     """Synaptic weights of a balanced random network [pA sqrt(N)], [[EE, EI], [IE, II]].
 
@@ -62,27 +63,27 @@ def calculate_RBN_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
     return _weights(params.get("C_m", 1.0), *(params[name] for name in NAMES))
 
 
-@num.jit
+@jit
 def _weights(c_m: Any, *values: Any) -> Array:
     """The matrix from C_m and the values of NAMES."""
-    c_m, *numbers, prob = num.as_floats(c_m, *values)
+    c_m, *numbers, prob = as_floats(c_m, *values)
     n_e, n_i, e_l, v_th_e, v_th_i, tau_e, tau_i, tau_ex, tau_in, gei, gie, gii = numbers
-    n_e, n_i = num.positive(n_e), num.positive(n_i)
+    n_e, n_i = positive(n_e), positive(n_i)
     if prob.shape[-2:] != (2, 2):
         raise ValueError(f"baseline_conn_prob has the shape {prob.shape}: must be (..., 2, 2)")
-    prob = num.where_else_nan((prob > 0) & (prob <= 1), prob)
+    prob = nan_unless((prob > 0) & (prob <= 1), prob)
     k_ee, k_ei, k_ie, k_ii = (
         prob[..., target, source] * size
         for target in (0, 1)
         for source, size in enumerate((n_e, n_i))
     )
-    charge_e = num.positive(v_th_e - e_l) * num.positive(c_m) * jnp.sqrt(n_e + n_i)
-    charge_i = num.positive(v_th_i - e_l) * num.positive(c_m) * jnp.sqrt(n_e + n_i) * gie
+    charge_e = positive(v_th_e - e_l) * positive(c_m) * jnp.sqrt(n_e + n_i)
+    charge_i = positive(v_th_i - e_l) * positive(c_m) * jnp.sqrt(n_e + n_i) * gie
     return _matrix(
-        charge_e / jnp.sqrt(k_ee) * num.inverse_peak(tau_e, tau_ex),
-        -gei * charge_e * jnp.sqrt(k_ee) / k_ei * num.inverse_peak(tau_e, tau_in),
-        charge_i / jnp.sqrt(k_ie) * num.inverse_peak(tau_i, tau_ex),
-        -gii * charge_i * jnp.sqrt(k_ie) / k_ii * num.inverse_peak(tau_i, tau_in),
+        charge_e / jnp.sqrt(k_ee) * exponential.inverse_peak(tau_e, tau_ex),
+        -gei * charge_e * jnp.sqrt(k_ee) / k_ei * exponential.inverse_peak(tau_e, tau_in),
+        charge_i / jnp.sqrt(k_ie) * exponential.inverse_peak(tau_i, tau_ex),
+        -gii * charge_i * jnp.sqrt(k_ie) / k_ii * exponential.inverse_peak(tau_i, tau_in),
     )
 
 
@@ -100,7 +101,7 @@ def _matrix(ee: Array, ei: Array, ie: Array, ii: Array) -> Array:
     return jnp.stack([jnp.stack([ee, ei], -1), jnp.stack([ie, ii], -1)], -2)
 
 
-@num.jit
+@jit
 def rheobase_current(tau_m: ArrayLike, e_l: ArrayLike, v_th: ArrayLike, c_m: ArrayLike) -> Array:
     """Current that just takes a leaky membrane to threshold, (v_th - e_l) c_m / tau_m [pA].
 
@@ -118,5 +119,5 @@ def rheobase_current(tau_m: ArrayLike, e_l: ArrayLike, v_th: ArrayLike, c_m: Arr
     >>> print(rheobase_current(20.0, -70.0, -50.0, 250.0))
     250.0
     """
-    tau_m, e_l, v_th, c_m = num.as_floats(tau_m, e_l, v_th, c_m)
-    return (v_th - e_l) * num.positive(c_m) / num.positive(tau_m)
+    tau_m, e_l, v_th, c_m = as_floats(tau_m, e_l, v_th, c_m)
+    return (v_th - e_l) * positive(c_m) / positive(tau_m)

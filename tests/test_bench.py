@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import rbn_jax as rbn
-from rbn_jax.bench import WORKLOADS, plain, table, truth, values, whole
-from rbn_jax.bench.run import names
+from benchmarks import WORKLOADS, plain, table, truth, values, whole
+from benchmarks.run import names
 from rbn_jax.cli import bench, run
 
 pytest.importorskip("numba")
-bench_run = sys.modules["rbn_jax.bench.run"]  # `rbn_jax.bench.run` is the function
+bench_run = sys.modules["benchmarks.run"]  # `benchmarks.run` is the function
 EPS = {"float64": 2.2e-16, "float32": 1.2e-7}
 
 

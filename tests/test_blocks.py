@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rbn_jax.sweep.blocks import plan
+from rbn_jax.sweeps.blocks import plan
 
 
 @given(

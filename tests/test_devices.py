@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import rbn_jax as rbn
-from rbn_jax.sweep.status import status
+from rbn_jax.sweeps.store_status import status
 
 SETUP = """
 import os, signal, sys, threading, time
@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 import rbn_jax as rbn
-from rbn_jax.sweep.axes import read_axes
-from rbn_jax.sweep.job import Job
-from rbn_jax.sweep.status import status
+from rbn_jax.sweeps.axes import read_axes
+from rbn_jax.sweeps.evaluator import Job
+from rbn_jax.sweeps.store_status import status
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 here = Path(sys.argv[1])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import rbn_jax as rbn
 from rbn_jax import Free, fit
-from rbn_jax.fit.free import read_free
+from rbn_jax.fitting.free_parameters import read_free
 
 
 def test_refit_takes_what_the_target_was():

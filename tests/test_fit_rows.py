@@ -48,7 +48,7 @@ def test_a_row_where_fn_is_nan_is_marked():
 
 
 def test_ctrl_c_keeps_the_rows_that_are_done(monkeypatch):
-    from rbn_jax.fit import rows as module
+    from rbn_jax.fitting import rows as module
 
     calls = []
 

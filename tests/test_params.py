@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import rbn_jax as rbn
-from rbn_jax.params import FIELDS, PRESETS
+from rbn_jax.network import FIELDS, PRESETS
 
 NET_DICT = {
     "neuron_type": "iaf_psc_exp",

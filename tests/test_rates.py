@@ -10,9 +10,9 @@ import pytest
 from nnmt_rates import EXTERNAL, PROBABILITIES, microcircuit, of_microcircuit, of_network
 
 from rbn_jax import NetworkParams, Populations, firing_rates, mean_field
-from rbn_jax.rates.root import root
-from rbn_jax.sweep.axes import read_axes
-from rbn_jax.sweep.job import Job
+from rbn_jax.numerics.newton import root
+from rbn_jax.sweeps.axes import read_axes
+from rbn_jax.sweeps.evaluator import Job
 
 RUNS = json.loads((Path(__file__).parent / "data" / "nest_rates.json").read_text("utf-8"))["runs"]
 NETWORKS = [

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rbn_jax.sweep import named
-from rbn_jax.sweep import reductions as r
+from rbn_jax.sweeps import named
+from rbn_jax.sweeps import reductions as r
 
 SHAPE = (5, 4, 7)
 OWN = (2,)

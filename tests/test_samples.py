@@ -8,8 +8,8 @@ from scipy.stats import qmc
 
 import rbn_jax as rbn
 from rbn_jax.cli.terminal import parse_axes
-from rbn_jax.sweep.axes import spaced
-from rbn_jax.sweep.samples import METHODS, sample
+from rbn_jax.sweeps.axes import spaced
+from rbn_jax.sweeps.samples import METHODS, sample
 
 NET = rbn.NetworkParams()
 RANGES = {"tau_E": (5.0, 40.0), "tau_syn_ex": (0.5, 20.0, "log"), "V_th_E": (15, 25)}

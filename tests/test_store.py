@@ -12,7 +12,7 @@ import xarray as xr
 from stored import AXES, NET, PAIRED, at_run_time, chunks, several, shares, slopes, weights
 
 import rbn_jax as rbn
-from rbn_jax.sweep.status import status
+from rbn_jax.sweeps.store_status import status
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

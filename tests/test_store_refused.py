@@ -10,8 +10,8 @@ import pytest
 from stored import AXES, NET, never, weights
 
 import rbn_jax as rbn
-from rbn_jax.sweep import folder
-from rbn_jax.sweep.status import status
+from rbn_jax.sweeps import store_directory as folder
+from rbn_jax.sweeps.store_status import status
 
 
 @pytest.mark.parametrize(

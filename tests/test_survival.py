@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 
 import rbn_jax as rbn
-from rbn_jax.sweep.status import status
+from rbn_jax.sweeps.store_status import status
 
 SETUP = """
 import os, signal, sys, time
@@ -96,7 +96,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path):
 def test_ctrl_c_within_a_finalizer_is_not_lost(tmp_path):
     """Python drops what is raised there; Dask's futures have one."""
     body = """
-        from rbn_jax.sweep import drive
+        from rbn_jax.sweeps import executors as drive
 
         class Last:
             def __del__(self):
@@ -154,7 +154,7 @@ def test_a_full_disk_is_named_and_what_is_finished_kept(tmp_path):
     body = """
         import shutil
         from pathlib import Path
-        from rbn_jax.sweep.status import status
+        from rbn_jax.sweeps.store_status import status
         shutil.disk_usage = lambda path: shutil._ntuple_diskusage(10**9, 0, 10**9)
         AXES = {"tau_E": np.linspace(5, 40, 600), "gei": np.linspace(1, 2, 600)}
         store = Path(sys.argv[1])

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 import rbn_jax as rbn
-from rbn_jax.sweep.job import _evaluate
+from rbn_jax.sweeps.evaluator import _evaluate
 
 NET = rbn.NetworkParams(tau_syn_ex=3.0)
 weights = rbn.calculate_RBN_weights

@@ -1,6 +1,5 @@
-"""The command line, a module for each command."""
+"""The command line: a module for each command, loaded when the command is called."""
 
-from rbn_jax.cli import bench, fit, raster, rates, sweep, weights  # noqa: F401  importing one adds its commands
 from rbn_jax.cli.app import run
 
 __all__ = ["run"]

@@ -10,8 +10,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from rbn_jax._fields import unknown_name
-from rbn_jax._labels import variables
+from rbn_jax.parameters.checks import unknown_name_error
+from rbn_jax.parameters.labels import label_result
 
 _COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
 _WORDS = {"<=": "at_most", ">=": "at_least", "<": "below", ">": "above"}
@@ -30,7 +30,7 @@ class Condition:
         entries = _entries(self.fn, result)
         for entry, _, _ in self.terms:
             if entry not in entries:
-                raise unknown_name(entry, entries, "entry of the result")
+                raise unknown_name_error(entry, entries, "entry of the result")
         tests = [_COMPARE[sign](entries[entry], number) for entry, sign, number in self.terms]
         return functools.reduce(jnp.logical_and, tests)
 
@@ -66,7 +66,7 @@ def read_condition(text: str, fn: Callable[[Any], Any]) -> Condition:
 def _entries(fn: Callable[[Any], Any], result: Any) -> dict[str, Any]:
     """Every number that fn returned, by its labels."""
     found = {}
-    for x in variables(fn, result).values():
+    for x in label_result(fn, result).values():
         labels = {dims[0]: values for _, dims, values in reversed(x.coords) if len(dims) == 1}
         sides = [labels.get(dim, range(n)) for dim, n in zip(x.dims, x.data.shape, strict=True)]
         for place in itertools.product(*map(range, x.data.shape)):

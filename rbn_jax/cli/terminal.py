@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from rbn_jax._fields import MATRIX, names, unknown_name
-from rbn_jax.params import NetworkParams
-from rbn_jax.sweep.axes import spaced
-from rbn_jax.sweep.samples import sample
+from rbn_jax.network import NetworkParams
+from rbn_jax.parameters.access import read_parameters
+from rbn_jax.parameters.checks import unknown_name_error
+from rbn_jax.sweeps.axes import spaced
+from rbn_jax.sweeps.samples import sample
 
 
 def parse_network(path: Path | None, preset: str, settings: list[str] | None) -> NetworkParams:
@@ -20,16 +21,19 @@ def parse_network(path: Path | None, preset: str, settings: list[str] | None) ->
     if path and preset != "nest":
         raise ValueError(f"--params {path} and --preset {preset}: must be one of them")
     net = NetworkParams.from_toml(path) if path else NetworkParams.preset(preset)
+    numbers = read_parameters(net).names()
+    valid = {*numbers, *vars(net)} - {"baseline_conn_prob"}
     changes = {}
     for setting in settings or []:
         name, equals, text = setting.partition("=")
-        valid = {*names(net), *vars(net)} - {MATRIX}
         if name not in valid:
-            raise unknown_name(name, valid)
+            raise unknown_name_error(name, valid)
         if not equals:
             raise ValueError(f"--set {setting}: must be name=value")
-        number = name in names(net)
-        changes[name] = _parse_number(f"--set {setting}", text) if number else _parse_choice(text)
+        if name in numbers:
+            changes[name] = _parse_number(f"--set {setting}", text)
+        else:
+            changes[name] = _parse_choice(text)
     return net.replace(**changes).check()
 
 

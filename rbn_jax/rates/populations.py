@@ -1,6 +1,7 @@
 """Populations of neurons as arrays, and the input that they give each other."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Self
 
 import jax
@@ -8,9 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rbn_jax import _fields as f
-from rbn_jax import _numerics as num
-from rbn_jax.params import NetworkParams
+from rbn_jax.network import NetworkParams
+from rbn_jax.numerics.arrays import as_floats, nan_unless
+from rbn_jax.parameters import checks
+from rbn_jax.parameters.domains import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    REAL,
+    SHARE,
+    Domain,
+    choice,
+    number,
+    number_fields,
+)
 from rbn_jax.weights import calculate_RBN_weights
 
 _LEAST_VARIANCE = 1e-4  # mV^2 of noise, so that populations without input have a rate
@@ -19,7 +30,7 @@ _LEAST = 1e-8  # mV^2 of spread and of outer noise: equal neurons, and silence, 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Populations:
+class Populations(checks.ParameterSet):
     """n populations of leaky integrate-and-fire neurons; leading axes broadcast to a batch.
 
     weights: (..., n, n) effect of a spike on the free membrane [mV], its current's charge by
@@ -47,22 +58,22 @@ class Populations:
     [19.13]
     """
 
-    weights: Any
-    indegrees: Any
-    connection_prob: Any
-    tau_m: Any
-    tau_syn: Any
-    t_ref: Any
-    V_th: Any
-    V_r: Any
-    mu_ext: Any
-    sigma_ext: Any = 0.0
-    tau_syn_ext: Any = None
-    spread_ext: Any = 0.0
-    fixed_indegree: bool = dataclasses.field(default=False, metadata={"static": True})
+    weights: Any = number("mV", REAL, ndim=2)
+    indegrees: Any = number("", NOT_NEGATIVE, ndim=2)
+    connection_prob: Any = number("", SHARE, ndim=2)
+    tau_m: Any = number("ms", POSITIVE, ndim=1)
+    tau_syn: Any = number("ms", NOT_NEGATIVE, ndim=1)
+    t_ref: Any = number("ms", NOT_NEGATIVE, ndim=1)
+    V_th: Any = number("mV", REAL, ndim=1)
+    V_r: Any = number("mV", REAL, ndim=1)
+    mu_ext: Any = number("mV", REAL, ndim=1)
+    sigma_ext: Any = number("mV", NOT_NEGATIVE, ndim=1, default=0.0)
+    tau_syn_ext: Any = number("ms", NOT_NEGATIVE, ndim=1, default=None)
+    spread_ext: Any = number("mV", NOT_NEGATIVE, ndim=1, default=0.0)
+    fixed_indegree: bool = choice(False, False, True)
 
     def check(self) -> Self:
-        """self, if every array has its shape and every value is one that neurons can have.
+        """Return self, if every array has its shape and every value is one that neurons can have.
 
         Raises:
             ValueError: names every bad field, its value or shape and what is allowed.
@@ -70,32 +81,27 @@ class Populations:
         if not isinstance(self.fixed_indegree, bool):
             raise ValueError(f"fixed_indegree={self.fixed_indegree!r}: must be True or False")
         _size(self)
-        arrays = {name: _field(self, name) for name in _DOMAINS}
-        found = [
-            f.complaint(name, x if f.is_real(x) or hasattr(x, "dtype") else np.asarray(x), *domain)
-            for (name, x), domain in zip(arrays.items(), _DOMAINS.values(), strict=True)
-        ]
-        f.raise_all([*found, f.order_complaint("V_r", self.V_r, "V_th", self.V_th)], _ADVICE)
+        messages = []
+        for name, field in _FIELDS.items():
+            value = _field(self, name)
+            if not (checks.is_number(value) or hasattr(value, "dtype")):
+                value = np.asarray(value)
+            messages.append(checks.check_domain(name, value, field.domain, field.unit))
+        messages.append(checks.check_order("V_r", self.V_r, "V_th", self.V_th))
+        checks.raise_if_any(messages, "Correct the values named.")
         return self
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the arrays and `fixed_indegree` by name."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
-_ADVICE = "Correct the values named."
-_MATRICES = ("weights", "indegrees", "connection_prob")
-_PART = f.Domain("a number from 0 to 1", 0.0, 1.0)
-_DOMAINS = {
-    "weights": (f.REAL, "mV"),
-    "indegrees": (f.NOT_NEGATIVE, ""),
-    "connection_prob": (_PART, ""),
-    "tau_m": (f.POSITIVE, "ms"),
-    "tau_syn": (f.NOT_NEGATIVE, "ms"),
-    "t_ref": (f.NOT_NEGATIVE, "ms"),
-    "V_th": (f.REAL, "mV"),
-    "V_r": (f.REAL, "mV"),
-    "mu_ext": (f.REAL, "mV"),
-    "sigma_ext": (f.NOT_NEGATIVE, "mV"),
-    "tau_syn_ext": (f.NOT_NEGATIVE, "ms"),
-    "spread_ext": (f.NOT_NEGATIVE, "mV"),
-}
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
+        """Return the populations with these arrays, which `to_dict` gave, checked."""
+        return cls(**mapping).check()
+
+
+_FIELDS = number_fields(Populations)
 
 
 def from_network(params: NetworkParams) -> Populations:
@@ -106,9 +112,9 @@ def from_network(params: NetworkParams) -> Populations:
     E_L + I_th (V_th - E_L); delta_I_x is the full width of its uniform distribution.
     """
     p = params
-    e_l, s, c_m, v_r, t_ref = num.as_floats(p.E_L, p.s, p.C_m, p.V_r, p.t_ref)
+    e_l, s, c_m, v_r, t_ref = as_floats(p.E_L, p.s, p.C_m, p.V_r, p.t_ref)
     sizes, tau_syn = _row(p.N_E, p.N_I), _row(p.tau_syn_ex, p.tau_syn_in)
-    (prob,) = num.as_floats(p.baseline_conn_prob)
+    (prob,) = as_floats(p.baseline_conn_prob)
     charge = (s / c_m / jnp.sqrt(sizes.sum(-1)))[..., None, None] * tau_syn[..., None, :]
     v_th = _row(p.V_th_E, p.V_th_I)
     drive = _row(p.I_th_E, p.I_th_I) * (v_th - e_l[..., None])
@@ -128,7 +134,7 @@ def from_network(params: NetworkParams) -> Populations:
 
 
 def _row(e: Any, i: Any) -> Array:
-    return jnp.stack(jnp.broadcast_arrays(*num.as_floats(e, i)), -1)
+    return jnp.stack(jnp.broadcast_arrays(*as_floats(e, i)), -1)
 
 
 def lanes(populations: Populations) -> tuple[Populations, tuple[int, ...]]:
@@ -137,16 +143,16 @@ def lanes(populations: Populations) -> tuple[Populations, tuple[int, ...]]:
     What is outside of its domain becomes NaN, and with it the state.
     """
     p, n = populations, _size(populations)
-    values = num.as_floats(*(_field(p, name) for name in _DOMAINS))
-    arrays = dict(zip(_DOMAINS, values, strict=True))
-    own = {name: (n, n) if name in _MATRICES else (n,) for name in arrays}
+    values = as_floats(*(_field(p, name) for name in _FIELDS))
+    arrays = dict(zip(_FIELDS, values, strict=True))
+    own = {name: (n, n) if _FIELDS[name].ndim == 2 else (n,) for name in arrays}
     parts = (x.shape[: max(x.ndim - len(own[name]), 0)] for name, x in arrays.items())
     batch = jnp.broadcast_shapes(*parts)
     flat = {}
     for name, x in arrays.items():
         x = jnp.broadcast_to(x, batch + own[name]).reshape(-1, *own[name])
-        flat[name] = _inside(jnp.moveaxis(x, 0, -1), _DOMAINS[name][0])
-    flat["V_r"] = num.where_else_nan(flat["V_th"] > flat["V_r"], flat["V_r"])
+        flat[name] = _inside(jnp.moveaxis(x, 0, -1), _FIELDS[name].domain)
+    flat["V_r"] = nan_unless(flat["V_th"] > flat["V_r"], flat["V_r"])
     return dataclasses.replace(p, **flat), batch
 
 
@@ -159,8 +165,8 @@ def _size(p: Populations) -> int:
     """n, if all shapes agree with it; they are known under a trace, too."""
     shape = np.shape(p.weights)
     n = shape[-1] if len(shape) > 1 else 0
-    for name in _DOMAINS:
-        shape, matrix = np.shape(_field(p, name)), name in _MATRICES
+    for name in _FIELDS:
+        shape, matrix = np.shape(_field(p, name)), _FIELDS[name].ndim == 2
         fits = shape[-2:] == (n, n) if matrix else shape[-1:] in ((), (1,), (n,))
         if n < 1 or not (fits or (shape == () and name != "weights")):
             words = "(..., n, n)" if matrix else f"(..., {n})"
@@ -168,9 +174,9 @@ def _size(p: Populations) -> int:
     return n
 
 
-def _inside(x: Array, domain: f.Domain) -> Array:
-    most = min(domain.most, float(jnp.finfo(x.dtype).max))
-    return num.where_else_nan((x >= max(domain.least, -most)) & (x <= most), x)
+def _inside(x: Array, domain: Domain) -> Array:
+    most = min(domain.maximum, float(jnp.finfo(x.dtype).max))
+    return nan_unless((x >= max(domain.minimum, -most)) & (x <= most), x)
 
 
 @jax.tree_util.register_dataclass

@@ -1,0 +1,421 @@
+"""NetworkParams: every parameter of the network under NEST's name, as one pytree."""
+
+import dataclasses
+import inspect
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from typing import Any, Self, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+
+from rbn_jax.parameters import checks
+from rbn_jax.parameters.access import MATRIX_ENTRIES, split_element, to_plain, with_element
+from rbn_jax.parameters.domains import (
+    COUNT,
+    NOT_NEGATIVE,
+    POSITIVE,
+    PROBABILITY,
+    REAL,
+    choice,
+    number,
+    number_fields,
+)
+
+Numbers: TypeAlias = float | np.ndarray | Array
+"""One number, or an array of them for a batch of networks."""
+
+# keys that NEST's example adds to the dictionary of the network, from its other dictionaries
+_NEST_ONLY = frozenset(
+    "warmup simtime dt randseed n_vp stim_clusters stim_amp stim_starts stim_ends "
+    "jplus pplus js I_xE I_xI delta rho".split()
+)
+_COUNTS = ("N_E", "N_I", "n_clusters")
+_MATRIX = "baseline_conn_prob"
+_ORDERED_POTENTIALS = (
+    ("E_L", "V_th_E"),
+    ("E_L", "V_th_I"),
+    ("V_r", "V_th_E"),
+    ("V_r", "V_th_I"),
+)
+_ADVICE = "Correct the values named."
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class NetworkParams(checks.ParameterSet):
+    """The parameters of a balanced random network; the defaults are NEST's EI_clustered_network.
+
+    Numbers are leaves of a pytree: each can be an array, an axis of a sweep, a gradient.
+    Choices are static. Integers given for numbers become floats, so that they have derivatives;
+    NumPy's booleans and arrays of no axes given for choices become Python's values. Domains are
+    not checked on construction, where values may be tracers: `check` does it, and so does every
+    function that takes parameters from outside.
+
+    Neurons
+        E_L, V_r: resting and reset potential [mV]
+        V_th_E, V_th_I: thresholds [mV]
+        C_m: membrane capacitance [pF]
+        tau_E, tau_I: membrane time constants [ms]
+        t_ref: refractory period [ms]
+        neuron_type: NEST's neuron model
+        V_m: initial membrane potential [mV], or "rand"
+    Synapses
+        tau_syn_ex, tau_syn_in: synaptic time constants [ms]
+        delay: synaptic delay [ms]
+        gei, gie, gii: weight ratios of I to E, E to I and I to I
+        s: factor on all weights
+    Input
+        I_th_E, I_th_I: background currents in units of the rheobase current
+        delta_I_xE, delta_I_xI: relative width of their distributions
+    Network
+        N_E, N_I: numbers of neurons
+        baseline_conn_prob: (2, 2) connection probabilities [[EE, EI], [IE, II]], rows are
+            targets; one entry is named by its pair, baseline_conn_prob_EI for [0, 1]
+        fixed_indegree: fixed in-degrees instead of independent connections
+        n_clusters, rep, rj, clustering: number of clusters, excitatory clustering factor,
+            ratio of inhibitory to excitatory clustering, "weight" or "probabilities"
+
+    Source: NEST 3.10, EI_clustered_network/network_params.py, after Rostami et al. (2024),
+    doi 10.1038/s41467-024-49889-4.
+
+    >>> NetworkParams(tau_syn_ex=3.0, tau_syn_in=2.0)
+    NetworkParams(tau_syn_ex=3.0, tau_syn_in=2.0)
+    """
+
+    neuron_type: str = choice("iaf_psc_exp")
+    E_L: Numbers = number("mV", REAL, default=0.0)
+    C_m: Numbers = number("pF", POSITIVE, default=1.0)
+    tau_E: Numbers = number("ms", POSITIVE, default=20.0)
+    tau_I: Numbers = number("ms", POSITIVE, default=10.0)
+    t_ref: Numbers = number("ms", NOT_NEGATIVE, default=5.0)
+    V_th_E: Numbers = number("mV", REAL, default=20.0)
+    V_th_I: Numbers = number("mV", REAL, default=20.0)
+    V_r: Numbers = number("mV", REAL, default=0.0)
+    tau_syn_ex: Numbers = number("ms", POSITIVE, default=5.0)
+    tau_syn_in: Numbers = number("ms", POSITIVE, default=5.0)
+    delay: Numbers = number("ms", POSITIVE, default=0.1)
+    I_th_E: Numbers = number("", REAL, default=1.25)
+    I_th_I: Numbers = number("", REAL, default=0.78)
+    delta_I_xE: Numbers = number("", NOT_NEGATIVE, default=0.0)
+    delta_I_xI: Numbers = number("", NOT_NEGATIVE, default=0.0)
+    V_m: str | float = choice("rand")
+    N_E: Numbers = number("", COUNT, default=4000.0)
+    N_I: Numbers = number("", COUNT, default=1000.0)
+    n_clusters: Numbers = number("", COUNT, default=20.0)
+    baseline_conn_prob: Numbers = number(
+        "", PROBABILITY, ndim=2, default_factory=lambda: np.array([[0.2, 0.5], [0.5, 0.5]])
+    )
+    gei: Numbers = number("", NOT_NEGATIVE, default=1.2)
+    gie: Numbers = number("", NOT_NEGATIVE, default=1.0)
+    gii: Numbers = number("", NOT_NEGATIVE, default=1.0)
+    s: Numbers = number("", NOT_NEGATIVE, default=1.0)
+    fixed_indegree: bool = choice(False, False, True)
+    clustering: str = choice("weight", "weight", "probabilities")
+    rj: Numbers = number("", NOT_NEGATIVE, default=0.82)
+    rep: Numbers = number("", NOT_NEGATIVE, default=6.0)
+
+    def __new__(cls, *args: object, **values: object) -> Self:
+        """Refuse unknown names with the similar ones, where Python would name none."""
+        if args:
+            raise TypeError("NetworkParams takes name=value; a mapping goes into from_mapping")
+        for name in values:
+            if split_element(name).path == _MATRIX and name != _MATRIX:
+                raise TypeError(f"{name} is an entry: NetworkParams().replace({name}=...) sets it")
+            if name not in cls.__dataclass_fields__:
+                raise TypeError(str(checks.unknown_name_error(name, cls.__dataclass_fields__)))
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            convert = _to_floating if name in NUMBER_FIELDS else _to_choice
+            object.__setattr__(self, name, convert(name, value))
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with other values, by field name or by an entry of the matrix.
+
+        Raises ValueError for a name that does not exist.
+
+        >>> NetworkParams().replace(gei=1.5, baseline_conn_prob_EE=0.1).baseline_conn_prob[0, 0]
+        np.float64(0.1)
+        """
+        values = {}
+        entries = {}
+        for name, value in changes.items():
+            location = split_element(name)
+            if name in self.__dataclass_fields__:
+                values[name] = value
+            elif location.path == _MATRIX and location.index is not None:
+                entries[location.index] = value
+            else:
+                raise checks.unknown_name_error(name, _all_names())
+        matrix = values.get(_MATRIX, self.baseline_conn_prob)
+        for index, value in entries.items():
+            matrix = with_element(matrix, index, value)
+        if entries:
+            values[_MATRIX] = matrix
+        return dataclasses.replace(self, **values)
+
+    def as_arrays(self) -> Self:
+        """Return the same network with JAX arrays in place of Python's and NumPy's numbers.
+
+        For tools that differentiate only JAX arrays, such as `equinox.filter_grad`.
+
+        >>> NetworkParams().as_arrays().baseline_conn_prob.shape
+        (2, 2)
+        """
+        values = {name: jnp.asarray(getattr(self, name)) for name in NUMBER_FIELDS}
+        return dataclasses.replace(self, **values)
+
+    def check(self) -> Self:
+        """self, if every value is one that a network can have.
+
+        Leaves may be arrays that broadcast; then every element is checked.
+
+        Raises:
+            ValueError: names every bad field, its value and what is allowed.
+
+        >>> NetworkParams(tau_E=-1.0, gei=float("nan")).check()
+        Traceback (most recent call last):
+        ...
+        ValueError: tau_E=-1 ms: must be a finite number > 0; gei=nan: must be a finite ...
+        """
+        values = {name: getattr(self, name) for name in NUMBER_FIELDS}
+        checks.raise_if_any([*check_values(values), *self._check_choices()], _ADVICE)
+        return self
+
+    def _check_choices(self) -> list[str]:
+        """Return a message for each choice that is not among the valid ones."""
+        messages = []
+        for name, options in _CHOICES.items():
+            value = getattr(self, name)
+            if options and not any(_is_same(value, option) for option in options):
+                messages.append(f"{name}={value!r}: must be {' or '.join(map(repr, options))}")
+        if not (_is_same(self.V_m, "rand") or checks.is_number(self.V_m)):
+            messages.append(f"V_m={self.V_m!r}: must be 'rand' or a finite number")
+        if not isinstance(self.neuron_type, str):
+            messages.append(f"neuron_type={self.neuron_type!r}: must be the name of a model")
+        return messages
+
+    def to_dict(self) -> dict[str, Any]:
+        """NEST's `net_dict` with these values, as NEST takes them.
+
+        Numbers are floats, numbers of neurons integers, arrays NumPy's, also after JAX.
+
+        >>> NetworkParams().to_dict()["N_E"]
+        4000
+        """
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        for name in NUMBER_FIELDS:
+            if isinstance(values[name], Tracer):
+                continue
+            array = np.array(values[name])
+            if array.ndim:
+                values[name] = array
+            elif name in _COUNTS and array == np.floor(array):
+                values[name] = int(array)
+            else:
+                values[name] = float(array)
+        return values
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
+        """Parameters from NEST's `net_dict`, or from any part of it; the rest are defaults.
+
+        Keys of NEST's simulation and stimulus dictionaries are passed over.
+
+        Raises:
+            ValueError: an unknown key (the near ones are listed), a value that is no number
+                or outside its domain.
+
+        >>> NetworkParams.from_mapping({"tau_E": 15, "simtime": 10000.0})
+        NetworkParams(tau_E=15.0)
+        """
+        if not isinstance(mapping, Mapping):
+            raise ValueError(f"mapping is a {type(mapping).__name__}: must be a dictionary")
+        values = {}
+        for key, value in mapping.items():
+            if key == _MATRIX:
+                values[key] = checks.to_matrix(key, value)
+            elif key in NUMBER_FIELDS:
+                values[key] = checks.to_number(key, value)
+            elif key in _CHOICES:
+                values[key] = value
+            elif key not in _NEST_ONLY:
+                raise checks.unknown_name_error(key, cls.__dataclass_fields__)
+        return cls(**values).check()
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str]) -> Self:
+        """Parameters from a TOML file of `name = value` lines; the rest are defaults.
+
+        Raises:
+            ValueError: the file is not TOML, or as in `from_mapping`; the message has its name.
+            OSError: the file cannot be read.
+        """
+        try:
+            with open(path, "rb") as file:
+                return cls.from_mapping(tomllib.load(file))
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)}: {error}") from error
+
+    def to_toml(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The parameters as TOML, written to `path` if one is given; exact to the last digit."""
+        text = ""
+        for name, value in to_plain(self.check()).items():
+            text += f"{name} = {json.dumps(value, ensure_ascii=False)}\n"
+        if path is not None:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+        return text
+
+    @classmethod
+    def preset(cls, name: str) -> Self:
+        """A published network by name; see `PRESETS` for the names and their sources.
+
+        >>> NetworkParams.preset("schmitt2023").tau_syn_ex
+        3.0
+        """
+        if name not in PRESETS:
+            raise checks.unknown_name_error(name, PRESETS, "preset")
+        return cls.from_mapping(PRESETS[name][1])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, NetworkParams):
+            return NotImplemented
+        return not _differences(self, other)
+
+    def __repr__(self) -> str:
+        changed = [f"{name}={getattr(self, name)!r}" for name in _differences(self, type(self)())]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+
+NUMBER_FIELDS = number_fields(NetworkParams)
+"""Unit and domain of every number, by name."""
+
+_CHOICES = {
+    field.name: field.metadata["options"]
+    for field in dataclasses.fields(NetworkParams)
+    if "options" in field.metadata
+}
+# `__new__` takes any name, so that it can refuse unknown ones: help and editors show the fields
+NetworkParams.__signature__ = inspect.Signature(  # pyright: ignore[reportAttributeAccessIssue]
+    list(inspect.signature(NetworkParams.__init__).parameters.values())[1:]
+)
+
+
+def _flatten(net: NetworkParams) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    numbers = tuple(getattr(net, name) for name in NUMBER_FIELDS)
+    return numbers, tuple(getattr(net, name) for name in _CHOICES)
+
+
+def _flatten_with_keys(net: NetworkParams) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    numbers, choices = _flatten(net)
+    keys = [jax.tree_util.GetAttrKey(name) for name in NUMBER_FIELDS]
+    return tuple(zip(keys, numbers, strict=True)), choices
+
+
+def _unflatten(choices: tuple[Any, ...], numbers: tuple[Any, ...]) -> NetworkParams:
+    # not by the constructor, which would change leaves that are no numbers: JAX also makes trees
+    # of the same structure with axes, shardings or booleans as leaves
+    net = object.__new__(NetworkParams)
+    values = (*zip(NUMBER_FIELDS, numbers, strict=True), *zip(_CHOICES, choices, strict=True))
+    for name, value in values:
+        object.__setattr__(net, name, value)
+    return net
+
+
+jax.tree_util.register_pytree_with_keys(NetworkParams, _flatten_with_keys, _unflatten, _flatten)
+
+PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
+    "nest": ("NEST 3.10, pynest/examples/EI_clustered_network/network_params.py", {}),
+    "schmitt2023": (
+        "Schmitt, Rostami & Nawrot (2023), Front. Neuroinform. 17:941696, "
+        "doi 10.3389/fninf.2023.941696: the network of its grid search over I_th_E and I_th_I, "
+        "which keep their defaults here; from its published code (nawrotlab/SNN_GeNN_Nest, "
+        "Source/Gridsearch_NEST/NEST_GridSearch.py)",
+        {"N_E": 20000, "N_I": 5000, "tau_syn_ex": 3.0, "tau_syn_in": 2.0, "rep": 2.75, "rj": 0.75},
+    ),
+}
+"""(source, what differs from NEST's example) of every preset, by name."""
+
+
+def check_values(values: Mapping[str, Any]) -> list[str | None]:
+    """Return what is wrong with values by name, each alone and the potentials together.
+
+    Names that are missing are not checked, so any part of a network can be.
+    """
+    messages = []
+    if _MATRIX in values:
+        messages.append(checks.check_matrix_shape(_MATRIX, values[_MATRIX]))
+    for name, field in NUMBER_FIELDS.items():
+        if name in values:
+            messages.append(checks.check_domain(name, values[name], field.domain, field.unit))
+    for low, high in _ORDERED_POTENTIALS:
+        if low in values and high in values:
+            messages.append(checks.check_order(low, values[low], high, values[high]))
+    return messages
+
+
+def _all_names() -> list[str]:
+    """Return the names of all fields, and of the entries of the matrix."""
+    entries = [f"{_MATRIX}_{entry}" for entry in MATRIX_ENTRIES]
+    return [*NetworkParams.__dataclass_fields__, *entries]
+
+
+def _to_floating(name: str, value: Any) -> Any:
+    """Return integers as floats, and a masked array without masked elements as a plain one.
+
+    Raises:
+        ValueError: the array has masked elements.
+    """
+    if type(value) is float or isinstance(value, Tracer | bool | np.bool_):
+        return value
+    if isinstance(value, np.ma.MaskedArray):
+        if message := checks.masked_message(name, value):
+            raise ValueError(message)
+        value = np.asarray(value)
+    if isinstance(value, int | np.integer):
+        # an integer above the largest float stays, and `check` refuses it
+        return float(value) if abs(int(value)) < 2**1023 else value
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iu":
+        return value.astype(float)
+    if isinstance(value, Array) and jnp.issubdtype(value.dtype, jnp.integer):
+        return value.astype(jnp.result_type(float))
+    return value
+
+
+def _to_choice(name: str, value: Any) -> Any:
+    """Return NumPy's scalars and arrays of no axes as Python's values, bytes as text.
+
+    Raises:
+        ValueError: the value is masked.
+    """
+    if message := checks.masked_message(name, value):
+        raise ValueError(message)
+    if isinstance(value, np.generic | np.ndarray | Array) and np.ndim(value) == 0:
+        value = value.item()
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _is_same(value: object, option: object) -> bool:
+    """Return whether two values are equal and of one type: 1.0 is not True."""
+    return type(value) is type(option) and value == option
+
+
+def _differences(net: NetworkParams, other: NetworkParams) -> list[str]:
+    """Return the names of the fields that differ; a tracer differs from all but itself."""
+    names = []
+    for name in net.__dataclass_fields__:
+        value, other_value = getattr(net, name), getattr(other, name)
+        if isinstance(value, Tracer) or isinstance(other_value, Tracer):
+            is_equal = value is other_value
+        else:
+            is_equal = np.array_equal(value, other_value)
+        if not is_equal:
+            names.append(name)
+    return names

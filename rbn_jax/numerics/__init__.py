@@ -1,0 +1,1 @@
+"""Numerical kernels on arrays; they import only JAX and NumPy."""

@@ -1,0 +1,383 @@
+"""Numbers by name in whatever holds them: a NetworkParams, a mapping, a dataclass, any pytree.
+
+A number within others is named by its path, "synapse.tau" or "layers.0.tau", and an element of
+an array by its index, "w[0]" or "w[1,2]". A (..., 2, 2) array is a matrix
+[[EE, EI], [IE, II]]: its entries are also called "w_EE", "w_EI", "w_IE" and "w_II".
+"""
+
+import dataclasses
+import re
+from collections.abc import Hashable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from rbn_jax.parameters.checks import ParameterSet, masked_message, unknown_name_error
+from rbn_jax.parameters.domains import NumberField, number_fields
+
+MATRIX_ENTRIES = {"EE": (0, 0), "EI": (0, 1), "IE": (1, 0), "II": (1, 1)}
+"""Index of each entry of a 2x2 matrix, target first: EI is the weight from I to E."""
+
+_ELEMENT = re.compile(r"(.+)\[\s*(\d+(?:\s*,\s*\d+)*)\s*\]")
+
+
+class Location(NamedTuple):
+    """Where a named number is: the path of a number or array, and the index in the array.
+
+    An index of n numbers applies to the last n axes; None is the whole array.
+    """
+
+    path: str
+    index: tuple[int, ...] | None = None
+
+
+class _Node(Protocol):
+    """A part of the object: rebuilds itself from the numbers."""
+
+    def build(self, numbers: Mapping[str, Any]) -> Any: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class _Number:
+    path: str
+
+    def build(self, numbers: Mapping[str, Any]) -> Any:
+        return numbers[self.path]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Static:
+    """A value that is no number. It is compared by `key`, since not every value is hashable."""
+
+    value: Any = dataclasses.field(compare=False)
+    key: Hashable
+
+    def build(self, numbers: Mapping[str, Any]) -> Any:
+        return self.value
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mapping:
+    keys: tuple[Any, ...]
+    children: tuple[_Node, ...]
+
+    def build(self, numbers: Mapping[str, Any]) -> Any:
+        values = [child.build(numbers) for child in self.children]
+        return dict(zip(self.keys, values, strict=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Dataclass:
+    """A dataclass that JAX does not know: it is made again by its constructor."""
+
+    cls: type
+    fields: tuple[str, ...]
+    children: tuple[_Node, ...]
+
+    def build(self, numbers: Mapping[str, Any]) -> Any:
+        values = [child.build(numbers) for child in self.children]
+        return self.cls(**dict(zip(self.fields, values, strict=True)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pytree:
+    treedef: Any
+    children: tuple[_Node, ...]
+
+    def build(self, numbers: Mapping[str, Any]) -> Any:
+        return self.treedef.unflatten([child.build(numbers) for child in self.children])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Structure:
+    """What is fixed of an object: how it is built, and unit and domain of each number."""
+
+    root: _Node
+    fields: tuple[tuple[str, NumberField], ...]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Parameters:
+    """The numbers of an object by path, with what is needed to build the object again.
+
+    It is a pytree of its numbers, so it passes through jit and vmap whatever the object is.
+
+    >>> parameters = read_parameters({"synapse": {"tau": 5.0}, "w": np.zeros(3)})
+    >>> changed = parameters.replace({"synapse.tau": 2.0, "w[1]": 1.0})
+    >>> changed.build()
+    {'synapse': {'tau': 2.0}, 'w': array([0., 1., 0.])}
+    """
+
+    numbers: dict[str, Any]
+    structure: _Structure = dataclasses.field(metadata={"static": True})
+
+    def build(self) -> Any:
+        """Return the object with these numbers."""
+        return self.structure.root.build(self.numbers)
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of single numbers; of a large array the first and the last element."""
+        names = []
+        for path, value in self.numbers.items():
+            shape = np.shape(value)
+            if shape[-2:] == (2, 2):
+                names += [f"{path}_{entry}" for entry in MATRIX_ENTRIES]
+            elif shape and 0 not in shape:
+                last = ",".join(str(length - 1) for length in shape)
+                first = ",".join("0" for _ in shape)
+                names += dict.fromkeys([f"{path}[{first}]", f"{path}[{last}]"])
+            elif not shape:
+                names.append(path)
+        return tuple(names)
+
+    def locate(self, name: object, what: str = "parameter") -> Location:
+        """Return where the number called `name` is.
+
+        Raises:
+            ValueError: there is no such number; lists similar names, then all.
+        """
+        if not isinstance(name, str):
+            raise unknown_name_error(name, self.names(), what)
+        if name in self.numbers:
+            return Location(name)
+        location = split_element(name)
+        array = self.numbers.get(location.path)
+        shape = np.shape(array)
+        is_entry = not name.endswith("]")
+        if location.index is None or array is None or (is_entry and shape[-2:] != (2, 2)):
+            raise unknown_name_error(name, self.names(), what)
+        lengths = shape[len(shape) - len(location.index) :]
+        fits = len(location.index) <= len(shape)
+        if not fits or any(i >= n for i, n in zip(location.index, lengths, strict=True)):
+            raise ValueError(
+                f"{what} {name!r}: {location.path} has the shape {shape}, and no such element"
+            )
+        return location
+
+    def locate_scalar(self, name: object, what: str = "parameter") -> Location:
+        """Return where a single number is.
+
+        Raises:
+            ValueError: there is no such number, or it is an array.
+        """
+        location = self.locate(name, what)
+        shape = np.shape(self.read(location))
+        if shape:
+            elements = [x for x in self.names() if split_element(x).path == location.path]
+            raise ValueError(
+                f"{name} is an array of the shape {shape}: the {what} must be one number, as "
+                f"{', '.join(elements) or 'none of it is'}"
+            )
+        return location
+
+    def read(self, location: Location) -> Any:
+        """Return the number or array at a location."""
+        value = self.numbers[location.path]
+        if location.index is None:
+            return value
+        return as_array(value)[(..., *location.index)]
+
+    def field(self, location: Location) -> NumberField:
+        """Return unit and domain from the metadata of the dataclass field, if it has some."""
+        return dict(self.structure.fields).get(location.path, NumberField())
+
+    def replace(self, changes: Mapping[str, Any]) -> "Parameters":
+        """Return a copy with some numbers changed, by name.
+
+        Raises:
+            ValueError: an unknown name.
+        """
+        return self.replace_at({self.locate(name): value for name, value in changes.items()})
+
+    def replace_at(self, changes: Mapping[Location, Any]) -> "Parameters":
+        """Return a copy with some numbers changed, by location."""
+        numbers = dict(self.numbers)
+        for location, value in changes.items():
+            if location.index is None:
+                numbers[location.path] = value
+        # after whole arrays, so that a change of a matrix and of an entry of it both count
+        for location, value in changes.items():
+            if location.index is not None:
+                array = numbers[location.path]
+                numbers[location.path] = with_element(array, location.index, value)
+        return dataclasses.replace(self, numbers=numbers)
+
+    def astype(self, dtype: str) -> "Parameters":
+        """Return a copy whose numbers are NumPy arrays of a dtype."""
+        numbers = {path: np.asarray(value, dtype) for path, value in self.numbers.items()}
+        return dataclasses.replace(self, numbers=numbers)
+
+
+def split_element(name: str) -> Location:
+    """Split "w[0,1]" or "w_EI" into the path of the array and the index of the element."""
+    if match := _ELEMENT.fullmatch(name):
+        return Location(match[1], tuple(int(number) for number in match[2].split(",")))
+    path, _, entry = name.rpartition("_")
+    if path and entry in MATRIX_ENTRIES:
+        return Location(path, MATRIX_ENTRIES[entry])
+    return Location(name)
+
+
+def read_parameters(params: Any) -> Parameters:
+    """Find every number in an object.
+
+    Args:
+        params: a NetworkParams, a mapping, a dataclass or any pytree. Lists of numbers count as
+            arrays. Values of a dataclass that are no numbers stay as they are.
+
+    Raises:
+        ValueError: the object holds no numbers, or a mapping holds something else.
+    """
+    if isinstance(params, Parameters):
+        return params
+    numbers: dict[str, Any] = {}
+    fields: dict[str, NumberField] = {}
+    root = _read_node(params, "", numbers, fields)
+    # an empty mapping is allowed: a function may ignore its parameters
+    if "" in numbers or (not numbers and not isinstance(params, Mapping)):
+        raise ValueError(
+            f"params is a {type(params).__name__}: must be a NetworkParams, a mapping of numbers, "
+            "or a dataclass or pytree that holds some"
+        )
+    return Parameters(numbers, _Structure(root, tuple(fields.items())))
+
+
+def to_plain(params: Any) -> dict[str, Any]:
+    """Return numbers, lists of them and choices by name, for JSON and TOML."""
+    if isinstance(params, ParameterSet):
+        values = params.to_dict()
+    else:
+        values = read_parameters(params).numbers
+    return {name: np.asarray(value).tolist() for name, value in values.items()}
+
+
+def as_array(value: Any) -> Any:
+    """Return value as JAX's array if it is or holds one, and as NumPy's otherwise."""
+    traced = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
+    return jnp.asarray(value) if traced else np.asarray(value)
+
+
+def with_element(array: Any, index: tuple[int, ...], value: Any) -> Any:
+    """Return a floating copy of an array with one element changed.
+
+    An array of values gives as many arrays, along new leading axes.
+    """
+    array, value = as_array(array), as_array(value)
+    place = (..., *index)
+    element_axes = array.shape[array.ndim - len(index) :]
+    shape = np.broadcast_shapes((*value.shape, *element_axes), array.shape)
+    if isinstance(array, jax.Array) or isinstance(value, jax.Array):
+        dtype = jnp.result_type(array, value, float)
+        return jnp.broadcast_to(array, shape).astype(dtype).at[place].set(value)
+    copy = np.array(np.broadcast_to(array, shape), float)
+    copy[place] = value
+    return copy
+
+
+def _read_node(
+    value: Any, path: str, numbers: dict[str, Any], fields: dict[str, NumberField]
+) -> _Node:
+    """Return the node of a value, and add the numbers in it, with their units, by path."""
+    # a list at the top is a pytree, whose numbers are called "0", "1", ...
+    if _is_number_like(value) or (path and _is_list_of_numbers(value)):
+        if masked := masked_message(path or "params", value):
+            raise ValueError(masked)
+        if path in numbers:
+            raise ValueError(f"params has two numbers called {path!r}: rename one")
+        numbers[path] = value
+        return _Number(path)
+    if isinstance(value, Mapping):
+        children = []
+        for key, child in value.items():
+            child_path = _join(path, str(key))
+            _refuse_other_values(child_path, child)
+            children.append(_read_node(child, child_path, numbers, fields))
+        return _Mapping(tuple(value), tuple(children))
+    if _is_dataclass(value):
+        for name, field in number_fields(value).items():
+            fields[_join(path, name)] = field
+    if not jax.tree_util.all_leaves([value]):
+        return _read_pytree(value, path, numbers, fields)
+    if _is_dataclass(value):
+        names = tuple(field.name for field in dataclasses.fields(value) if field.init)
+        children = []
+        for name in names:
+            child = getattr(value, name)
+            if _holds_numbers(child):
+                children.append(_read_node(child, _join(path, name), numbers, fields))
+            else:
+                children.append(_static(child))
+        return _Dataclass(type(value), names, tuple(children))
+    return _static(value)
+
+
+def _read_pytree(
+    value: Any, path: str, numbers: dict[str, Any], fields: dict[str, NumberField]
+) -> _Node:
+    """Return the node of a pytree that JAX knows; its own children are taken one by one."""
+    pairs, treedef = jax.tree_util.tree_flatten_with_path(value, is_leaf=lambda x: x is not value)
+    children = []
+    for keys, child in pairs:
+        child_path = _join(path, jax.tree_util.keystr(keys, simple=True, separator="."))
+        if not _is_dataclass(value):
+            _refuse_other_values(child_path, child)
+        children.append(_read_node(child, child_path, numbers, fields))
+    return _Pytree(treedef, tuple(children))
+
+
+def _refuse_other_values(path: str, value: Any) -> None:
+    """Raise a ValueError for a value in a mapping or list that is no number and holds none."""
+    if value is None or isinstance(value, str | bytes | bool | np.bool_ | complex):
+        raise ValueError(
+            f"{path}={value!r} is no number; for NEST's net_dict use "
+            "NetworkParams.from_mapping(net_dict)"
+        )
+
+
+def _static(value: Any) -> _Static:
+    try:
+        hash(value)
+    except TypeError:
+        return _Static(value, id(value))
+    return _Static(value, value)
+
+
+def _holds_numbers(value: Any) -> bool:
+    leaves = jax.tree.leaves(value)
+    return any(_is_number_like(leaf) or _is_dataclass(leaf) for leaf in leaves)
+
+
+def _is_number_like(value: Any) -> bool:
+    """Return whether value is a number or an array of numbers."""
+    if isinstance(value, Tracer):
+        return True
+    if isinstance(value, bool | np.bool_):
+        return False
+    if isinstance(value, int | float):
+        return True
+    dtype = getattr(value, "dtype", None)
+    if dtype is None or not hasattr(value, "shape"):
+        return False
+    return jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating)
+
+
+def _is_list_of_numbers(value: Any) -> bool:
+    """Return whether value is a list of numbers, or of such lists of one shape: an array."""
+    if not isinstance(value, list | tuple) or not value or hasattr(value, "_fields"):
+        return False
+    if all(isinstance(element, int | float | np.number) for element in value):
+        return not any(isinstance(element, bool) for element in value)
+    shapes = {np.shape(element) for element in value if _is_list_of_numbers(element)}
+    return len(shapes) == 1 and all(_is_list_of_numbers(element) for element in value)
+
+
+def _is_dataclass(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

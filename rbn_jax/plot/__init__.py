@@ -1,0 +1,6 @@
+"""Figures. Each function draws on the axes that it is given, or on new ones, and returns them."""
+
+from rbn_jax.plot.maps import plot_elasticity, plot_psp, plot_rates, plot_sweep
+from rbn_jax.plot.raster import raster_plot
+
+__all__ = ["plot_elasticity", "plot_psp", "plot_rates", "plot_sweep", "raster_plot"]

@@ -1,0 +1,216 @@
+"""The axes of a sweep: what varies, along which dimension, checked before anything runs."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rbn_jax.parameters.access import Location, Parameters
+from rbn_jax.parameters.checks import ParameterSet, check_domain, raise_if_any
+from rbn_jax.parameters.labels import RESULT_DIMENSIONS
+
+_ADVICE = "Nothing was computed; correct the axes or the parameters named."
+
+Layout = tuple[tuple[str, tuple[str, ...]], ...]
+"""(dimension, names of the parameters along it) of each dimension, in the order of the result."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Axes:
+    """Values of the parameters that vary, and the dimensions they vary along.
+
+    values: 1-D float64 values by parameter name
+    locations: where each parameter is, by name
+    units: the unit of each parameter, "" for a pure number, by name
+    layout: the dimensions and the parameters along each
+    coords: other coordinates of axes given as xarray.DataArrays, by name
+    """
+
+    values: dict[str, np.ndarray]
+    locations: dict[str, Location]
+    units: dict[str, str]
+    layout: Layout
+    coords: dict[str, Any]
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """The names of the dimensions, in the order of the result."""
+        return tuple(dim for dim, _ in self.layout)
+
+    def attributes(self, name: str) -> dict[str, str]:
+        """Return the unit of a parameter as xarray has it; nothing for a pure number."""
+        return {"units": self.units[name]} if self.units[name] else {}
+
+    def labels(self) -> dict[str, Any]:
+        """Return every coordinate with its unit, as xarray takes them."""
+        labels = dict(self.coords)
+        for dim, names in self.layout:
+            for name in names:
+                labels[name] = (dim, self.values[name], self.attributes(name))
+        return labels
+
+
+def read_axes(parameters: Parameters, axes: Mapping[str, Any]) -> Axes:
+    """Read the axes of a sweep: arrays, xarray.DataArrays or texts as in `spaced`.
+
+    Raises:
+        ValueError: an unknown name; values that are not a 1-D array of finite numbers, nor a
+            text "start:stop:num" or "start:stop:num:log", or outside the parameter's domain;
+            two axes of one name, or of one dimension and different lengths; parameters that
+            are arrays, or no network.
+    """
+    if not isinstance(axes, Mapping):
+        raise ValueError(f"axes is a {type(axes).__name__}: must map parameter names to values")
+    locations = {name: _locate(parameters, name) for name in axes}
+    if len(set(locations.values())) < len(locations):
+        raise ValueError(f"axes {', '.join(axes)}: two of them name the same number")
+    values = {name: _read_values(name, axis) for name, axis in axes.items()}
+    layout = _read_layout(axes, values, parameters.names())
+    _check_values(parameters, values, locations, layout)
+    units = {name: parameters.field(location).unit for name, location in locations.items()}
+    return Axes(values, locations, units, layout, _read_coords(axes, parameters.names()))
+
+
+def _locate(parameters: Parameters, name: str) -> Location:
+    """Return where the number is that an axis varies.
+
+    The axis takes the place of an array of values where the field is for a single number.
+    """
+    location = parameters.locate(name, "axis")
+    if parameters.field(location).ndim == 0:
+        return location
+    return parameters.locate_scalar(name, "axis")
+
+
+def spaced(text: str) -> np.ndarray:
+    """The num values of "start:stop:num", evenly spaced from start to stop, both included.
+
+    "start:stop:num:log" is spaced evenly on a logarithmic scale.
+
+    Raises:
+        ValueError: another text, limits that are not finite, or not > 0 on a log axis, num < 1.
+
+    >>> spaced("0:1:3").tolist(), spaced("1:4:3:log").tolist()
+    ([0.0, 0.5, 1.0], [1.0, 2.0, 4.0])
+    """
+    parts = text.split(":")
+    if len(parts) not in (3, 4) or (len(parts) == 4 and parts[3] != "log"):
+        raise ValueError("must be start:stop:num or start:stop:num:log")
+    limits = []
+    for part in parts[:2]:
+        try:
+            limits.append(float(part))
+        except ValueError:
+            raise ValueError(f"{part!r} is not a number") from None
+    if not np.isfinite(limits).all():
+        raise ValueError("start and stop must be finite")
+    if not parts[2].isdecimal() or int(parts[2]) < 1:
+        raise ValueError(f"num={parts[2]!r} must be a whole number >= 1")
+    if len(parts) == 4 and not min(limits) > 0:
+        raise ValueError("start and stop must be > 0 on a log axis")
+    space = np.geomspace if len(parts) == 4 else np.linspace
+    return space(limits[0], limits[1], int(parts[2]))
+
+
+def _read_values(name: str, axis: Any) -> np.ndarray:
+    if isinstance(axis, str):
+        try:
+            return spaced(axis)
+        except ValueError as error:
+            raise ValueError(f"axis {name}={axis!r}: {error}") from None
+    try:
+        array = np.asarray(axis)
+    except ValueError as error:
+        raise ValueError(f"axis {name}: must be a 1-D array or an xarray.DataArray") from error
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"axis {name} holds {array.dtype} values: must be numbers")
+    if array.ndim != 1 or not array.size:
+        raise ValueError(
+            f"axis {name} has the shape {array.shape}: must be a 1-D array of one value or more, "
+            "as in [1.5]"
+        )
+    return array.astype(float)
+
+
+def _read_layout(
+    axes: Mapping[str, Any], values: Mapping[str, np.ndarray], parameter_names: tuple[str, ...]
+) -> Layout:
+    """Return the dimensions: one for each plain axis, one for DataArrays that share theirs."""
+    names_along: dict[str, list[str]] = {}
+    plain_axes = {name for name, axis in axes.items() if not hasattr(axis, "dims")}
+    for name, axis in axes.items():
+        dim = name if name in plain_axes else str(axis.dims[0])
+        names_along.setdefault(dim, []).append(name)
+        if dim in RESULT_DIMENSIONS:
+            raise ValueError(f"axis {name} has the dimension {dim!r}, which results use: rename it")
+        if dim in parameter_names and dim not in axes:
+            raise ValueError(
+                f"axis {name} has the dimension {dim!r}, but {dim} is no axis: rename it"
+            )
+    for dim, names in names_along.items():
+        if len(names) > 1 and plain_axes.intersection(names):
+            raise ValueError(
+                f"two axes of one name, {dim!r}: {' and '.join(names)}; give paired values as "
+                "xarray.DataArrays that share a dimension of another name"
+            )
+        sizes = {name: values[name].size for name in names}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"axes along {dim!r} differ in length: {sizes}")
+    return tuple((dim, tuple(names)) for dim, names in names_along.items())
+
+
+def _check_values(
+    parameters: Parameters,
+    values: Mapping[str, np.ndarray],
+    locations: Mapping[str, Location],
+    layout: Layout,
+) -> None:
+    """Check every axis against its domain, and every network of the sweep.
+
+    Raises:
+        ValueError: a value is outside its domain, or a network of the sweep cannot be.
+    """
+    varied = {location.path for location in locations.values() if location.index is None}
+    for path, value in parameters.numbers.items():
+        ndim = parameters.field(Location(path)).ndim
+        if ndim is not None and np.ndim(value) > ndim and path not in varied:
+            raise ValueError(
+                f"{path} has the shape {np.shape(value)}: give a sweep one network, and what "
+                "varies as an axis"
+            )
+    messages = []
+    for name, axis in values.items():
+        field = parameters.field(locations[name])
+        messages.append(check_domain(name, axis, field.domain, field.unit))
+    raise_if_any(messages, _ADVICE)
+    params = parameters.build()
+    if not isinstance(params, ParameterSet):
+        return
+    # each axis along a dimension of its own, so that the check sees every combination
+    broadcast = {}
+    for position, (_, names) in enumerate(layout):
+        shape = [1] * len(layout)
+        shape[position] = -1
+        for name in names:
+            # the entries of a matrix are checked one by one, above
+            if locations[name].index is None:
+                broadcast[locations[name]] = values[name].reshape(shape)
+    parameters.replace_at(broadcast).build().check()
+
+
+def _read_coords(axes: Mapping[str, Any], parameter_names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the other 1-D coordinates of the axes that are DataArrays, as a sample's number."""
+    coords: dict[str, Any] = {}
+    for axis in axes.values():
+        for name, coord in getattr(axis, "coords", {}).items():
+            if name in axes or coord.ndim != 1:
+                continue
+            if name in parameter_names:
+                raise ValueError(
+                    f"an axis has the coordinate {name!r}, but {name} is no axis: drop it"
+                )
+            if name in coords and not coords[name].equals(coord.variable):
+                raise ValueError(f"two axes have different coordinates {name!r}")
+            coords[str(name)] = coord.variable
+    return coords
