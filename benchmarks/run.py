@@ -7,9 +7,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rbn_jax.parameters import checks, domains
 from benchmarks.machine import describe
 from benchmarks.workloads import WORKLOADS, available
+from rbn_jax.parameters import checks
 
 # glibc gives large blocks back to the system and takes them anew, a page fault for every 4 kB,
 # or does not, depending on what was freed before: here it keeps them, for every way alike

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from rbn_jax.parameters.optional import require
 from benchmarks.plain import charges
+from rbn_jax.parameters.optional import require
 
 _DIGITS = 60
 

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbn_jax import helper
-from rbn_jax.parameters.optional import require
 from benchmarks import plain, truth
 from benchmarks.timing import Way
 from benchmarks.values import at, default_device, ours
+from rbn_jax import helper
+from rbn_jax.parameters.optional import require
 from rbn_jax.plot import raster_plot
 from rbn_jax.psp import psp_waveform
 from rbn_jax.sweeps import sweep

@@ -5,7 +5,7 @@ import inspect
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Self, TypeAlias
 
 import jax
@@ -319,7 +319,7 @@ def _flatten_with_keys(net: NetworkParams) -> tuple[tuple[Any, ...], tuple[Any, 
     return tuple(zip(keys, numbers, strict=True)), choices
 
 
-def _unflatten(choices: tuple[Any, ...], numbers: tuple[Any, ...]) -> NetworkParams:
+def _unflatten(choices: tuple[Any, ...], numbers: Iterable[Any]) -> NetworkParams:
     # not by the constructor, which would change leaves that are no numbers: JAX also makes trees
     # of the same structure with axes, shardings or booleans as leaves
     net = object.__new__(NetworkParams)

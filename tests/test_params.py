@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import rbn_jax as rbn
-from rbn_jax.network import FIELDS, PRESETS
+from rbn_jax.network import NUMBER_FIELDS, PRESETS
 
 NET_DICT = {
     "neuron_type": "iaf_psc_exp",
@@ -140,7 +140,7 @@ def test_an_array_of_entries_gives_as_many_matrices():
 def test_it_is_a_pytree_of_its_numbers():
     net = rbn.NetworkParams(tau_E=15.0, clustering="probabilities")
     leaves, tree = jax.tree.flatten(net)
-    assert len(leaves) == len(FIELDS)
+    assert len(leaves) == len(NUMBER_FIELDS)
     assert jax.tree.unflatten(tree, leaves) == net
     doubled = jax.tree.map(lambda x: 2 * x, net)
     assert (doubled.tau_E, doubled.clustering) == (30.0, "probabilities")

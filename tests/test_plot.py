@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from scipy.optimize import minimize_scalar
 
 import rbn_jax as rbn
-from rbn_jax.plot.markers import Marks
 from rbn_jax.plot import plot_elasticity, plot_psp, plot_sweep, raster_plot
+from rbn_jax.plot.markers import Marks
 from rbn_jax.spikes import load_spikes
 
 REAL = load_spikes(Path(__file__).parent / "data" / "ei_clustered_spikes.npz")

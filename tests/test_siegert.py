@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rbn_jax as rbn
-from rbn_jax import _siegert as series
+from rbn_jax.numerics import siegert as series
 from rbn_jax.rates import log_siegert_rate
 
 THRESHOLDS = [-200.0, -50.0, -8.0, -1.0, -1e-3, 0.0, 1e-3, 0.1, 0.5, 2.0, 5.0, 9.3, 20.0]

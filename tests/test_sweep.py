@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 
 import rbn_jax as rbn
+from rbn_jax.parameters.access import read_parameters
 from rbn_jax.sweeps.evaluator import _evaluate
 
 NET = rbn.NetworkParams(tau_syn_ex=3.0)
@@ -96,7 +97,7 @@ def divisions_on_the_whole_grid(fn):
     names = ("tau_E", "tau_I", "tau_syn_ex", "tau_syn_in")
     layout = tuple((name, (name,)) for name in names)
     values = {name: jnp.linspace(1.0, 20.0, 7)[None] for name in names}
-    params = jax.tree.map(jnp.asarray, NET)
+    params = read_parameters(NET).astype("float32")
     static = (fn, (), layout, None)
     trace = jax.make_jaxpr(_evaluate, static_argnums=range(4))
     program = str(trace(*static, params, values, np.zeros(4, np.int32)))
@@ -170,7 +171,7 @@ AXIS = xr.DataArray([1.0, 2.0], dims="sample")
     ("axes", "message"),
     [
         ({"tau_e": [1.0]}, "unknown axis 'tau_e'; did you mean tau_E"),
-        ({"baseline_conn_prob": [0.5]}, "unknown axis.*baseline_conn_prob_EE"),
+        ({"baseline_conn_prob": [0.5]}, "baseline_conn_prob is an array.*baseline_conn_prob_EE"),
         ({"clustering": [0.5]}, "unknown axis"),
         ({"tau_E": []}, r"axis tau_E has the shape \(0,\)"),
         ({"tau_E": 3.0}, r"axis tau_E has the shape \(\)"),

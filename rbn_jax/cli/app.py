@@ -5,6 +5,7 @@ import importlib
 import sys
 import warnings
 from collections.abc import Iterator
+from typing import Annotated
 
 import typer
 
@@ -96,12 +97,21 @@ def _make_app(called: str | None) -> typer.Typer:
     return app
 
 
-def _main(
-    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         print(f"rbn-jax {rbn_jax.__version__}")
         raise typer.Exit
+
+
+def _main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 def _not_called() -> None:

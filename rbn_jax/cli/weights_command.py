@@ -22,7 +22,7 @@ def print_weights(net: NetworkParams, matrix: np.ndarray) -> None:
 
 def synapses(net: NetworkParams, matrix: np.ndarray) -> np.ndarray:
     """The weight of one synapse [pA], from the matrix js [pA sqrt(N)]."""
-    return net.s * matrix / np.sqrt(net.N_E + net.N_I)
+    return np.asarray(net.s * matrix / np.sqrt(net.N_E + net.N_I))
 
 
 def weights(

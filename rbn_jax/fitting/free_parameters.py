@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbn_jax.parameters import checks, domains
-from rbn_jax.parameters.access import Parameters
+from rbn_jax.parameters.access import Parameters, read_parameters
 
 _TIE = re.compile(r"\s*(?:([^*\s]+)\s*\*\s*)?([\w.]+)\s*")
 _SCALES = ("log", "linear")
@@ -127,7 +127,7 @@ class Coordinate:
 
 
 def read_free(
-    params: Parameters, free: Any
+    params: Any, free: Any
 ) -> tuple[tuple[Coordinate, ...], dict[str, Any], dict[str, Any]]:
     """The coordinates of what is sought, the ties, and the priors by name.
 
@@ -136,6 +136,7 @@ def read_free(
     """
     if not isinstance(free, Mapping) or not free:
         raise ValueError(f"free={free!r}: must map names of parameters to (low, high) or Free")
+    params = read_parameters(params)
     specs = {}
     for name, spec in free.items():
         params.locate(name)

@@ -8,7 +8,7 @@ an array by its index, "w[0]" or "w[1,2]". A (..., 2, 2) array is a matrix
 import dataclasses
 import re
 from collections.abc import Hashable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,8 @@ MATRIX_ENTRIES = {"EE": (0, 0), "EI": (0, 1), "IE": (1, 0), "II": (1, 1)}
 _ELEMENT = re.compile(r"(.+)\[\s*(\d+(?:\s*,\s*\d+)*)\s*\]")
 
 
-class Location(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Location:
     """Where a named number is: the path of a number or array, and the index in the array.
 
     An index of n numbers applies to the last n axes; None is the whole array.
@@ -145,14 +146,17 @@ class Parameters:
         if name in self.numbers:
             return Location(name)
         location = split_element(name)
-        array = self.numbers.get(location.path)
-        shape = np.shape(array)
+        shape = np.shape(self.numbers.get(location.path, ()))
         is_entry = not name.endswith("]")
-        if location.index is None or array is None or (is_entry and shape[-2:] != (2, 2)):
+        if (
+            location.index is None
+            or location.path not in self.numbers
+            or (is_entry and shape[-2:] != (2, 2))
+        ):
             raise unknown_name_error(name, self.names(), what)
-        lengths = shape[len(shape) - len(location.index) :]
-        fits = len(location.index) <= len(shape)
-        if not fits or any(i >= n for i, n in zip(location.index, lengths, strict=True)):
+        index = location.index or ()
+        lengths = shape[len(shape) - len(index) :]
+        if len(index) > len(shape) or any(i >= n for i, n in zip(index, lengths, strict=True)):
             raise ValueError(
                 f"{what} {name!r}: {location.path} has the shape {shape}, and no such element"
             )

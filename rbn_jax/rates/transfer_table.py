@@ -12,7 +12,7 @@ from jax import Array
 
 from rbn_jax.numerics.siegert import SHIFT
 
-TABLE = Path(__file__).with_name("transfer.txt")
+TABLE = Path(__file__).with_name("transfer_table.txt")
 SIZES = (12, 6, 6, 3)  # orders in Y, H, k and r
 ORDERS = tuple(
     orders

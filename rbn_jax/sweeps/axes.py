@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rbn_jax.parameters.access import Location, Parameters
+from rbn_jax.parameters.access import Location, Parameters, read_parameters
 from rbn_jax.parameters.checks import ParameterSet, check_domain, raise_if_any
 from rbn_jax.parameters.labels import RESULT_DIMENSIONS
 
@@ -51,7 +51,7 @@ class Axes:
         return labels
 
 
-def read_axes(parameters: Parameters, axes: Mapping[str, Any]) -> Axes:
+def read_axes(params: Any, axes: Mapping[str, Any]) -> Axes:
     """Read the axes of a sweep: arrays, xarray.DataArrays or texts as in `spaced`.
 
     Raises:
@@ -62,6 +62,7 @@ def read_axes(parameters: Parameters, axes: Mapping[str, Any]) -> Axes:
     """
     if not isinstance(axes, Mapping):
         raise ValueError(f"axes is a {type(axes).__name__}: must map parameter names to values")
+    parameters = read_parameters(params)
     locations = {name: _locate(parameters, name) for name in axes}
     if len(set(locations.values())) < len(locations):
         raise ValueError(f"axes {', '.join(axes)}: two of them name the same number")

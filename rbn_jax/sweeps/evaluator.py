@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from rbn_jax.parameters.access import Parameters
+from rbn_jax.parameters.access import Parameters, read_parameters
 from rbn_jax.parameters.labels import Variable, explain_trace_errors, label_result
 from rbn_jax.sweeps.axes import Axes, Layout
 from rbn_jax.sweeps.blocks import Blocks, whole
@@ -31,14 +31,14 @@ class Job:
     def __init__(
         self,
         fn: Callable[[Any], Any],
-        parameters: Parameters,
+        params: Any,
         axes: Axes,
         dtype: Any = None,
         conditions: tuple[Callable[[Any], Any], ...] = (),
     ):
         self.fn, self.axes, self.conditions = fn, axes, conditions
         self.dtype = _dtype(dtype)
-        self.params = parameters.astype(self.dtype)
+        self.params = read_parameters(params).astype(self.dtype)
         # JAX's contexts belong to a thread, and blocks run in several
         self.x64 = self.dtype == "float64" or jnp.result_type(float) == np.float64
         self.sizes = tuple(axes.values[along[0]].size for _, along in axes.layout)
