@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Array = np.ndarray
 
 EXAMPLE_NETWORK = NetworkParams()
-TIME_CONSTANTS = ("tau_E", "tau_I", "tau_syn_ex", "tau_syn_in")
+TIME_CONSTANTS: tuple[str, ...] = ("tau_E", "tau_I", "tau_syn_ex", "tau_syn_in")
 
 # Relative distance of two time constants below which the peak is computed by its limit, because
 # the closed form is nearly 0/0; the same numbers stand in kernel.c.
@@ -153,7 +153,8 @@ def numba_weights(parallel: bool, fastmath: bool) -> Callable[..., Array]:
             weights[i, 1, 0] = numerator[2] / peak(tau_i[i], tau_ex[i], near, one, half)
             weights[i, 1, 1] = numerator[3] / peak(tau_i[i], tau_in[i], near, one, half)
 
-    program: Callable[..., None] = numba.njit(parallel=parallel, **options)(loop)
+    # numba has no annotations from which the type of a compiled function would follow
+    program: Any = numba.njit(parallel=parallel, **options)(loop)
 
     def compute(*time_constants: Array) -> Array:
         dtype = time_constants[0].dtype

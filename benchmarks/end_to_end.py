@@ -35,9 +35,7 @@ from rbn_jax.sweeps import sweep
 from rbn_jax.weights import calculate_RBN_weights
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from rbn_jax.fitting import FitResult
+    from rbn_jax.fitting import FitResult, FitRows
 
 # fits of PSP traces: weight [pA], time constants [ms], times [ms]
 _START = {"weight": 90.0, "tau_m": 15.0, "tau_syn": 3.0}
@@ -170,12 +168,12 @@ def fits(count: int) -> list[Implementation]:
             fitted_values.append(values)
         return fitted_values
 
-    def by_fit() -> "FitResult":
+    def by_fit() -> "FitResult | FitRows":
         # a single trace is given without the dimension of traces
         target = traces if count > 1 else traces[0]
         return fit(rbn_jax_psp, _START, target, _BOUNDS, sigma=_NOISE, n_starts=1, progress=False)
 
-    def check(result: "FitResult") -> CheckResult:
+    def check(result: "FitResult | FitRows") -> CheckResult:
         """Return the largest distance to curve_fit's values [standard errors].
 
         What is counted as not finite are the fits that failed.
@@ -271,7 +269,7 @@ def raster(count: int) -> list[Implementation]:
     times = np.sort(rng.uniform(0, 1e4, count))
     spikes = np.stack([times, rng.integers(0, 5000, count)])
 
-    def draw_and_save(draw: "Callable[[np.ndarray], Axes]") -> None:
+    def draw_and_save(draw: Callable[[np.ndarray], Any]) -> None:
         draw(spikes).figure.savefig(io.BytesIO(), format="png")
         plt.close("all")
 

@@ -8,6 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+# the class jax.Device has no type annotations
+Device = Any
+
 Call = Callable[[], object]
 """Computes the workload once, and returns when the result is complete."""
 
@@ -61,7 +64,7 @@ def jax_version() -> str:
     return f"JAX {jax.__version__}"
 
 
-def devices() -> list[tuple[str, jax.Device]]:
+def devices() -> list[tuple[str, Device]]:
     """Return kind and device of the CPU, and of the first accelerator if there is one."""
     kinds_and_devices = [("cpu", jax.devices("cpu")[0])]
     if jax.default_backend() != "cpu":
@@ -102,7 +105,7 @@ def on_every_device(
 
 
 def _compile_for(
-    function: Callable[..., Any], inputs: Sequence[np.ndarray], device: jax.Device
+    function: Callable[..., Any], inputs: Sequence[np.ndarray], device: Device
 ) -> Callable[[], Call]:
     def prepare() -> Call:
         inputs_on_device = jax.device_put(list(inputs), device)

@@ -9,13 +9,16 @@ from benchmarks.baselines import numerators
 from benchmarks.implementations import Check, CheckResult
 
 try:
-    from mpmath import mp
+    import mpmath
 except ImportError as error:
     raise ImportError("mpmath is missing: pip install mpmath") from error
 
-Array = np.ndarray
+# mpmath has no type annotations
+mp: Any = mpmath.mp
 Real = Any
-"""A number of mpmath, which has no type annotations."""
+"""A number of mpmath."""
+
+Array = np.ndarray
 
 _DIGITS = 60
 
