@@ -6,13 +6,12 @@ from rbn_jax.parameters.optional import require
 
 
 def main() -> None:
-    """Run the command; without typer, say which extra installs it."""
+    """Run the command; where a package is missing, say how to install it."""
     try:
         require("typer", "cli")
+        from benchmarks.command import run
     except ImportError as error:
         raise SystemExit(f"benchmarks: {error}") from None
-    from benchmarks.command import run
-
     raise SystemExit(run(sys.argv[1:]))
 
 

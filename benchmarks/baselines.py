@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Array = np.ndarray
+FloatOrArray = float | np.ndarray
 
 EXAMPLE_NETWORK = NetworkParams()
 TIME_CONSTANTS: tuple[str, ...] = ("tau_E", "tau_I", "tau_syn_ex", "tau_syn_in")
@@ -47,7 +48,7 @@ def helper_weights(parameters: Mapping[str, Any]) -> Array:
     return weights
 
 
-def helper_peak(tau_m: Any, tau_syn: Any) -> Any:
+def helper_peak(tau_m: FloatOrArray, tau_syn: FloatOrArray) -> Array:
     """Return the peak of a PSP as NEST's helper.py has it: 0/0 at equal time constants."""
     t_max = np.log(tau_syn / tau_m) / (1 / tau_m - 1 / tau_syn)
     scale = tau_m * tau_syn / (tau_syn - tau_m)

@@ -78,7 +78,7 @@ def run(arguments: list[str]) -> int:
     """Run the command; return 0, or 2 after one line on stderr for bad input."""
     app = new_app("Benchmarks of rbn_jax.")
     app.command()(bench)
-    # run_app shows the help where there are no arguments, but here these mean: measure everything
+    # run_app shows the help if there are no arguments; here, no arguments mean: measure everything
     return run_app(app, arguments or ["--out", str(RESULTS_FOLDER)], "benchmarks")
 
 

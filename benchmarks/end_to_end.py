@@ -82,7 +82,8 @@ def one_network(dtype: str) -> list[Implementation]:
 def grid(side: int, dtype: str) -> list[Implementation]:
     """The weights on a grid over the four time constants, as one array of side^4 points.
 
-    Two baselines fill an array of that size with a number, which is the least time possible.
+    Two partial implementations fill an array of that size with one number: they show how much time
+    it takes to write the result.
     """
     rng = np.random.default_rng(0)
     axes, broadcast_axes = [], []
@@ -110,12 +111,12 @@ def grid(side: int, dtype: str) -> list[Implementation]:
     fill_by_numpy = functools.partial(np.full, result_shape, 1, dtype)
     by_numpy = functools.partial(baselines.numpy_weights, *broadcast_axes)
     return [
-        *on_every_device("JAX fills the result", fill_by_jax, [np.ones((), dtype)], baseline=True),
+        *on_every_device("JAX fills the result", fill_by_jax, [np.ones((), dtype)], partial=True),
         Implementation(
             "NumPy fills the result",
             no_preparation(fill_by_numpy),
             numpy_version(),
-            baseline=True,
+            partial=True,
         ),
         Implementation(
             "NumPy, broadcast axes", no_preparation(by_numpy), numpy_version(), check=check
@@ -139,12 +140,14 @@ def fits(count: int) -> list[Implementation]:
     rng = np.random.default_rng(2026)
     true_values = [start * rng.uniform(0.7, 1.4, (count, 1)) for start in _START.values()]
 
-    def rbn_jax_psp(parameters: Mapping[str, Any]) -> Array:
+    def rbn_jax_psp(parameters: Mapping[str, Array]) -> Array:
         tau_m, tau_syn = parameters["tau_m"], parameters["tau_syn"]
         waveform = psp_waveform(np.array(_TIMES), tau_m, tau_syn, _CAPACITANCE)
         return parameters["weight"] * waveform
 
-    def numpy_psp(times: Any, weight: Any, tau_m: Any, tau_syn: Any) -> Any:
+    def numpy_psp(
+        times: np.ndarray, weight: np.ndarray, tau_m: np.ndarray, tau_syn: np.ndarray
+    ) -> np.ndarray:
         difference = np.exp(-times / tau_syn) - np.exp(-times / tau_m)
         return weight * tau_m * tau_syn / (_CAPACITANCE * (tau_syn - tau_m)) * difference
 

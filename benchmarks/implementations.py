@@ -36,7 +36,7 @@ class Implementation:
     check: compares a result with reference values; None if there are none
     device: "cpu", or the kind of accelerator that it runs on
     points: points of this implementation, if those of a workload differ in size
-    baseline: it does less than the workload, and is shown for comparison
+    partial: it computes less than the workload, and is shown for comparison
     """
 
     name: str
@@ -46,7 +46,7 @@ class Implementation:
     check: Check | None = None
     device: str = "cpu"
     points: int | None = None
-    baseline: bool = False
+    partial: bool = False
 
 
 def no_preparation(call: Call) -> Callable[[], Call]:
@@ -86,7 +86,7 @@ def on_every_device(
     check: Check | None = None,
     *,
     points: int | None = None,
-    baseline: bool = False,
+    partial: bool = False,
 ) -> list[Implementation]:
     """Return a function that JAX compiles, as one implementation for each device."""
     implementations = []
@@ -98,7 +98,7 @@ def on_every_device(
             check=check,
             device=kind,
             points=points,
-            baseline=baseline,
+            partial=partial,
         )
         implementations.append(implementation)
     return implementations

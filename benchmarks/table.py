@@ -110,7 +110,7 @@ def write(results: Mapping[str, Any], folder: Path) -> list[Path]:
 
 def _draw_speeds(rows: list[Row]) -> Figure | None:
     """Draw the points per second of every implementation, on one line for each workload."""
-    shown = [row for row in rows if not (row["name"].startswith("scale") or row["baseline"])]
+    shown = [row for row in rows if not (row["name"].startswith("scale") or row["partial"])]
     if not shown:
         return None
     titles: dict[str, str] = {}  # by workload

@@ -49,7 +49,7 @@ def measure_times(implementations: list[Implementation]) -> list[dict[str, Any]]
                 "implementation": implementation.name,
                 "version": implementation.version,
                 "device": implementation.device,
-                "baseline": implementation.baseline,
+                "partial": implementation.partial,
                 "points": implementation.points,
                 "error": error,
                 "not_finite": not_finite,

@@ -118,7 +118,7 @@ def make_row(**changes):
         "ratio": 1.0,
         "memory_mb": None,
         "not_finite": 3,
-        "baseline": False,
+        "partial": False,
         "error": 1e-3,
         "rounds": 9,
     }
@@ -192,7 +192,7 @@ def make_times():
     """Return what a child process prints for one implementation."""
     keys = ("implementation", "version", "device", "compile_s", "seconds", "spread", "error")
     row = make_row()
-    times = {key: row[key] for key in (*keys, "rounds", "not_finite", "baseline")}
+    times = {key: row[key] for key in (*keys, "rounds", "not_finite", "partial")}
     return times | {"points": None}
 
 
