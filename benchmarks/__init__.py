@@ -1,10 +1,6 @@
-"""The comparison with what a user would pick instead: one table, made by one run.
+"""Compare rbn_jax with the tools that a user would choose instead of it.
 
-`rbn-jax bench` runs it. Every workload has a process of its own, pinned to one core unless it is
-about threads; its ways are called in turn, so that a busy machine slows all of them alike.
+`python -m benchmarks` runs the comparison. Every workload runs in a process of its own, on one
+core unless the workload is about threads. The implementations of a workload are called in turn,
+so that a busy machine slows all of them alike.
 """
-
-from benchmarks.run import run
-from benchmarks.workloads import WORKLOADS
-
-__all__ = ["WORKLOADS", "run"]

@@ -1,6 +1,7 @@
-"""One workload in a process of its own: `python -m benchmarks.child NAME [WAY]` prints JSON.
+"""Measure one workload in a process of its own, and print the measurement as JSON.
 
-With the number of a way it runs that one alone, once, for its memory.
+python -m benchmarks.child WORKLOAD              the times of all its implementations
+python -m benchmarks.child WORKLOAD POSITION     the memory of one of them, called once
 """
 
 import json
@@ -9,21 +10,24 @@ import sys
 
 import jax
 
-from benchmarks.timing import measure, memory
+from benchmarks.timing import measure_memory, measure_times
 from benchmarks.workloads import WORKLOADS
 
 
 def main(arguments: list[str]) -> None:
-    """Run it."""
+    """Measure the times of a workload, or the memory of one implementation."""
     workload = WORKLOADS[arguments[0]]
-    if workload.cores and hasattr(os, "sched_setaffinity"):  # before JAX counts the cores
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: workload.cores])
+    if workload.cores is not None and hasattr(os, "sched_setaffinity"):
+        # JAX counts the cores when it first computes; later changes do not limit its threads
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[: workload.cores])
     with jax.enable_x64(workload.dtype != "float32"):
-        ways = workload.ways(workload.size, workload.dtype, workload.cores is None)
+        implementations = workload.implementations()
         if len(arguments) > 1:
-            print(json.dumps(memory(ways[int(arguments[1])])))
-            return
-        print(json.dumps(measure(ways)))
+            position = int(arguments[1])
+            print(json.dumps(measure_memory(implementations[position])))
+        else:
+            print(json.dumps(measure_times(implementations)))
 
 
 if __name__ == "__main__":

@@ -26,10 +26,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from nnmt_rates import of_network
-from streaming import timed
 
 import rbn_jax as rbn
-from benchmarks.values import devices
+from benchmarks.implementations import devices
+from benchmarks.timing import timed
 from rbn_jax.rates import field
 from rbn_jax.rates.equations import THEORIES
 from rbn_jax.rates.populations import from_network, lanes

@@ -1,45 +1,64 @@
-"""Workloads of a size that grows: points, axes, cores."""
+"""Workloads of growing size: points, axes of a sweep, cores."""
 
 import functools
-from typing import Any
 
-import jax
 import numpy as np
 
-from benchmarks import plain
-from benchmarks.timing import Way
-from benchmarks.values import at, default_device, ours, points, quiet
+from benchmarks import baselines, pointwise
+from benchmarks.implementations import (
+    Implementation,
+    default_device_kind,
+    jax_version,
+    no_preparation,
+    numpy_version,
+    on_every_device,
+)
 from rbn_jax.sweeps import sweep
 from rbn_jax.weights import calculate_RBN_weights
 
 
-def points_of(decades: int, dtype: str, _: bool) -> list[Way]:
-    """The weights of 1, 10, ... points: at the left it is dispatch that costs."""
-    found = []
-    for n in (10**k for k in range(decades + 1)):
-        x = points(n, dtype)
-        call = functools.partial(quiet, plain.weights, *x)
-        found.append(Way("NumPy", lambda call=call: call, f"NumPy {np.__version__}", points=n))
-        found += ours("rbn_jax", at, x, None, points=n)
-    return found
+def growing_points(decades: int, dtype: str) -> list[Implementation]:
+    """The weights at 1, 10, ..., 10^decades points; for few points, dispatch takes the time."""
+    implementations = []
+    for exponent in range(decades + 1):
+        count = 10**exponent
+        inputs = pointwise.random_points(count, dtype)
+        by_numpy = functools.partial(pointwise.call_quietly, baselines.numpy_weights, *inputs)
+        implementations.append(
+            Implementation("NumPy", no_preparation(by_numpy), numpy_version(), points=count)
+        )
+        implementations += on_every_device(
+            "rbn_jax", pointwise.rbn_jax_weights, inputs, points=count
+        )
+    return implementations
 
 
-def axes(n: int, dtype: str, _: bool) -> list[Way]:
-    """Sweeps of about n points over one axis and more: what is separable costs less."""
-    found = []
-    for count in range(1, len(plain.TAUS) + 1):
-        side = round(n ** (1 / count))
-        grid = {name: np.linspace(5, 40, side) for name in plain.TAUS[:count]}
+def growing_axes(count: int, dtype: str) -> list[Implementation]:
+    """Sweeps of about `count` points over one to four axes.
 
-        def swept(grid: Any = grid) -> Any:
-            return sweep(calculate_RBN_weights, plain.NET, grid, dtype=dtype)
+    A peak depends on two time constants: over more axes, fewer peaks are computed per point.
+    """
+    implementations = []
+    for axis_count in range(1, len(baselines.TIME_CONSTANTS) + 1):
+        side = round(count ** (1 / axis_count))
+        names = baselines.TIME_CONSTANTS[:axis_count]
+        axes = {name: np.linspace(5, 40, side) for name in names}
+        by_sweep = functools.partial(
+            sweep, calculate_RBN_weights, baselines.EXAMPLE_NETWORK, axes, dtype=dtype
+        )
+        implementations.append(
+            Implementation(
+                f"rbn_jax.sweep, axes: {axis_count}",
+                no_preparation(by_sweep),
+                jax_version(),
+                points=side**axis_count,
+                device=default_device_kind(),
+            )
+        )
+    return implementations
 
-        name = f"rbn_jax.sweep, axes: {count}"
-        own = {"points": side**count, "device": default_device()}
-        found.append(Way(name, lambda call=swept: call, f"JAX {jax.__version__}", **own))
-    return found
 
-
-def cores(n: int, dtype: str, _: bool) -> list[Way]:
-    """The weights on as many cores as the process is given."""
-    return ours("rbn_jax", at, points(n, dtype), None)
+def growing_cores(count: int, dtype: str) -> list[Implementation]:
+    """The weights at `count` points, on the cores that the process may use."""
+    inputs = pointwise.random_points(count, dtype)
+    return on_every_device("rbn_jax", pointwise.rbn_jax_weights, inputs)

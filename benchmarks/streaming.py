@@ -1,175 +1,240 @@
-"""Streamed and reduced sweeps against writing alone, one block alone and one worker alone.
+"""Measure streamed and reduced sweeps: their speed and memory, and the gain by two workers.
 
-    python benchmarks/streaming.py [FOLDER] [POINTS]
+    python -m benchmarks.streaming [FOLDER] [POINTS]
 
-All cores; each ratio within one run. The table goes to standard output.
+FOLDER is where the stores are written, by default the folder for temporary files; POINTS is the
+size of the streamed sweep, by default 6e8 (9.7 GB). All cores are used. Each ratio compares times
+of one run. The table goes to standard output; results/streaming.md keeps one with remarks.
 """
 
 import shutil
 import statistics
 import sys
 import tempfile
-import time
 import warnings
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+from jax import Array
 
 import rbn_jax as rbn
+from benchmarks.timing import timed
 from rbn_jax.sweeps.axes import read_axes
 from rbn_jax.sweeps.blocks import plan
 from rbn_jax.sweeps.evaluator import Job
 
-NET, WEIGHTS = rbn.NetworkParams(), rbn.calculate_RBN_weights
+NETWORK = rbn.NetworkParams()
 NAMES = ("tau_E", "tau_I", "tau_syn_ex", "tau_syn_in")
+BYTES_PER_POINT = 16  # four float32 weights
+
+Axes = dict[str, np.ndarray]
+TableRow = tuple[str, str]
 
 
-def grid(points):
-    """Four axes of about this many points in all."""
+def make_evaluator(axes: Axes) -> Job:
+    """Return what `sweep` evaluates blocks with; without a plan, the grid is one block."""
+    return Job(rbn.calculate_RBN_weights, NETWORK, read_axes(NETWORK, axes))
+
+
+def plan_default_blocks(evaluator: Job) -> None:
+    """Divide the grid into the blocks that `sweep` chooses by default."""
+    evaluator.blocks = plan(evaluator.sizes, evaluator.point_bytes, None)
+
+
+def sweep_weights(axes: Axes, **options: Any) -> Any:
+    """Sweep the weights over the axes."""
+    return rbn.sweep(rbn.calculate_RBN_weights, NETWORK, axes, **options)
+
+
+def make_axes(points: float) -> Axes:
+    """Return four axes of about this many points in all."""
     side = round(points**0.25)
     return {name: np.linspace(5, 40, side) for name in NAMES}
 
 
-def timed(function):
-    start = time.perf_counter()
-    found = function()
-    return time.perf_counter() - start, found
+def peak_memory() -> float:
+    """Return the largest memory that this process has had [MiB].
 
-
-def peak():
-    """The most memory this process has had, in MiB; getrusage starts at the parent's."""
+    `resource.getrusage` would begin with the peak of the parent process.
+    """
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def write_only(store, like):
-    """The same bytes to the same layout, from an array that is there already."""
+def write_only(store: Path, axes: Axes) -> None:
+    """Write the bytes of a sweep into its store, from an array that is in memory already."""
     import zarr
 
-    group = zarr.open_group(store, mode="r+")
-    array = group["calculate_RBN_weights"]
-    job = Job(WEIGHTS, NET, read_axes(NET, like))
-    job.blocks = plan(job.sizes, job.point_bytes, None)
-    data = np.random.default_rng(0).random((*job.blocks.shape, 2, 2), np.float32)
-    for number in range(job.blocks.count):
-        region = job.blocks.region(number)
-        array[region] = data[tuple(slice(part.stop - part.start) for part in region)]
+    array: Any = zarr.open_group(store, mode="r+")["calculate_RBN_weights"]
+    evaluator = make_evaluator(axes)
+    plan_default_blocks(evaluator)
+    blocks = evaluator.blocks
+    data = np.random.default_rng(0).random((*blocks.shape, 2, 2), np.float32)
+    for block_index in range(blocks.count):
+        region = blocks.region(block_index)
+        # a block at the end of a dimension may be smaller
+        cut = tuple(slice(part.stop - part.start) for part in region)
+        array[region] = data[cut]
 
 
-def streaming(folder, points):
-    axes = grid(points)
+def compare_streaming(folder: Path, points: float) -> Iterator[TableRow]:
+    """Compare a sweep into a store with writing the same bytes, three times in turn."""
+    axes = make_axes(points)
     count = len(axes["tau_E"]) ** 4
-    size = count * 16
-    rows, ratios = [], []
-    for i in range(3):
-        store = folder / f"{i}.zarr"
-        streamed, _ = timed(lambda s=store: rbn.sweep(WEIGHTS, NET, axes, store=s, progress=False))
+    size = count * BYTES_PER_POINT
+    streaming_times, writing_times, ratios = [], [], []
+    for repetition in range(3):
+        store = folder / f"{repetition}.zarr"
+        streaming_time, _ = timed(lambda s=store: sweep_weights(axes, store=s, progress=False))
         shutil.rmtree(store)
-        rbn.sweep(WEIGHTS, NET, axes, store=store, shard=(10**9 - 1, 10**9))  # its layout alone
-        written, _ = timed(lambda s=store: write_only(s, axes))
+        # the last of so many shards has no blocks: only the layout of the store is made
+        sweep_weights(axes, store=store, shard=(10**9 - 1, 10**9))
+        writing_time, _ = timed(lambda s=store: write_only(s, axes))
         shutil.rmtree(store)
-        ratios.append(written / streamed)
-        rows.append((streamed, written))
-    streamed, written = map(statistics.median, zip(*rows, strict=True))
-    yield f"stream {count:.3g} points, {size / 1e9:.3g} GB", f"{size / streamed / 1e6:.0f} MB/s"
-    yield "writing the same bytes without computing", f"{size / written / 1e6:.0f} MB/s"
+        streaming_times.append(streaming_time)
+        writing_times.append(writing_time)
+        ratios.append(writing_time / streaming_time)
+    streaming_rate = size / statistics.median(streaming_times) / 1e6
+    writing_rate = size / statistics.median(writing_times) / 1e6
+    yield f"stream {count:.3g} points, {size / 1e9:.3g} GB", f"{streaming_rate:.0f} MB/s"
+    yield "writing the same bytes without computing", f"{writing_rate:.0f} MB/s"
     yield "rate of streaming / of writing", f"{statistics.median(ratios):.2f}"
 
 
-def reduced(kind, millions):
-    """Seconds and peak memory, in a process of its own; half a million points are one block."""
+def measure_reduction(reduction: str, millions: float) -> tuple[float, float]:
+    """Return seconds and peak memory [MiB] of a reduction over millions of points.
+
+    It runs in a process of its own, for its memory. Half a million points are one block, whose
+    time is the median of nine calls.
+    """
     axes = {name: np.linspace(5, 40, 100) for name in NAMES}
     if millions < 1:
         axes["tau_I"] = axes["tau_I"][: round(100 * millions)]
     axes["tau_E"] = np.linspace(5, 40, max(round(millions), 1))
-    whole = {"params": NET, "axes": axes, "reduce": kind, "progress": False}
-    few = {**whole, "axes": {**axes, "tau_E": axes["tau_E"][:9]}}
-    rbn.sweep(WEIGHTS, **few)  # to compile
-    times = [timed(lambda: rbn.sweep(WEIGHTS, **whole))[0] for _ in range(9 if millions < 1 else 1)]
-    return statistics.median(times), peak()
+    first_blocks = {**axes, "tau_E": axes["tau_E"][:9]}
+    # compile before the time is measured
+    sweep_weights(first_blocks, reduce=reduction, progress=False)
+    repetitions = 9 if millions < 1 else 1
+    times = []
+    for _ in range(repetitions):
+        seconds, _ = timed(lambda: sweep_weights(axes, reduce=reduction, progress=False))
+        times.append(seconds)
+    return statistics.median(times), peak_memory()
 
 
-def reducing(kind, sizes):
-    """Rates of a reduction and its peak memory, the median of three runs below 1e10 points."""
-    block = None
+def compare_reductions(reduction: str, sizes: tuple[int, ...]) -> Iterator[TableRow]:
+    """Compare reductions over `sizes` (in millions of points) with one block.
+
+    Each is the median of three processes, but of one at 1e10 points and more.
+    """
+    one_block_rate = None
     for millions in (0.5, *sizes):
-        runs = []
-        for _ in range(3 if millions < 10000 else 1):
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-                runs.append(alone.submit(reduced, kind, millions).result())
-        seconds, memory = map(statistics.median, zip(*runs, strict=True))
-        rate = millions / seconds
-        block = block or rate
-        share = "one block" if millions < 1 else f"{rate / block:.2f} of one block's rate"
-        spread = f"{min(m for _, m in runs):.0f} to {max(m for _, m in runs):.0f}"
+        times, memories = [], []
+        for _ in range(3 if millions < 10_000 else 1):
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+                future = executor.submit(measure_reduction, reduction, millions)
+                seconds, memory = future.result()
+            times.append(seconds)
+            memories.append(memory)
+        rate = millions / statistics.median(times)
+        if one_block_rate is None:
+            one_block_rate = rate
+            comparison = "one block"
+        else:
+            comparison = f"{rate / one_block_rate:.2f} of one block's rate"
+        memory_range = f"{min(memories):.0f} to {max(memories):.0f}"
         yield (
-            f"{kind} of {millions}e6 points",
-            f"{rate:.0f} Mpoints/s, {share}, peak {memory:.0f} MiB ({spread})",
+            f"{reduction} of {millions}e6 points",
+            f"{rate:.0f} Mpoints/s, {comparison}, "
+            f"peak {statistics.median(memories):.0f} MiB ({memory_range})",
         )
 
 
-def one_block():
-    axes = grid(1e4)
-    job = Job(WEIGHTS, NET, read_axes(NET, axes))
-    job.evaluate(0)
-    rbn.sweep(WEIGHTS, NET, axes)
-    plain = statistics.median(timed(lambda: job.evaluate(0))[0] for _ in range(50))
-    full = statistics.median(timed(lambda: rbn.sweep(WEIGHTS, NET, axes))[0] for _ in range(50))
-    reduce = statistics.median(
-        timed(lambda: rbn.sweep(WEIGHTS, NET, axes, reduce="minimum"))[0] for _ in range(50)
-    )
-    yield "1e4 points: sweep beyond the jitted call", f"{(full - plain) * 1e3:.2f} ms"
-    yield "1e4 points: sweep with reduce beyond it", f"{(reduce - plain) * 1e3:.2f} ms"
+def measure_overhead() -> Iterator[TableRow]:
+    """Measure the time that `sweep` of 1e4 points needs besides its one jitted call."""
+    axes = make_axes(1e4)
+    evaluator = make_evaluator(axes)
+    evaluator.evaluate(0)
+    sweep_weights(axes)
+    medians = []
+    for function in (
+        lambda: evaluator.evaluate(0),
+        lambda: sweep_weights(axes),
+        lambda: sweep_weights(axes, reduce="minimum"),
+    ):
+        times = [timed(function)[0] for _ in range(50)]
+        medians.append(statistics.median(times))
+    call, full_sweep, reduced_sweep = medians
+    yield "1e4 points: sweep beyond the jitted call", f"{(full_sweep - call) * 1e3:.2f} ms"
+    yield "1e4 points: sweep with reduce beyond it", f"{(reduced_sweep - call) * 1e3:.2f} ms"
 
 
-def heavy(params):
-    """Work enough for a block to take over 0.2 s."""
-    step = lambda _, x: x + jax.numpy.sin(x) * 1e-3
+def slow_function(params: Any) -> Array:
+    """Compute for so long that a block of 20 000 points takes over 0.2 s."""
+
+    def step(_: int, state: Array) -> Array:
+        return state + jax.numpy.sin(state) * 1e-3
+
     return jax.lax.fori_loop(0, 20000, step, params.tau_E + params.gei)
 
 
-def workers(count):
+def time_of_workers(count: int) -> float:
+    """Return the seconds of a sweep of 24 blocks on this many Dask workers of one thread."""
     import distributed
 
     axes = {"tau_E": np.linspace(5, 40, 96), "gei": np.linspace(1, 2, 5000)}
+    # no dashboard: its port may be taken, or its packages missing
+    cluster_options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": None}
     with (
-        distributed.LocalCluster(
-            n_workers=count, threads_per_worker=1, dashboard_address=None
-        ) as cluster,
+        distributed.LocalCluster(n_workers=count, **cluster_options) as cluster,
         distributed.Client(cluster) as client,
     ):
-        options = {"block_size": 20000, "client": client, "progress": False, "reduce": None}
-        rbn.sweep(heavy, NET, axes, **options)
-        seconds, _ = timed(lambda: rbn.sweep(heavy, NET, axes, **options))
+
+        def sweep_on_workers() -> object:
+            return rbn.sweep(
+                slow_function, NETWORK, axes, block_size=20000, client=client, progress=False
+            )
+
+        # compile on every worker before the time is measured
+        sweep_on_workers()
+        seconds, _ = timed(sweep_on_workers)
     return seconds
 
 
-def main():
+def main() -> None:
+    """Measure everything, and print one row after the other."""
     folder = Path(tempfile.mkdtemp(dir=sys.argv[1] if len(sys.argv) > 1 else None))
     points = float(sys.argv[2]) if len(sys.argv) > 2 else 6e8
+    # JAX takes most of its memory when it first computes
     jax.block_until_ready(jax.numpy.ones(3))
-    base = peak()
+    memory_of_jax = peak_memory()
     print("| measure | result |\n|---|---|")
-    print(f"| peak memory after importing JAX | {base:.0f} MiB |")
-
-    def show(rows):
-        for name, text in rows:
-            print(f"| {name} | {text} |", flush=True)
-
+    print(f"| peak memory after importing JAX | {memory_of_jax:.0f} MiB |")
     try:
-        show(one_block())
-        show(streaming(folder, points))
-        print(f"| peak memory of streaming, beyond that | {peak() - base:.0f} MiB |")
-        show(reducing("minimum", (100, 1000, 10000)))
-        show(reducing("mean", (100,)))
-        one, two = workers(1), workers(2)
-        print(f"| 24 blocks on one Dask worker | {one:.1f} s, {one / 24:.2f} s a block |")
-        print(f"| on two | {two:.1f} s, {one / two:.2f} times as fast |")
+        print_rows(measure_overhead())
+        print_rows(compare_streaming(folder, points))
+        streaming_memory = peak_memory() - memory_of_jax
+        print(f"| peak memory of streaming, beyond that | {streaming_memory:.0f} MiB |")
+        print_rows(compare_reductions("minimum", (100, 1000, 10000)))
+        print_rows(compare_reductions("mean", (100,)))
+        one_worker, two_workers = time_of_workers(1), time_of_workers(2)
+        per_block = one_worker / 24
+        print(f"| 24 blocks on one Dask worker | {one_worker:.1f} s, {per_block:.2f} s a block |")
+        speedup = one_worker / two_workers
+        print(f"| on two | {two_workers:.1f} s, {speedup:.2f} times as fast |")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def print_rows(rows: Iterable[TableRow]) -> None:
+    """Print rows of the table as soon as each is measured."""
+    for measure, result in rows:
+        print(f"| {measure} | {result} |", flush=True)
 
 
 if __name__ == "__main__":

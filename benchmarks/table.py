@@ -1,26 +1,47 @@
-"""What a run found, as Markdown, JSON and figures."""
+"""Results as Markdown, JSON and figures, and the comparison with an earlier run."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-HEAD = ("workload", "dtype", "cores", "way", "version", "device", "compile", "median", "spread")
-HEAD += ("rounds", "points/s", "speed / first row's", "memory", "largest error", "not finite")
+Row = Mapping[str, Any]
+"""The results of one implementation: a row of bench.json."""
+
+COLUMNS = (
+    "workload",
+    "dtype",
+    "cores",
+    "implementation",
+    "version",
+    "device",
+    "compile",
+    "median",
+    "spread",
+    "rounds",
+    "points/s",
+    "speed / first row's",
+    "memory",
+    "largest error",
+    "not finite",
+)
 _NOTE = """\
-A row for each way; all ways of a workload in one process, called in turn. compile: making and the
-first call beyond the median. spread: the range of the middle half of the rounds, by the median.
-memory: of making and the first call, in a process of its own. largest error: relative to mpmath at
-up to 100 points, in up to half of which two time constants are equal or nearly so; of fits, the
-distance to curve_fit's values in standard errors. not finite: of all numbers of the result; of
-fits, those that failed. C and numba lose digits near equality, which log1p would keep. Memory that
-is freed is kept for the next call, for all alike, but where "the C library's defaults" stands and
-for the grid."""
-_FAMILIES = {
+There is one row for each implementation. All implementations of a workload run in one process and
+are called in turn. compile: time of the preparation and the first call, less the median. spread:
+interquartile range of the rounds, divided by the median. memory: what the preparation and the first
+call need, measured in a process of its own. largest error: relative to mpmath at up to 100 points;
+in up to half of these, two time constants are equal or nearly so. For fits it is the distance to
+curve_fit's values in standard errors. not finite: how many of all numbers of the result are not
+finite; for fits, how many fits failed. C and numba lose digits near equal time constants, which
+log1p would keep. The C library keeps freed memory for the next call, for all implementations alike,
+except on the grid and where the row says "the C library's defaults"."""
+
+# colour of an implementation, by the start of its name; the first that fits counts
+_COLORS = {
     "the reference": "C7",
     "NumPy": "C0",
     "numba": "C2",
@@ -30,85 +51,91 @@ _FAMILIES = {
 }
 
 
-def markdown(found: Mapping[str, Any]) -> str:
-    """The machine and one table."""
-    machine = "; ".join(f"{name} {value}" for name, value in found["machine"].items())
-    lines = [f"{machine}.", "", f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
-    lines += [f"| {' | '.join(_cells(row))} |" for row in found["rows"]]
-    lines += [f"\nFailed: {name}, {why}" for name, why in found["failed"].items()]
+def markdown(results: Mapping[str, Any]) -> str:
+    """Return the machine, one table, and the workloads that failed."""
+    machine = "; ".join(f"{name} {text}" for name, text in results["machine"].items())
+    lines = [f"{machine}.", "", f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
+    for row in results["rows"]:
+        lines.append(f"| {' | '.join(_cells(row))} |")
+    for workload, reason in results["failed"].items():
+        lines.append(f"\nFailed: {workload}, {reason}")
     return "\n".join([*lines, "", _NOTE, ""])
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    memory, error, bad = (row[x] for x in ("memory_mb", "error", "not_finite"))
+def _cells(row: Row) -> list[str]:
+    """Return the texts of a row, in the order of COLUMNS; an empty one for what is unknown."""
+    memory, error, not_finite = row["memory_mb"], row["error"], row["not_finite"]
     return [
         row["workload"],
         row["dtype"],
         str(row["cores"]),
-        row["way"],
+        row["implementation"],
         row["version"],
         row["device"],
+        # shorter times are those of a slow first call, not of a compiler
         f"{row['compile_s']:.2f} s" if row["compile_s"] > 0.02 else "",
-        _time(row["seconds"]),
+        _format_time(row["seconds"]),
         f"{row['spread']:.0%}",
         str(row["rounds"]),
         f"{row['points_per_s']:.3g}",
         f"{row['ratio']:.3g}",
         "" if memory is None else f"{memory:.0f} MB",
         "" if error is None else f"{error:.1e}",
-        "" if bad is None else str(bad),
+        "" if not_finite is None else str(not_finite),
     ]
 
 
-def _time(seconds: float) -> str:
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
+def _format_time(seconds: float) -> str:
+    if seconds >= 1:
+        return f"{seconds:.3g} s"
+    if seconds >= 1e-3:
+        return f"{seconds / 1e-3:.3g} ms"
     return f"{seconds * 1e6:.3g} us"
 
 
-def write(found: Mapping[str, Any], folder: Path) -> list[Path]:
-    """bench.json, bench.md, and the figures that the rows allow."""
+def write(results: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write bench.json, bench.md, and the figures for which there are rows; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    text, data = folder / "bench.md", folder / "bench.json"
-    data.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    text.write_text(markdown(found), encoding="utf-8")
-    written = [data, text]
-    for name, draw in (("bench.png", _speeds), ("scaling.png", _scaling)):
-        figure = draw(found["rows"])
+    json_file, markdown_file = folder / "bench.json", folder / "bench.md"
+    json_file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    markdown_file.write_text(markdown(results), encoding="utf-8")
+    files = [json_file, markdown_file]
+    for name, draw in (("bench.png", _draw_speeds), ("scaling.png", _draw_scaling)):
+        figure = draw(results["rows"])
         if figure is not None:
             figure.savefig(folder / name, dpi=120)
-            written.append(folder / name)
-    return written
+            files.append(folder / name)
+    return files
 
 
-def _speeds(rows: list[dict[str, Any]]) -> Figure | None:
-    """Points per second of every way, a line for each workload."""
-    shown = [row for row in rows if not (row["name"].startswith("scale") or row["baseline"])]
+def _draw_speeds(rows: list[Row]) -> Figure | None:
+    """Draw the points per second of every implementation, on one line for each workload."""
+    shown = [row for row in rows if not (row["name"].startswith("scale") or row["partial"])]
     if not shown:
         return None
-    names = list(dict.fromkeys(row["name"] for row in shown))
-    titles = {
-        row["name"]: f"{row['workload']}, {row['dtype']}".removesuffix(", -") for row in shown
-    }
-    figure = Figure(figsize=(9.0, 1.2 + 0.27 * len(names)), layout="constrained")
-    ax, told = figure.subplots(), {}
+    titles: dict[str, str] = {}  # by workload
     for row in shown:
-        family = next((x for x in _FAMILIES if row["way"].startswith(x)), "other")
-        color, marker = _FAMILIES.get(family, "0.7"), "o" if row["device"] == "cpu" else "^"
-        ax.plot(row["points_per_s"], names.index(row["name"]), marker, color=color)
-        told[family] = Line2D([], [], ls="", marker="o", color=color)
+        titles[row["name"]] = f"{row['workload']}, {row['dtype']}".removesuffix(", -")
+    lines = {name: line for line, name in enumerate(titles)}
+    figure = Figure(figsize=(9.0, 1.2 + 0.27 * len(lines)), layout="constrained")
+    ax = figure.subplots()
+    legend: dict[str, Line2D] = {}
+    for row in shown:
+        family, color = _find_color(row["implementation"])
+        marker = "o" if row["device"] == "cpu" else "^"
+        ax.plot(row["points_per_s"], lines[row["name"]], marker, color=color)
+        legend[family] = Line2D([], [], ls="", marker="o", color=color)
         if row["device"] != "cpu":
-            told[row["device"]] = Line2D([], [], ls="", marker="^", color="k", mfc="none")
+            legend[row["device"]] = Line2D([], [], ls="", marker="^", color="k", mfc="none")
     ax.set(xscale="log", xlabel="points, fits or spikes per second")
-    ax.set_yticks(range(len(names)), [titles[name] for name in names])
+    ax.set_yticks(list(lines.values()), list(titles.values()))
     ax.invert_yaxis()
     ax.grid(axis="x", alpha=0.3)
     figure.legend(
-        list(told.values()),
-        list(told),
+        list(legend.values()),
+        list(legend),
         loc="outside upper center",
-        ncols=len(told),
+        ncols=len(legend),
         frameon=False,
         columnspacing=1.0,
         handletextpad=0.0,
@@ -116,75 +143,103 @@ def _speeds(rows: list[dict[str, Any]]) -> Figure | None:
     return figure
 
 
-def _scaling(rows: list[dict[str, Any]]) -> Figure | None:
-    """Time against points, axes and cores: a panel for each that was measured."""
-    panels = {"points": _against_points, "axes": _against_axes, "cores": _against_cores}
-    parts = {
-        kind: [row for row in rows if row["name"].startswith(f"scale-{kind}")] for kind in panels
-    }
-    parts = {kind: own for kind, own in parts.items() if own}
-    if not parts:
+def _find_color(implementation: str) -> tuple[str, str]:
+    """Return the name in the legend and the colour of an implementation."""
+    for family, color in _COLORS.items():
+        if implementation.startswith(family):
+            return family, color
+    return "other", "0.7"
+
+
+def _draw_scaling(rows: list[Row]) -> Figure | None:
+    """Draw time against points, axes and cores: one panel for each that was measured."""
+    panels: list[tuple[Callable[[Axes, list[Row]], None], list[Row]]] = []
+    for prefix, draw in (
+        ("scale-points", _draw_against_points),
+        ("scale-axes", _draw_against_axes),
+        ("scale-cores", _draw_against_cores),
+    ):
+        panel_rows = [row for row in rows if row["name"].startswith(prefix)]
+        if panel_rows:
+            panels.append((draw, panel_rows))
+    if not panels:
         return None
-    figure = Figure(figsize=(4.0 * len(parts), 3.8), layout="constrained")
-    axes = figure.subplots(1, len(parts), squeeze=False)[0]
-    for ax, (kind, own) in zip(axes, parts.items(), strict=True):
-        panels[kind](ax, own)
+    figure = Figure(figsize=(4.0 * len(panels), 3.8), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for ax, (draw, panel_rows) in zip(axes, panels, strict=True):
+        draw(ax, panel_rows)
     return figure
 
 
-def _against_points(ax: Axes, rows: list[dict[str, Any]]) -> None:
-    told = ("way", "dtype", "device")
-    for key in dict.fromkeys(tuple(row[x] for x in told) for row in rows):
-        own = [row for row in rows if tuple(row[x] for x in told) == key]
-        seconds = [row["seconds"] for row in own]
-        ax.plot([row["points"] for row in own], seconds, "o-", ms=3, label=", ".join(key))
+def _draw_against_points(ax: Axes, rows: list[Row]) -> None:
+    curves: dict[str, list[Row]] = {}  # rows of a curve, by its name in the legend
+    for row in rows:
+        label = f"{row['implementation']}, {row['dtype']}, {row['device']}"
+        curves.setdefault(label, []).append(row)
+    for label, curve in curves.items():
+        points = [row["points"] for row in curve]
+        seconds = [row["seconds"] for row in curve]
+        ax.plot(points, seconds, "o-", ms=3, label=label)
     ax.set(xscale="log", yscale="log", xlabel="points", ylabel="time [s]")
     ax.legend(frameon=False)
 
 
-def _against_axes(ax: Axes, rows: list[dict[str, Any]]) -> None:
-    counts = [int(row["way"].rsplit(" ", 1)[1]) for row in rows]
-    per_point = [1e9 * row["seconds"] / row["points"] for row in rows]
-    ax.plot(counts, per_point, "o-", color="C3")
-    ax.set(xlabel="axes of about 1e6 points", ylabel="time a point [ns]", xticks=counts)
+def _draw_against_axes(ax: Axes, rows: list[Row]) -> None:
+    counts = [int(row["implementation"].rsplit(" ", 1)[1]) for row in rows]
+    nanoseconds_per_point = [1e9 * row["seconds"] / row["points"] for row in rows]
+    ax.plot(counts, nanoseconds_per_point, "o-", color="C3")
+    ax.set(xlabel="axes of about 1e6 points", ylabel="time per point [ns]", xticks=counts)
     ax.set_ylim(bottom=0)
 
 
-def _against_cores(ax: Axes, rows: list[dict[str, Any]]) -> None:
+def _draw_against_cores(ax: Axes, rows: list[Row]) -> None:
     on_cpu = [row for row in rows if row["device"] == "cpu"]
     cores = [row["cores"] for row in on_cpu]
-    speed = [on_cpu[0]["seconds"] / row["seconds"] * cores[0] for row in on_cpu]
-    ax.plot(cores, speed, "o-", color="C3")
+    speedups = [on_cpu[0]["seconds"] / row["seconds"] * cores[0] for row in on_cpu]
+    ax.plot(cores, speedups, "o-", color="C3")
     ax.plot(cores, cores, "--", color="0.6", lw=0.8)
-    ax.set(xlabel="cores", ylabel="times as fast as one", xticks=cores)
+    ax.set(xlabel="cores", ylabel="speed / speed of one core", xticks=cores)
 
 
-Key = tuple[str, str, str, int]
+class RatioKey(NamedTuple):
+    """What a ratio of speeds belongs to."""
+
+    workload: str
+    implementation: str
+    device: str
+    points: int
 
 
-def ratios(found: Mapping[str, Any]) -> dict[Key, float]:
-    """What rbn_jax is compared by: its ratios to the first rows, by name, way, device and size.
+def ratios(results: Mapping[str, Any]) -> dict[RatioKey, float]:
+    """Return the speeds of rbn_jax, each divided by that of the first row of its workload.
 
     Raises:
-        KeyError, TypeError, ValueError: it is no such table.
+        KeyError, TypeError, ValueError: these are no results.
     """
-    return {
-        (row["name"], row["way"], row["device"], int(row["points"])): float(row["ratio"])
-        for row in found["rows"]
-        if row["way"].startswith("rbn_jax") and not row["name"].startswith("scale")
-    }
+    ratio_by_key = {}
+    for row in results["rows"]:
+        if row["implementation"].startswith("rbn_jax") and not row["name"].startswith("scale"):
+            key = RatioKey(row["name"], row["implementation"], row["device"], int(row["points"]))
+            ratio_by_key[key] = float(row["ratio"])
+    return ratio_by_key
 
 
-def slower(now: Mapping[Key, float], before: Mapping[Key, float], share: float) -> list[str]:
-    """The ways that are gone, or whose ratio fell below a share of what it was.
+def find_losses(
+    now: Mapping[RatioKey, float], before: Mapping[RatioKey, float], share: float
+) -> list[str]:
+    """Return a message for each ratio that is missing, or fell below `share` of what it was.
 
-    Times of two runs are never compared: a ratio within one run is what both machines tell.
+    Only workloads that were measured now are compared. Times are never compared, because the two
+    runs may be of different machines; ratios are of one run each.
     """
-    names = {key[0] for key in now}
-    found = []
-    for key in (key for key in before if key[0] in names):
+    measured_workloads = {key.workload for key in now}
+    messages = []
+    for key, ratio in before.items():
+        if key.workload not in measured_workloads:
+            continue
+        label = f"{key.workload}, {key.implementation}"
         if key not in now:
-            found.append(f"{key[0]}, {key[1]}: is gone")
-        elif now[key] < share * before[key]:
-            found.append(f"{key[0]}, {key[1]}: {now[key]:.3g}, was {before[key]:.3g}")
-    return found
+            messages.append(f"{label}: is missing")
+        elif now[key] < share * ratio:
+            messages.append(f"{label}: {now[key]:.3g}, was {ratio:.3g}")
+    return messages

@@ -1,118 +1,119 @@
-"""Timing of several ways to do one thing, in turn and in one process."""
+"""Measure the time of several implementations in one process, and the memory of one."""
 
-import dataclasses
 import gc
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-_MOST, _LEAST = 25, 5  # rounds of a workload
-_BUDGET = 2.0  # seconds of rounds for each way
-_WARM = 0.5  # seconds of warming up
-_SHORT = 2e-3  # calls shorter than this many seconds are repeated within a round
+from benchmarks.implementations import Implementation
+
+_Result = TypeVar("_Result")
+
+_LEAST_ROUNDS, _MOST_ROUNDS = 5, 25
+_SECONDS_OF_ROUNDS = 2.0  # for each implementation; gives the number of rounds
+_SECONDS_OF_WARM_UP = 0.5
+_SHORTEST_ROUND = 2e-3  # a call of fewer seconds is repeated within a round
 
 
-@dataclasses.dataclass
-class Way:
-    """One way to do a workload.
+def timed(function: Callable[[], _Result]) -> tuple[float, _Result]:
+    """Return the seconds that a call takes, and its result."""
+    start = time.perf_counter()
+    result = function()
+    return time.perf_counter() - start, result
 
-    name, version: what is measured
-    make: gives the call
-    scale: of how many times the work that is called the workload consists
-    check: the largest relative error and the count of what is no number, if that can be told
-    device: where it runs
-    points: of this way, where the ways of a workload differ in size
-    baseline: it does less than the workload, to compare with
+
+def measure_times(implementations: list[Implementation]) -> list[dict[str, Any]]:
+    """Return one row of results for each implementation.
+
+    Every implementation is prepared and warmed up first. Then all are called in turn, the same
+    number of rounds for each, so that a busy machine slows all of them alike. `seconds` is the
+    median, `compile_s` the time of preparing and of the first call less the median, and `spread`
+    the interquartile range of the rounds, divided by the median.
     """
-
-    name: str
-    make: Callable[[], Callable[[], Any]]
-    version: str = ""
-    scale: float = 1.0
-    check: Callable[[Any], tuple[float, int]] | None = None
-    device: str = "cpu"
-    points: int | None = None
-    baseline: bool = False
-
-
-def measure(ways: list[Way]) -> list[dict[str, Any]]:
-    """A row for each way.
-
-    Every way is made and warmed up first. Then all are called in turn, as many rounds for each, so
-    that a busy machine is busy for all. `compile_s` is what making and the first call took beyond
-    the median; `spread` is the range of the middle half of the rounds, by the median.
-    """
-    calls, rows, first, once = [], [], [], []
-    for way in ways:
-        begin = time.perf_counter()
-        call = way.make()
+    calls, rows, first_seconds, warm_seconds = [], [], [], []
+    for implementation in implementations:
+        start = time.perf_counter()
+        call = implementation.prepare()
         result = call()
-        first.append(time.perf_counter() - begin)
-        error, bad = way.check(result) if way.check else (None, None)
+        first_seconds.append(time.perf_counter() - start)
+        check = implementation.check
+        error, not_finite = (None, None) if check is None else check(result)
+        # without this, the result would take memory while the next implementations run
         del result
-        once.append(_warm_up(call))
+        warm_seconds.append(_warm_up(call))
         calls.append(call)
         rows.append(
             {
-                "way": way.name,
-                "version": way.version,
-                "device": way.device,
-                "baseline": way.baseline,
-                "points": way.points,
+                "implementation": implementation.name,
+                "version": implementation.version,
+                "device": implementation.device,
+                "partial": implementation.partial,
+                "points": implementation.points,
                 "error": error,
-                "not_finite": bad,
+                "not_finite": not_finite,
             }
         )
-    rounds = min(max(round(_BUDGET * len(ways) / sum(once)), _LEAST), _MOST)
-    times = _in_turn(calls, rounds, [max(1, round(_SHORT / seconds)) for seconds in once])
-    for way, row, made, seconds in zip(ways, rows, first, times, strict=True):
-        middle, quarters = statistics.median(seconds), statistics.quantiles(seconds, n=4)
-        row["seconds"], row["rounds"] = middle * way.scale, rounds
-        row["spread"] = (quarters[2] - quarters[0]) / middle
-        row["compile_s"] = max(made - middle, 0.0)
+    affordable_rounds = round(_SECONDS_OF_ROUNDS * len(calls) / sum(warm_seconds))
+    rounds = min(max(affordable_rounds, _LEAST_ROUNDS), _MOST_ROUNDS)
+    repeats = [max(1, round(_SHORTEST_ROUND / seconds)) for seconds in warm_seconds]
+    times = _call_in_turn(calls, rounds, repeats)
+    for position, row in enumerate(rows):
+        median = statistics.median(times[position])
+        lower_quartile, _, upper_quartile = statistics.quantiles(times[position], n=4)
+        row["seconds"] = median * implementations[position].scale
+        row["rounds"] = rounds
+        row["spread"] = (upper_quartile - lower_quartile) / median
+        row["compile_s"] = max(first_seconds[position] - median, 0.0)
     return rows
 
 
-def _warm_up(call: Callable[[], Any]) -> float:
-    """Call until threads and memory have settled; the median seconds of the last calls."""
-    seconds, begin = [], time.perf_counter()
-    while not seconds or time.perf_counter() - begin < _WARM:
+def _warm_up(call: Callable[[], object]) -> float:
+    """Call until threads and memory have settled; return the median seconds of the last calls."""
+    seconds: list[float] = []
+    warm_up_start = time.perf_counter()
+    while not seconds or time.perf_counter() - warm_up_start < _SECONDS_OF_WARM_UP:
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds[-9:])
 
 
-def _in_turn(calls: list[Callable[[], Any]], rounds: int, repeats: list[int]) -> list[list[float]]:
-    """Seconds of a call, of each way in each round."""
+def _call_in_turn(
+    calls: list[Callable[[], object]], rounds: int, repeats: list[int]
+) -> list[list[float]]:
+    """Return the seconds of one call, for each implementation in each round."""
     times: list[list[float]] = [[] for _ in calls]
+    # the garbage collector runs between the rounds, not within a measured call
     gc.disable()
     for _ in range(rounds):
         for call, repeat, seconds in zip(calls, repeats, times, strict=True):
-            begin = time.perf_counter()
+            start = time.perf_counter()
             for _ in range(repeat):
                 call()
-            seconds.append((time.perf_counter() - begin) / repeat)
+            seconds.append((time.perf_counter() - start) / repeat)
         gc.collect()
     gc.enable()
     return times
 
 
-def memory(way: Way) -> float | None:
-    """By how many MB making a way and its first call raise the memory of this process at its peak.
+def measure_memory(implementation: Implementation) -> float | None:
+    """Return by how many MB preparing and the first call raise the peak memory of this process.
 
-    None where that would not be the workload's: on another device, or of a part of it.
+    Return None where that would not be the memory of the workload: if the implementation runs
+    on another device, or computes only a part of the workload; and where the system has no
+    /proc/self/clear_refs.
     """
-    status, peak = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    if not peak.exists() or way.scale != 1 or way.device != "cpu":
+    status, clear_refs = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not clear_refs.exists() or implementation.scale != 1 or implementation.device != "cpu":
         return None
 
-    def kb(name: str) -> int:
+    def read_kilobytes(name: str) -> int:
         return int(status.read_text().split(f"{name}:")[1].split()[0])
 
-    before = kb("VmRSS")
-    peak.write_text("5")  # the peak counts from here
-    way.make()()
-    return max(kb("VmHWM") - before, 0) / 1024
+    before = read_kilobytes("VmRSS")
+    # "5" sets the peak that the kernel keeps (VmHWM) to the present memory
+    clear_refs.write_text("5")
+    implementation.prepare()()
+    return max(read_kilobytes("VmHWM") - before, 0) / 1024
