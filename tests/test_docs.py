@@ -1,13 +1,15 @@
-"""What the documentation shows runs: doctests in both precisions, the README's Python."""
+"""The examples in the documentation run: doctests in both precisions, the Python of the pages."""
 
 import doctest
 import importlib
+import importlib.metadata
 import pkgutil
 import re
 import shutil
 import subprocess
 import sys
 import textwrap
+import tomllib
 from pathlib import Path
 
 import jax
@@ -16,50 +18,92 @@ import pytest
 import rbn_jax
 
 ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", "docs/fitting.md", "docs/rates.md"]
 MODULES = [
-    name
-    for _, name, _ in pkgutil.walk_packages(rbn_jax.__path__, "rbn_jax.")
-    if not name.endswith("__main__")
+    module.name
+    for module in pkgutil.walk_packages(rbn_jax.__path__, "rbn_jax.")
+    if not module.name.endswith("__main__")
+]
+# a mean field compiles for seconds, so the examples of rates run in float64 only
+DOCTEST_CASES = [
+    (name, x64) for name in MODULES for x64 in (False, True) if x64 or ".rates." not in name
 ]
 
 
-# a mean field compiles for seconds: its examples run in one precision
-CASES = [(name, x) for name in MODULES for x in (False, True) if x or ".rates." not in name]
-
-
-@pytest.mark.parametrize(("name", "enabled"), CASES)
-def test_doctests(name, enabled):
-    with jax.enable_x64(enabled):
+@pytest.mark.parametrize(("module_name", "x64_enabled"), DOCTEST_CASES)
+def test_doctests_pass(module_name, x64_enabled):
+    with jax.enable_x64(x64_enabled):
         flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-        assert doctest.testmod(importlib.import_module(name), optionflags=flags).failed == 0
+        module = importlib.import_module(module_name)
+        assert doctest.testmod(module, optionflags=flags).failed == 0
 
 
 def test_every_public_function_has_an_example():
     finder = doctest.DocTestFinder()
-    functions = [name for name in rbn_jax.__all__ if callable(getattr(rbn_jax, name))]
-    for name in functions:
-        assert any(test.examples for test in finder.find(getattr(rbn_jax, name), name)), name
+    for name in rbn_jax.__all__:
+        public = getattr(rbn_jax, name)
+        if callable(public):  # the others are modules
+            assert any(test.examples for test in finder.find(public, name)), name
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/fitting.md"])
-def test_the_python_of_the_pages_runs(page, tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_code_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "docs/psp_trace.csv", tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.S)
+    text = (ROOT / page).read_text("utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert blocks
-    names = {}
+    namespace = {}
     for block in blocks:
-        exec(textwrap.dedent(block), names)
+        exec(textwrap.dedent(block), namespace)
 
 
-def test_importing_loads_jax_and_nothing_heavier():
+@pytest.mark.parametrize(
+    "page", [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"]
+)
+def test_the_files_that_a_page_links_to_exist(page):
+    text = (ROOT / page).read_text("utf-8")
+    targets = re.findall(r"\]\(([^)#]+)", text)
+    local_targets = [target for target in targets if "://" not in target]
+    for target in local_targets:
+        assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_the_version_is_that_of_the_citation_and_the_metadata():
+    assert importlib.metadata.version("rbn_jax") == rbn_jax.__version__
+    assert f"\nversion: {rbn_jax.__version__}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+
+
+def test_the_readme_lists_every_extra():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for extra in project["optional-dependencies"]:
+        assert f"| `{extra}` |" in readme, extra
+
+
+def run_python(code):
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_import_loads_neither_jax_nor_anything_heavier():
+    code = "import sys, rbn_jax; print(*{name.split('.')[0] for name in sys.modules})"
+    process = run_python(code)
+    assert process.returncode == 0
+    heavy = {"jax", "numpy", "matplotlib", "xarray", "pandas", "scipy", "typer", "netCDF4", "nest"}
+    assert not heavy & set(process.stdout.split())
+
+
+def test_the_formulas_load_jax_and_numpy_only():
     code = (
         "import sys, jax, numpy; before = set(sys.modules); import rbn_jax; "
-        "new = {m.split('.')[0] for m in set(sys.modules) - before}; print(*sorted(new))"
+        "rbn_jax.calculate_RBN_weights(rbn_jax.NetworkParams()); rbn_jax.sweep; rbn_jax.fit; "
+        "print(*{name.split('.')[0] for name in set(sys.modules) - before})"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    heavy = {"matplotlib", "xarray", "pandas", "scipy", "typer", "netCDF4", "nest"}
-    assert not heavy & set(done.stdout.split())
+    process = run_python(code)
+    assert process.returncode == 0
+    heavy = {"matplotlib", "xarray", "pandas", "scipy", "typer", "netCDF4", "nest", "optimistix"}
+    assert not heavy & set(process.stdout.split())
 
 
 @pytest.mark.parametrize(
@@ -71,6 +115,6 @@ def test_importing_loads_jax_and_nothing_heavier():
 )
 def test_a_missing_extra_is_named(module, statement, extra):
     code = f"import sys; sys.modules[{module!r}] = None; import rbn_jax as rbn; {statement}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert f"{module} is missing: pip install 'rbn_jax[{extra}]'" in done.stderr
+    process = run_python(code)
+    assert process.returncode != 0
+    assert f"{module} is missing: pip install 'rbn_jax[{extra}]'" in process.stderr

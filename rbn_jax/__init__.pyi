@@ -1,0 +1,38 @@
+"""Public names of rbn_jax, and the modules that define them.
+
+This file is the one list of them: type checkers and editors read it, and so does `__init__.py`.
+"""
+
+from rbn_jax import helper as helper
+from rbn_jax import plot as plot
+from rbn_jax import rates as rates
+from rbn_jax import reductions as reductions
+from rbn_jax import spikes as spikes
+from rbn_jax.fitting import FitResult as FitResult
+from rbn_jax.fitting import FitRows as FitRows
+from rbn_jax.fitting import Free as Free
+from rbn_jax.fitting import fit as fit
+from rbn_jax.network import NetworkParams as NetworkParams
+from rbn_jax.psp import (
+    postsynaptic_current_to_potential as postsynaptic_current_to_potential,
+)
+from rbn_jax.psp import (
+    postsynaptic_potential_to_current as postsynaptic_potential_to_current,
+)
+from rbn_jax.psp import psp_time_to_peak as psp_time_to_peak
+from rbn_jax.psp import psp_waveform as psp_waveform
+from rbn_jax.rates import MeanField as MeanField
+from rbn_jax.rates import Populations as Populations
+from rbn_jax.rates import calibrate as calibrate
+from rbn_jax.rates import firing_rates as firing_rates
+from rbn_jax.rates import fixed_points as fixed_points
+from rbn_jax.rates import mean_field as mean_field
+from rbn_jax.rates import siegert_rate as siegert_rate
+from rbn_jax.sensitivity import elasticity as elasticity
+from rbn_jax.sensitivity import jacobian as jacobian
+from rbn_jax.sweeps import sample as sample
+from rbn_jax.sweeps import sweep as sweep
+from rbn_jax.weights import calculate_RBN_weights as calculate_RBN_weights
+from rbn_jax.weights import rheobase_current as rheobase_current
+
+__version__: str
