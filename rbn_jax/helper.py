@@ -1,16 +1,17 @@
 """A drop-in for NEST's EI_clustered_network/helper.py: `from rbn_jax import helper`.
 
-The same four functions under the same names and signatures: dictionaries in, NumPy float64
-arrays and floats out, whatever precision JAX is set to. Where the reference breaks down,
-as at equal time constants, the right value is returned; bad input is a ValueError.
+It has the same four functions with the same names and signatures. They take dictionaries and
+numbers, compute in float64 whatever precision JAX is set to, and return NumPy arrays and floats.
+Where the reference has no result, as at equal time constants, they return the limit; invalid
+input is a ValueError.
 """
 
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rbn_jax import psp, weights
 from rbn_jax.network import NUMBER_FIELDS, check_values
@@ -26,49 +27,74 @@ __all__ = [
 
 _ADVICE = "Nothing was computed."
 _MATRIX = "baseline_conn_prob"
-_DOMAINS = [NUMBER_FIELDS[name].domain for name in (*weights.NAMES, *[_MATRIX] * 3)]
-_MINIMA, _MAXIMA = np.array([(domain.minimum, domain.maximum) for domain in _DOMAINS]).T
+_POSITIVE = ("tau_m", "tau_syn", "c_m")
+# the numbers of a network as one array: all of NAMES, the last of which is a 2x2 matrix
+_ELEMENT_NAMES = weights.NAMES + 3 * (_MATRIX,)
+_MINIMA = np.array([NUMBER_FIELDS[name].domain.minimum for name in _ELEMENT_NAMES])
+_MAXIMA = np.array([NUMBER_FIELDS[name].domain.maximum for name in _ELEMENT_NAMES])
 
 
 def postsynaptic_current_to_potential(
-    tau_m: Any, tau_syn: Any, c_m: Any = 1.0, e_l: Any = 0.0
-) -> Any:
-    """Peak of the PSP to an event of 1 pA [mV]; see the function of this name in `rbn_jax`.
+    tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayLike = 1.0, e_l: ArrayLike = 0.0
+) -> float | np.ndarray:
+    """Peak of the PSP to an event of 1 pA [mV], plus the reference's term in the rest potential.
+
+    Args:
+        tau_m, tau_syn: membrane and synaptic time constants [ms], > 0.
+        c_m: membrane capacitance [pF], > 0.
+        e_l: rest potential [mV].
+
+    Returns:
+        The formula of `rbn_jax.postsynaptic_current_to_potential`: a float for numbers, an array
+        for arrays, which broadcast.
 
     Raises:
-        ValueError: a time constant [ms] or the capacitance [pF] is not a number > 0.
+        ValueError: a time constant or the capacitance is not a number > 0.
 
     >>> round(postsynaptic_current_to_potential(10.0, 10.0), 12)  # 10 / e
     3.678794411714
     """
-    values = {"tau_m": tau_m, "tau_syn": tau_syn, "c_m": c_m, "e_l": e_l}
-    return _float64(psp.postsynaptic_current_to_potential, values)
+    arguments = {"tau_m": tau_m, "tau_syn": tau_syn, "c_m": c_m, "e_l": e_l}
+    return _evaluate(psp.postsynaptic_current_to_potential, arguments)
 
 
-def rheobase_current(tau_m: Any, e_l: Any, v_th: Any, c_m: Any) -> Any:
-    """Rheobase current [pA]; see the function of this name in `rbn_jax`.
+def rheobase_current(
+    tau_m: ArrayLike, e_l: ArrayLike, v_th: ArrayLike, c_m: ArrayLike
+) -> float | np.ndarray:
+    """Rheobase current (v_th - e_l) c_m / tau_m [pA].
+
+    Args:
+        tau_m: membrane time constant [ms], > 0.
+        e_l, v_th: rest potential and threshold [mV].
+        c_m: membrane capacitance [pF], > 0.
+
+    Returns:
+        A float for numbers, an array for arrays, which broadcast.
 
     Raises:
-        ValueError: the time constant [ms] or the capacitance [pF] is not a number > 0.
+        ValueError: the time constant or the capacitance is not a number > 0.
 
     >>> rheobase_current(20.0, 0.0, 20.0, 1.0)
     1.0
     """
-    values = {"tau_m": tau_m, "e_l": e_l, "v_th": v_th, "c_m": c_m}
-    return _float64(weights.rheobase_current, values)
+    arguments = {"tau_m": tau_m, "e_l": e_l, "v_th": v_th, "c_m": c_m}
+    return _evaluate(weights.rheobase_current, arguments)
 
 
-def calculate_RBN_weights(params: Mapping[str, Any]) -> np.ndarray:
+def calculate_RBN_weights(params: Mapping[str, object]) -> np.ndarray:
     """Weights [[EE, EI], [IE, II]] of a balanced random network [pA sqrt(N)], float64.
 
-    As in the reference C_m is taken to be 1 pF whatever `params["C_m"]` says; another value
-    there gives a UserWarning. `rbn_jax.calculate_RBN_weights` uses it.
+    As in the reference C_m is 1 pF whatever `params["C_m"]` says; another value there gives a
+    UserWarning. `rbn_jax.calculate_RBN_weights` uses it.
 
     Args:
-        params: a dictionary with the reference's keys; others are not looked at.
+        params: a dictionary with the reference's keys; other keys are ignored.
+
+    Returns:
+        A new array, which the caller may change: rows are targets, columns sources.
 
     Raises:
-        ValueError: names every key that is missing or whose value cannot be.
+        ValueError: names every key that is missing or has an invalid value.
 
     >>> calculate_RBN_weights({"N_E": 10})
     Traceback (most recent call last):
@@ -77,10 +103,10 @@ def calculate_RBN_weights(params: Mapping[str, Any]) -> np.ndarray:
     """
     if not isinstance(params, Mapping):
         raise ValueError(f"params is a {type(params).__name__}: must be a dictionary")
-    numbers = _plain(params)
+    numbers = _pack_valid_floats(params)
     if numbers is None:
-        numbers = _checked(params)
-    if _scalar("C_m", params.get("C_m", 1.0)) != 1.0:
+        numbers = _check_and_pack(params)
+    if _to_float64("C_m", params.get("C_m", 1.0)) != 1.0:
         warnings.warn(
             f"C_m={params['C_m']} pF is ignored, as in NEST's helper, which takes 1 pF; "
             "rbn_jax.calculate_RBN_weights uses it",
@@ -90,64 +116,66 @@ def calculate_RBN_weights(params: Mapping[str, Any]) -> np.ndarray:
         return np.array(_weights(numbers))
 
 
-def _plain(params: Mapping[str, Any]) -> np.ndarray | None:
-    """All numbers in one array where they are plainly good, faster than `_checked`.
+def _pack_valid_floats(params: Mapping[str, object]) -> np.ndarray | None:
+    """Return all numbers in one array; None if a value needs the slower `_check_and_pack`.
 
-    None for anything else, good or bad.
+    The checks are made on the whole array, since most of the time of a call is spent in them.
     """
-    *values, prob = map(params.get, weights.NAMES)
-    if not set(map(type, values)) <= {int, float} or type(prob) is not np.ndarray:
+    *scalars, matrix = map(params.get, weights.NAMES)
+    if not set(map(type, scalars)) <= {int, float} or type(matrix) is not np.ndarray:
         return None
-    if prob.shape != (2, 2) or prob.dtype != np.float64:
+    if matrix.shape != (2, 2) or matrix.dtype != np.float64:
         return None
-    numbers = np.array([*values, *prob.ravel()])
-    if numbers.dtype != np.float64:  # a whole number beyond all
+    numbers = np.array([*scalars, *matrix.ravel()])
+    # an integer that no float holds makes an array of objects
+    if numbers.dtype != np.float64:
         return None
     if not ((numbers >= _MINIMA) & (numbers <= _MAXIMA)).all():
         return None
     n_e, n_i, e_l, v_th_e, v_th_i = numbers[:5].tolist()
-    good = n_e.is_integer() and n_i.is_integer() and min(v_th_e, v_th_i) > e_l
-    return numbers if good else None
+    valid = n_e.is_integer() and n_i.is_integer() and min(v_th_e, v_th_i) > e_l
+    return numbers if valid else None
 
 
-def _checked(params: Mapping[str, Any]) -> np.ndarray:
-    """All numbers in one array; ValueError that names every bad one."""
+def _check_and_pack(params: Mapping[str, object]) -> np.ndarray:
+    """Return all numbers in one array; raise a ValueError that names every invalid value."""
     missing = [key for key in weights.NAMES if params.get(key) is None]
     if missing:
         raise ValueError(f"params lacks {', '.join(missing)}")
-    values = {key: _scalar(key, params[key]) for key in weights.NAMES}
-    checks.raise_if_any(check_values(values), _ADVICE)
-    *numbers, prob = values.values()
-    return np.array([*numbers, *prob.ravel()], np.float64)
+    numbers = {key: _to_float64(key, params[key]) for key in weights.NAMES}
+    checks.raise_if_any(check_values(numbers), _ADVICE)
+    return np.concatenate([np.ravel(number) for number in numbers.values()])
 
 
 @jax.jit
 def _weights(numbers: jax.Array) -> jax.Array:
-    """The weights of all numbers in one array: the fewer arguments, the faster the call."""
-    values = dict(zip(weights.NAMES, (*numbers[:-4], numbers[-4:].reshape(2, 2)), strict=True))
-    return weights.calculate_RBN_weights(values)
+    """Return the weights from one array: a call with fewer arguments takes less time."""
+    params = dict(zip(weights.NAMES, numbers, strict=False))
+    params[_MATRIX] = numbers[-4:].reshape(2, 2)
+    return weights.calculate_RBN_weights(params)
 
 
-def _scalar(key: str, value: Any) -> Any:
-    """A number, or for the matrix a (2, 2) array of them: one network, not a batch."""
-    checked = checks.to_matrix(key, value) if key == _MATRIX else checks.to_number(key, value)
-    shape = (2, 2) if key == _MATRIX else ()
-    if np.shape(checked) != shape:
-        raise ValueError(f"{key} has the shape {np.shape(checked)}: must be {shape}")
-    return np.asarray(checked, np.float64) if shape else float(checked)
+def _to_float64(key: str, value: object) -> np.ndarray:
+    """Return a value of one network, not of a batch: a number, or the 2x2 matrix."""
+    convert, shape = checks.to_number, ()
+    if key == _MATRIX:
+        convert, shape = checks.to_matrix, (2, 2)
+    number = np.asarray(convert(key, value), np.float64)
+    if number.shape != shape:
+        raise ValueError(f"{key} has the shape {number.shape}: must be {shape}")
+    return number
 
 
-def _float64(function: Any, values: dict[str, Any]) -> Any:
-    """function of checked values, as a float, or an array where one came in."""
-    numbers = {
-        name: np.asarray(checks.to_number(name, value), np.float64)
-        for name, value in values.items()
-    }
-    positive = {"tau_m", "tau_syn", "c_m"}
+def _evaluate(
+    function: Callable[..., jax.Array], arguments: Mapping[str, ArrayLike]
+) -> float | np.ndarray:
+    """Check the arguments and compute in float64."""
+    numbers = {}
     messages = []
-    for name, number in numbers.items():
-        domain = domains.POSITIVE if name in positive else domains.REAL
-        messages.append(checks.check_domain(name, number, domain))
+    for name, value in arguments.items():
+        numbers[name] = np.asarray(checks.to_number(name, value), np.float64)
+        domain = domains.POSITIVE if name in _POSITIVE else domains.REAL
+        messages.append(checks.check_domain(name, numbers[name], domain))
     checks.raise_if_any(messages, _ADVICE)
     with jax.enable_x64(True):
         result = np.array(function(**numbers))

@@ -214,7 +214,7 @@ def test_text_under_the_name_of_an_npz_is_not_called_a_pickle(tmp_path):
         ("", "line 1"),
         (ABOUT, "must be 'sender"),
         (MS[:-7], "line 3"),
-        (MS + "1584\t1.600\n1554\t2.3", "line 5 is cut short"),
+        (MS + "1584\t1.600\n1554\t2.3", "line 5 is truncated"),
         (MS + "1584\t1.600\n1554\n", "columns"),
         (MS + "1584\tx\n", "x"),
         (MS + "1584\tnan\n", "not finite"),

@@ -53,7 +53,7 @@ class _Number:
 class _Static:
     """A value that is no number. It is compared by `key`, since not every value is hashable."""
 
-    value: Any = dataclasses.field(compare=False)
+    value: object = dataclasses.field(compare=False)
     key: Hashable
 
     def build(self, numbers: Mapping[str, Any]) -> Any:
@@ -75,12 +75,10 @@ class _Dataclass:
     """A dataclass that JAX does not know: it is made again by its constructor."""
 
     cls: type
-    fields: tuple[str, ...]
-    children: tuple[_Node, ...]
+    fields: _Mapping
 
     def build(self, numbers: Mapping[str, Any]) -> Any:
-        values = [child.build(numbers) for child in self.children]
-        return self.cls(**dict(zip(self.fields, values, strict=True)))
+        return self.cls(**self.fields.build(numbers))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,7 +224,7 @@ def split_element(name: str) -> Location:
     return Location(name)
 
 
-def read_parameters(params: Any) -> Parameters:
+def read_parameters(params: object) -> Parameters:
     """Find every number in an object.
 
     Args:
@@ -250,7 +248,7 @@ def read_parameters(params: Any) -> Parameters:
     return Parameters(numbers, _Structure(root, tuple(fields.items())))
 
 
-def to_plain(params: Any) -> dict[str, Any]:
+def to_plain(params: object) -> dict[str, Any]:
     """Return numbers, lists of them and choices by name, for JSON and TOML."""
     if isinstance(params, ParameterSet):
         values = params.to_dict()
@@ -259,26 +257,26 @@ def to_plain(params: Any) -> dict[str, Any]:
     return {name: np.asarray(value).tolist() for name, value in values.items()}
 
 
-def as_array(value: Any) -> Any:
+def as_array(value: object) -> np.ndarray | jax.Array:
     """Return value as JAX's array if it is or holds one, and as NumPy's otherwise."""
     traced = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
     return jnp.asarray(value) if traced else np.asarray(value)
 
 
-def with_element(array: Any, index: tuple[int, ...], value: Any) -> Any:
+def with_element(array: object, index: tuple[int, ...], value: object) -> np.ndarray | jax.Array:
     """Return a floating copy of an array with one element changed.
 
     An array of values gives as many arrays, along new leading axes.
     """
-    array, value = as_array(array), as_array(value)
+    old, new = as_array(array), as_array(value)
     place = (..., *index)
-    element_axes = array.shape[array.ndim - len(index) :]
-    shape = np.broadcast_shapes((*value.shape, *element_axes), array.shape)
-    if isinstance(array, jax.Array) or isinstance(value, jax.Array):
-        dtype = jnp.result_type(array, value, float)
-        return jnp.broadcast_to(array, shape).astype(dtype).at[place].set(value)
-    copy = np.array(np.broadcast_to(array, shape), float)
-    copy[place] = value
+    element_axes = old.shape[old.ndim - len(index) :]
+    shape = np.broadcast_shapes((*new.shape, *element_axes), old.shape)
+    if isinstance(old, jax.Array) or isinstance(new, jax.Array):
+        dtype = jnp.result_type(old, new, float)
+        return jnp.broadcast_to(old, shape).astype(dtype).at[place].set(new)
+    copy = np.array(np.broadcast_to(old, shape), float)
+    copy[place] = new
     return copy
 
 
@@ -307,15 +305,16 @@ def _read_node(
     if not jax.tree_util.all_leaves([value]):
         return _read_pytree(value, path, numbers, fields)
     if _is_dataclass(value):
-        names = tuple(field.name for field in dataclasses.fields(value) if field.init)
-        children = []
-        for name in names:
-            child = getattr(value, name)
-            if _holds_numbers(child):
-                children.append(_read_node(child, _join(path, name), numbers, fields))
-            else:
-                children.append(_static(child))
-        return _Dataclass(type(value), names, tuple(children))
+        nodes: dict[str, _Node] = {}
+        for field in dataclasses.fields(value):
+            child = getattr(value, field.name)
+            # the constructor computes the fields that it does not take
+            if field.init and _holds_numbers(child):
+                child_path = _join(path, field.name)
+                nodes[field.name] = _read_node(child, child_path, numbers, fields)
+            elif field.init:
+                nodes[field.name] = _static(child)
+        return _Dataclass(type(value), _Mapping(tuple(nodes), tuple(nodes.values())))
     return _static(value)
 
 
@@ -333,7 +332,7 @@ def _read_pytree(
     return _Pytree(treedef, tuple(children))
 
 
-def _refuse_other_values(path: str, value: Any) -> None:
+def _refuse_other_values(path: str, value: object) -> None:
     """Raise a ValueError for a value in a mapping or list that is no number and holds none."""
     if value is None or isinstance(value, str | bytes | bool | np.bool_ | complex):
         raise ValueError(
@@ -342,7 +341,7 @@ def _refuse_other_values(path: str, value: Any) -> None:
         )
 
 
-def _static(value: Any) -> _Static:
+def _static(value: object) -> _Static:
     try:
         hash(value)
     except TypeError:
@@ -350,12 +349,12 @@ def _static(value: Any) -> _Static:
     return _Static(value, value)
 
 
-def _holds_numbers(value: Any) -> bool:
+def _holds_numbers(value: object) -> bool:
     leaves = jax.tree.leaves(value)
     return any(_is_number_like(leaf) or _is_dataclass(leaf) for leaf in leaves)
 
 
-def _is_number_like(value: Any) -> bool:
+def _is_number_like(value: object) -> bool:
     """Return whether value is a number or an array of numbers."""
     if isinstance(value, Tracer):
         return True
@@ -369,7 +368,7 @@ def _is_number_like(value: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating)
 
 
-def _is_list_of_numbers(value: Any) -> bool:
+def _is_list_of_numbers(value: object) -> bool:
     """Return whether value is a list of numbers, or of such lists of one shape: an array."""
     if not isinstance(value, list | tuple) or not value or hasattr(value, "_fields"):
         return False
@@ -379,7 +378,7 @@ def _is_list_of_numbers(value: Any) -> bool:
     return len(shapes) == 1 and all(_is_list_of_numbers(element) for element in value)
 
 
-def _is_dataclass(value: Any) -> bool:
+def _is_dataclass(value: object) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 

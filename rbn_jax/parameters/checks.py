@@ -9,11 +9,12 @@ import difflib
 import importlib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import jax
 import numpy as np
 from jax.core import Tracer
+from jax.typing import ArrayLike
 
 from rbn_jax.parameters.domains import Domain
 
@@ -92,7 +93,7 @@ def masked_message(name: str, value: object) -> str | None:
     return f"{name} holds masked values: must hold numbers only; fill or drop them first"
 
 
-def check_domain(name: str, value: Any, domain: Domain, unit: str = "") -> str | None:
+def check_domain(name: str, value: object, domain: Domain, unit: str = "") -> str | None:
     """Return what is wrong with a value, or with the first bad element of an array.
 
     A value under a trace is not looked at.
@@ -116,14 +117,17 @@ def check_domain(name: str, value: Any, domain: Domain, unit: str = "") -> str |
     return f"{element}={value_with_unit}{others}: must be {domain.description}"
 
 
-def check_order(low_name: str, low: Any, high_name: str, high: Any) -> str | None:
+def check_order(low_name: str, low: object, high_name: str, high: object) -> str | None:
     """Return what is wrong with two potentials [mV] if `high` is not above `low`."""
-    if type(low) is type(high) is float and high > low:
+    if type(low) is float and type(high) is float and high > low:
         return None
-    for value in (low, high):
-        if isinstance(value, Tracer) or np.asarray(value).dtype.kind not in "iuf":
-            return None
-    low_values, high_values = np.broadcast_arrays(low, high)
+    if isinstance(low, Tracer) or isinstance(high, Tracer):
+        return None
+    low_array, high_array = np.asarray(low), np.asarray(high)
+    # `check_domain` gives the message for values that are no numbers
+    if not {low_array.dtype.kind, high_array.dtype.kind} <= set("iuf"):
+        return None
+    low_values, high_values = np.broadcast_arrays(low_array, high_array)
     bad = np.argwhere(high_values <= low_values)
     if not len(bad):
         return None
@@ -131,13 +135,13 @@ def check_order(low_name: str, low: Any, high_name: str, high: Any) -> str | Non
     return f"{high_name}={high_values[index]:g} mV: must be > {low_name}={low_values[index]:g} mV"
 
 
-def check_matrix_shape(name: str, value: Any) -> str | None:
+def check_matrix_shape(name: str, value: ArrayLike) -> str | None:
     """Return what is wrong with the shape of a (..., 2, 2) matrix."""
     shape = np.shape(value)
     return None if shape[-2:] == (2, 2) else f"{name} has the shape {shape}: must be (2, 2)"
 
 
-def to_number(name: str, value: Any) -> Any:
+def to_number(name: str, value: object) -> float | np.ndarray | jax.Array:
     """Return value as a float, or a copy of an array of numbers.
 
     Raises:
@@ -153,7 +157,7 @@ def to_number(name: str, value: Any) -> Any:
     return float(array) if array.ndim == 0 else array.astype(float)
 
 
-def to_matrix(name: str, value: Any) -> Any:
+def to_matrix(name: str, value: object) -> np.ndarray | jax.Array:
     """Return value as a (..., 2, 2) array of numbers.
 
     Raises:
@@ -162,4 +166,5 @@ def to_matrix(name: str, value: Any) -> Any:
     matrix = to_number(name, value)
     advice = "Rows are targets, columns sources: [[EE, EI], [IE, II]]."
     raise_if_any([check_matrix_shape(name, matrix)], advice)
-    return matrix
+    # a single number was refused for its shape
+    return cast("np.ndarray | jax.Array", matrix)

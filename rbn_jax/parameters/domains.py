@@ -73,7 +73,7 @@ def number(unit: str, domain: Domain, ndim: int | None = 0, **options: Any) -> A
     return dataclasses.field(metadata=metadata, **options)
 
 
-def choice(default: Any, *options: Any) -> Any:
+def choice(default: object, *options: object) -> Any:
     """Make a dataclass field for a choice, which no formula differentiates.
 
     `options` are the valid values; without them the class checks the field itself.

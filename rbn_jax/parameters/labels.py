@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -89,7 +89,7 @@ class Variable:
         return math.prod(self.data.shape) * self.data.dtype.itemsize
 
 
-def label_result(fn: Callable[..., Any], result: Any) -> dict[str, Variable]:
+def label_result(fn: Callable[..., Any], result: object) -> dict[str, Variable]:
     """Return what fn returned as variables by name.
 
     Args:
@@ -101,10 +101,10 @@ def label_result(fn: Callable[..., Any], result: Any) -> dict[str, Variable]:
     Raises:
         ValueError: the result is something else.
     """
-    if hasattr(result, "data_vars"):
-        return {str(name): _from_xarray(array) for name, array in result.data_vars.items()}
-    if isinstance(result, Mapping):
-        return {str(name): _label_array(str(name), array) for name, array in result.items()}
+    # an xarray.Dataset is a mapping of its coordinates as well
+    variables = getattr(result, "data_vars", result)
+    if isinstance(variables, Mapping):
+        return {str(name): _label_array(str(name), array) for name, array in variables.items()}
     name = str(getattr(result, "name", None) or function_name(fn))
     attributes = tuple(getattr(fn, "result_attributes", {}).items())
     last_dimension = getattr(fn, "last_dimension", "")
@@ -113,12 +113,12 @@ def label_result(fn: Callable[..., Any], result: Any) -> dict[str, Variable]:
 
 def _label_array(
     name: str,
-    array: Any,
+    array: object,
     attributes: tuple[tuple[str, str], ...] = (),
     last_dimension: str = "",
 ) -> Variable:
     if hasattr(array, "dims"):
-        return _from_xarray(array)
+        return _from_xarray(cast("xarray.DataArray", array))
     if not isinstance(array, Array | np.ndarray | np.generic | float | int):
         raise ValueError(
             f"{name} is a {type(array).__name__}: a function must return an array, a mapping "
@@ -135,7 +135,7 @@ def _label_array(
     return Variable(data, (*numbered, *named), coords, attributes)
 
 
-def _from_xarray(array: Any) -> Variable:
+def _from_xarray(array: "xarray.DataArray") -> Variable:
     coords = []
     for name, coord in array.coords.items():
         if coord.ndim == 1:

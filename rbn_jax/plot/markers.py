@@ -1,92 +1,103 @@
-"""Many equal markers as one image: what Agg paints one after the other, from counts of pixels."""
+"""Many equal markers as one image, computed from the number of markers on each pixel."""
 
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from matplotlib.artist import allow_rasterization
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.transforms import IdentityTransform
 
+if TYPE_CHECKING:
+    from matplotlib.transforms import TransformedPath
+
+_LARGEST_OPACITY = 1 - 1e-9
+"""The logarithm of the transparency of an opaque pixel would be infinite."""
+
 
 class Marks(Line2D):
-    """A Line2D of markers that Agg draws in a time that hardly grows with their number.
+    """A Line2D of markers that Agg draws in a time that hardly depends on their number.
 
-    Agg puts every marker on a whole pixel, so all are one stamp of opacities a_k. A pixel that
-    n_k stamps touch with their part k is left with the transparency prod_k (1 - a_k)^n_k,
-    whatever their order. Other renderers draw marker by marker, as of any line.
+    Agg draws every marker at a whole pixel, so each is the same stamp of opacities a_k. If n_k
+    markers cover a pixel with element k of the stamp, then in whatever order they are drawn the
+    pixel's transparency is prod_k (1 - a_k)^n_k. Other renderers draw the markers one by one.
     """
 
     @allow_rasterization
-    def draw(self, renderer: Any) -> None:
-        """Draw what is seen of the markers."""
-        agg = renderer if isinstance(renderer, RendererAgg) else getattr(renderer, "_renderer", 0)
-        if not isinstance(agg, RendererAgg):  # the pixels of a PDF are Agg's too
+    def draw(self, renderer: RendererBase) -> None:
+        """Draw the markers that are visible."""
+        agg = renderer
+        if not isinstance(agg, RendererAgg):
+            # the renderer of a PDF with rasterized artists draws these by another one, Agg
+            agg = getattr(renderer, "_renderer", None)
+        if not isinstance(agg, RendererAgg):
             super().draw(renderer)
         elif self.get_visible():
-            gc = renderer.new_gc()
-            if self.get_clip_on():
-                gc.set_clip_rectangle(self.get_clip_box())
-                path: Any = self.get_clip_path()
-                gc.set_clip_path(path)
-            self._draw_stamps(renderer, gc)
-            gc.restore()
+            self._draw_image(agg)
         self.stale = False
 
-    def _draw_stamps(self, renderer: Any, gc: Any) -> None:
+    def _draw_image(self, renderer: RendererAgg) -> None:
+        """Draw one image with the colour of the markers and the opacity of each pixel."""
         stamp = self._stamp(renderer.dpi)
-        margin = len(stamp) // 2
-        (left, right), (bottom, top) = self._window(renderer, margin)
-        width, height = right - left, top - bottom
-        if min(width, height) <= 2 * margin:
+        log_stamp = np.log1p(-np.minimum(stamp, _LARGEST_OPACITY))
+        side = len(stamp)
+        # a marker whose center lies this far outside the image still reaches into it
+        margin = side // 2
+        lower, upper = self._window(renderer)
+        width, height = upper - lower
+        if min(width, height) <= 0:
             return
-        counts = self._counts(left, bottom, width, height)
-        clear = np.zeros((height - 2 * margin, width - 2 * margin))
-        for row, column in np.argwhere(stamp > 0):
-            # the stamp's part that is (row, column) from its corner falls here from that mark
-            there = np.s_[len(stamp) - 1 - row :, len(stamp) - 1 - column :]
-            part = counts[there][: clear.shape[0], : clear.shape[1]]
-            clear += part * np.log1p(-min(stamp[row, column], 1 - 1e-9))
-        image = np.empty((*clear.shape, 4), np.uint8)
+        counts = self._count_markers(lower - margin, upper + margin)
+        log_transparency = np.zeros((height, width))
+        for row, column in np.argwhere(stamp):
+            # the marker that covers a pixel with this element of its stamp has its center as
+            # far from the pixel as the center of the stamp is from the element
+            first_row, first_column = side - 1 - row, side - 1 - column
+            centers = counts[first_row:, first_column:][:height, :width]
+            log_transparency += centers * log_stamp[row, column]
+        image = np.empty((height, width, 4), np.uint8)
         image[..., :3] = np.rint(255 * np.array(to_rgb(self.get_color())))
-        image[..., 3] = np.rint(-255 * np.expm1(clear))
-        renderer.draw_image(gc, left + margin, bottom + margin, image)
+        image[..., 3] = np.rint(-255 * np.expm1(log_transparency))
+        context = renderer.new_gc()
+        if self.get_clip_on():
+            context.set_clip_rectangle(self.get_clip_box())
+            # matplotlib's types are wider than the paths that `set_clip_path` stores
+            path = cast("TransformedPath | None", self.get_clip_path())
+            context.set_clip_path(path)
+        renderer.draw_image(context, lower[0], lower[1], image)
+        context.restore()
 
     def _stamp(self, dpi: float) -> np.ndarray:
-        """Opacities of one marker, (odd, odd), the lowest row first."""
-        half = int(np.ceil(self.get_markersize() * dpi / 72)) + 2
-        canvas = RendererAgg(2 * half + 1, 2 * half + 1, dpi)
-        one = Line2D(
-            [half],
-            [half],
-            marker=self.get_marker(),
-            markersize=self.get_markersize(),
-            markeredgewidth=self.get_markeredgewidth(),
-            color=self.get_color(),
-            alpha=self.get_alpha(),
-            linestyle="None",
-            transform=IdentityTransform(),
-        )
-        one.draw(canvas)
+        """Return the opacities of one marker, a square with odd sides, the lowest row first."""
+        margin = int(np.ceil(self.get_markersize() * dpi / 72)) + 2
+        side = 2 * margin + 1
+        canvas = RendererAgg(side, side, dpi)
+        marker = Line2D([margin], [margin])
+        marker.update_from(self)
+        marker.set_transform(IdentityTransform())
+        # the limits are those of the axes, which lie elsewhere
+        marker.set_clip_on(False)
+        marker.draw(canvas)
         return np.asarray(canvas.buffer_rgba())[::-1, :, 3] / 255
 
-    def _window(self, renderer: Any, margin: int) -> list[tuple[int, int]]:
-        """The pixels (first, last + 1) along x and y where a mark can be seen."""
-        box = self.axes.bbox if self.axes else None
-        size = [round(x) for x in renderer.get_canvas_width_height()]
-        low = [0, 0] if box is None else np.floor(box.min).astype(int)
-        high = size if box is None else np.ceil(box.max).astype(int) + 1
-        return [
-            (max(0, int(a)) - margin, min(n, int(b)) + margin)
-            for a, b, n in zip(low, high, size, strict=True)
-        ]
+    def _window(self, renderer: RendererAgg) -> tuple[np.ndarray, np.ndarray]:
+        """Return the first pixel (x, y) where markers are visible, and the one after the last."""
+        lower = np.zeros(2, int)
+        upper = np.rint(renderer.get_canvas_width_height()).astype(int)
+        if self.axes:
+            lower = np.maximum(lower, np.floor(self.axes.bbox.min).astype(int))
+            upper = np.minimum(upper, np.ceil(self.axes.bbox.max).astype(int) + 1)
+        return lower, upper
 
-    def _counts(self, left: int, bottom: int, width: int, height: int) -> np.ndarray:
-        """How many marks lie on each pixel."""
-        at = self.get_transform().transform(self.get_xydata())
+    def _count_markers(self, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+        """Return the number of markers on each pixel from `lower` to before `upper`."""
+        width, height = upper - lower
+        positions = self.get_transform().transform(self.get_xydata())
+        # points that are NaN, or not positive on a logarithmic axis, are not drawn
         with np.errstate(invalid="ignore"):
-            x, y = np.floor(at[:, 0] + 0.5) - left, np.floor(at[:, 1] + 0.5) - bottom
-            seen = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        pixels = y[seen].astype(np.intp) * width + x[seen].astype(np.intp)
+            columns, rows = (np.floor(positions + 0.5) - lower).T
+            inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+        pixels = rows[inside].astype(np.intp) * width + columns[inside].astype(np.intp)
         return np.bincount(pixels, minlength=width * height).reshape(height, width)

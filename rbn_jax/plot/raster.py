@@ -1,24 +1,44 @@
-"""Spikes over time, a mark each, neurons coloured by group."""
+"""Raster plot: one marker for each spike, neurons coloured by group, rates below."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import is_color_like
 from matplotlib.lines import Line2D
+from matplotlib.typing import ColorType
+from numpy.typing import ArrayLike
 
 from rbn_jax.parameters.checks import is_number
 from rbn_jax.plot.markers import Marks
 from rbn_jax.spikes import as_spiketimes
 
-_RASTERIZE = 50_000  # spikes above which markers are pixels, also in a PDF
-_MOST_BINS = 1_000_000
+_MAX_VECTOR_MARKERS = 50_000
+"""Number of spikes above which the markers are pixels, also in a PDF."""
+
+_MAX_BINS = 1_000_000
+
+_TIME_TOLERANCE = 1e-9
+"""Share of a bin by which rounding may move a time: NEST's times are multiples of the
+resolution, such as 0.1 ms, which are not exact in binary."""
+
+
+class _Group(NamedTuple):
+    """The neurons start <= ID < stop, their colour, and their label in the legend."""
+
+    color: ColorType
+    start: float
+    stop: float
+    label: str | None = None
+
+    def contains(self, ids: np.ndarray) -> np.ndarray:
+        return (ids >= self.start) & (ids < self.stop)
 
 
 def raster_plot(
-    spiketimes: Any,
+    spiketimes: ArrayLike | Mapping[str, ArrayLike],
     tlim: Sequence[float] | None = None,
     colorgroups: Sequence[tuple] | None = None,
     ax: Axes | None = None,
@@ -33,67 +53,91 @@ def raster_plot(
             of a NEST spike recorder. An empty recording gives an empty plot.
         tlim: limits of the time axis [ms]; None: the first and the last spike.
         colorgroups: (color, start, stop) or (color, start, stop, label) for the neurons
-            start <= ID < stop; None: all neurons in black. Labels make a legend.
+            start <= ID < stop. If the color is None, it is the next one of matplotlib's
+            color cycle. None: all neurons in black. Labels make a legend.
         ax: axes to draw on; None: a new figure.
-        markersize: in points. More than 50 000 spikes are painted as one image, also in a PDF.
-        rate_bin: width of the bins [ms] of a panel below with each group's rate over time,
-            per neuron of the group, silent ones included; the last bin ends with the axis.
+        markersize: in points. More than 50 000 spikes are drawn as one image, also in a PDF.
+        rate_bin: width of the bins [ms] of a panel below with the mean rate of each group over
+            time [spikes/s per neuron]; silent neurons count. The last bin ends with the axis.
             None: no panel. The panel is the last of `ax.figure.axes`.
 
     Returns:
         The axes of the raster.
 
     Raises:
-        ValueError: `spiketimes` in no such form; a group, limits or a bin that cannot be.
+        ValueError: `spiketimes` is no recording; or a group, the limits, the marker size or the
+            width of the bins is invalid.
 
     Source: the function of this name in NEST's EI_clustered_network/helper.py.
+
+    >>> ax = raster_plot([[0.5, 2.0, 7.5], [3, 1, 4]], tlim=(0, 10))
+    >>> ax.get_xlim(), ax.get_ylim()
+    ((0.0, 10.0), (0.0, 4.0))
     """
     times, ids = as_spiketimes(spiketimes)
-    low, high = _limits(times, tlim)
-    top = ids.max() if ids.size else 1.0
-    groups = _groups(colorgroups, min(0.0, ids.min(initial=0.0)), top)
+    start, stop = _time_limits(times, tlim)
+    highest_id = ids.max() if ids.size else 1.0
+    if colorgroups is None:
+        # stop is beyond the highest ID, which belongs to the group
+        groups = [_Group("k", ids.min(initial=0.0), highest_id + 1)]
+    else:
+        groups = _check_groups(colorgroups)
     if not (is_number(markersize) and markersize > 0):
         raise ValueError(f"markersize={markersize!r}: must be a number of points > 0")
-    edges = None if rate_bin is None else _edges(low, high, rate_bin)
-    ax = plt.subplots()[1] if ax is None else ax
-    many = times.size > _RASTERIZE
-    for color, start, stop, label in groups:
-        chosen = (ids >= start) & (ids < stop)
-        marks = (Marks if many else Line2D)(
-            times[chosen],
-            ids[chosen],
-            color=color,
-            label=label,
+    edges = None if rate_bin is None else _bin_edges(start, stop, rate_bin)
+    ax = ax or plt.subplots()[1]
+    rasterized = times.size > _MAX_VECTOR_MARKERS
+    line_class = Marks if rasterized else Line2D
+    legend_handles = []
+    for group in groups:
+        in_group = group.contains(ids)
+        markers = line_class(
+            times[in_group],
+            ids[in_group],
+            color=group.color,
+            label=group.label,
             marker=".",
             markersize=markersize,
             linestyle="None",
-            rasterized=many,
+            rasterized=rasterized,
         )
-        ax.add_artist(marks)  # unlike plot, does not go through all spikes for limits set below
-    ax.set(xlim=(low, high), ylim=(0, max(top, 1.0)), ylabel="Neuron ID")
-    bottom = ax if edges is None else _rate_panel(ax, times, ids, groups, edges)
-    bottom.set_xlabel("Time [ms]")
-    if any(label for *_, label in groups):
-        keys = [Line2D([], [], color=c, marker="o", ls="", label=x) for c, *_, x in groups if x]
-        ax.legend(handles=keys, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(keys))
+        # `Axes.plot` would go through all spikes for limits, which are set below
+        ax.add_artist(markers)
+        if group.label:
+            handle = Line2D([], [], color=group.color, marker="o", ls="", label=group.label)
+            legend_handles.append(handle)
+    ax.set(xlim=(start, stop), ylim=(0, max(highest_id, 1.0)), ylabel="Neuron ID")
+    lowest_axes = ax
+    if edges is not None:
+        lowest_axes = _add_rate_panel(ax, times, ids, groups, edges)
+    lowest_axes.set_xlabel("Time [ms]")
+    if legend_handles:
+        ax.legend(
+            handles=legend_handles,
+            loc="lower right",
+            bbox_to_anchor=(1, 1),
+            ncols=len(legend_handles),
+        )
     return ax
 
 
-def _limits(times: np.ndarray, tlim: Sequence[float] | None) -> tuple[float, float]:
+def _time_limits(times: np.ndarray, tlim: Sequence[float] | None) -> tuple[float, float]:
+    """Return the limits of the time axis [ms]."""
     if tlim is not None:
         if len(tlim) != 2 or not all(map(is_number, tlim)) or not tlim[0] < tlim[1]:
             raise ValueError(f"tlim={tlim!r}: must be (start, stop) with start < stop [ms]")
         return float(tlim[0]), float(tlim[1])
     if not times.size:
         return 0.0, 1.0
-    low, high = float(times.min()), float(times.max())
-    return (low, high) if low < high else (low - 0.5, high + 0.5)
+    start, stop = float(times.min()), float(times.max())
+    # matplotlib warns of equal limits
+    return (start, stop) if start < stop else (start - 0.5, stop + 0.5)
 
 
-def _groups(colorgroups: Sequence[tuple] | None, bottom: float, top: float) -> list[tuple]:
-    """(color, start, stop, label) of each group; the default one holds the highest ID too."""
+def _check_groups(colorgroups: Sequence[tuple]) -> list[_Group]:
+    """Return the groups with their colours; raise a ValueError for an invalid one."""
     groups = []
-    for group in [("k", bottom, top + 1)] if colorgroups is None else colorgroups:
+    for group in colorgroups:
         if (
             not isinstance(group, tuple | list)
             or len(group) not in (3, 4)
@@ -106,35 +150,41 @@ def _groups(colorgroups: Sequence[tuple] | None, bottom: float, top: float) -> l
                 "(color, start, stop, label) with start <= stop"
             )
         color = f"C{len(groups)}" if group[0] is None else group[0]
-        groups.append((color, *group[1:], None)[:4])
+        groups.append(_Group(color, *group[1:]))
     return groups
 
 
-def _edges(low: float, high: float, width: float) -> np.ndarray:
-    """Edges of bins from low on; the last ends at high."""
-    if not (is_number(width) and width > 0) or (high - low) / width > _MOST_BINS:
+def _bin_edges(start: float, stop: float, width: float) -> np.ndarray:
+    """Return the edges of bins from start on; the last bin ends at stop and may be narrower."""
+    duration = stop - start
+    if not (is_number(width) and width > 0) or duration / width > _MAX_BINS:
         raise ValueError(
-            f"rate_bin={width!r}: must be > 0 ms and give {_MOST_BINS} bins or fewer "
-            f"over {high - low:g} ms"
+            f"rate_bin={width!r}: must be > 0 ms and give {_MAX_BINS} bins or fewer "
+            f"over {duration:g} ms"
         )
-    count = int(np.ceil((high - low) / width - 1e-9))
-    return np.append(low + width * np.arange(count), high)
+    count = int(np.ceil(duration / width - _TIME_TOLERANCE))
+    return np.append(start + width * np.arange(count), stop)
 
 
-def _rate_panel(
-    ax: Axes, times: np.ndarray, ids: np.ndarray, groups: list[tuple], edges: np.ndarray
+def _add_rate_panel(
+    ax: Axes,
+    times: np.ndarray,
+    ids: np.ndarray,
+    groups: list[_Group],
+    edges: np.ndarray,
 ) -> Axes:
-    """Each group's rate over time [spikes/s per neuron], on new axes under the raster."""
+    """Draw the mean rate of each group over time on new axes below the raster."""
     from mpl_toolkits.axes_grid1 import make_axes_locatable
 
     panel = make_axes_locatable(ax).append_axes("bottom", size="30%", pad=0.1, sharex=ax)
-    # NEST's times are multiples of the resolution, which binary fractions only come near: a
-    # spike just before an edge is on it, and belongs to the bin that begins there
-    early = edges - 1e-9 * (edges[1] - edges[0])
-    early[-1] = edges[-1]
-    for color, start, stop, _ in groups:
-        counts, _ = np.histogram(times[(ids >= start) & (ids < stop)], early)
-        panel.stairs(1000 * counts / np.diff(edges) / max(stop - start, 1), edges, color=color)
+    # a spike at an edge belongs to the bin that begins there, also if it was rounded down
+    lower_edges = edges - _TIME_TOLERANCE * (edges[1] - edges[0])
+    lower_edges[-1] = edges[-1]
+    seconds = np.diff(edges) / 1000
+    for group in groups:
+        counts = np.histogram(times[group.contains(ids)], lower_edges)[0]
+        n_neurons = max(group.stop - group.start, 1)
+        panel.stairs(counts / seconds / n_neurons, edges, color=group.color)
     panel.set(ylabel="Rate\n[spikes/s]", ylim=(0, None))
     ax.tick_params(labelbottom=False)
     return panel
