@@ -20,8 +20,8 @@ import numpy as np
 
 import rbn_jax as rbn
 from rbn_jax.sweeps.axes import read_axes
-from rbn_jax.sweeps.blocks import plan
-from rbn_jax.sweeps.evaluator import Job
+from rbn_jax.sweeps.blocks import plan_blocks
+from rbn_jax.sweeps.evaluator import Evaluator
 
 NET, WEIGHTS = rbn.NetworkParams(), rbn.calculate_RBN_weights
 NAMES = ("tau_E", "tau_I", "tau_syn_ex", "tau_syn_in")
@@ -51,8 +51,8 @@ def write_only(store, like):
 
     group = zarr.open_group(store, mode="r+")
     array = group["calculate_RBN_weights"]
-    job = Job(WEIGHTS, NET, read_axes(NET, like))
-    job.blocks = plan(job.sizes, job.point_bytes, None)
+    job = Evaluator(WEIGHTS, NET, read_axes(NET, like))
+    job.blocks = plan_blocks(job.sizes, job.point_bytes, None)
     data = np.random.default_rng(0).random((*job.blocks.shape, 2, 2), np.float32)
     for number in range(job.blocks.count):
         region = job.blocks.region(number)
@@ -113,7 +113,7 @@ def reducing(kind, sizes):
 
 def one_block():
     axes = grid(1e4)
-    job = Job(WEIGHTS, NET, read_axes(NET, axes))
+    job = Evaluator(WEIGHTS, NET, read_axes(NET, axes))
     job.evaluate(0)
     rbn.sweep(WEIGHTS, NET, axes)
     plain = statistics.median(timed(lambda: job.evaluate(0))[0] for _ in range(50))
