@@ -25,8 +25,8 @@ from jax import Array
 import rbn_jax as rbn
 from benchmarks.timing import timed
 from rbn_jax.sweeps.axes import read_axes
-from rbn_jax.sweeps.blocks import plan
-from rbn_jax.sweeps.evaluator import Job
+from rbn_jax.sweeps.blocks import plan_blocks
+from rbn_jax.sweeps.evaluator import Evaluator
 
 NETWORK = rbn.NetworkParams()
 NAMES = ("tau_E", "tau_I", "tau_syn_ex", "tau_syn_in")
@@ -36,14 +36,14 @@ Axes = dict[str, np.ndarray]
 TableRow = tuple[str, str]
 
 
-def make_evaluator(axes: Axes) -> Job:
+def make_evaluator(axes: Axes) -> Evaluator:
     """Return what `sweep` evaluates blocks with; without a plan, the grid is one block."""
-    return Job(rbn.calculate_RBN_weights, NETWORK, read_axes(NETWORK, axes))
+    return Evaluator(rbn.calculate_RBN_weights, NETWORK, read_axes(NETWORK, axes))
 
 
-def plan_default_blocks(evaluator: Job) -> None:
+def plan_default_blocks(evaluator: Evaluator) -> None:
     """Divide the grid into the blocks that `sweep` chooses by default."""
-    evaluator.blocks = plan(evaluator.sizes, evaluator.point_bytes, None)
+    evaluator.blocks = plan_blocks(evaluator.sizes, evaluator.point_bytes, None)
 
 
 def sweep_weights(axes: Axes, **options: Any) -> Any:

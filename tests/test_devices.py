@@ -21,7 +21,7 @@ import numpy as np
 import xarray as xr
 import rbn_jax as rbn
 from rbn_jax.sweeps.axes import read_axes
-from rbn_jax.sweeps.evaluator import Job
+from rbn_jax.sweeps.evaluator import Evaluator
 from rbn_jax.sweeps.store_status import status
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
@@ -79,7 +79,8 @@ def eight(tmp_path_factory):
         )
 
         for axes in (AXES, {"tau_E": np.linspace(5, 40, 13)}, {"gei": [1.0, 1.5, 2.0]}):
-            data = Job(weights, net, read_axes(net, axes)).evaluate(0)[0][weights.__name__].data
+            variables, _ = Evaluator(weights, net, read_axes(net, axes)).evaluate(0)
+            data = variables[weights.__name__].data
             assert len(data.sharding.device_set) == 8, data.sharding
             parts = {x.device.id: x.data.nbytes for x in data.addressable_shards}
             assert len(parts) == 8 and sum(parts.values()) == data.nbytes, parts
@@ -95,8 +96,8 @@ def eight(tmp_path_factory):
         assert threes.sum() == 3
 
         with jax.default_device(jax.devices()[3]):
-            job = Job(weights, net, read_axes(net, AXES))
-            assert job.evaluate(0)[0][weights.__name__].data.devices() == {jax.devices()[3]}
+            evaluator = Evaluator(weights, net, read_axes(net, AXES))
+            assert evaluator.evaluate(0)[0][weights.__name__].data.devices() == {jax.devices()[3]}
             rbn.sweep(weights, net, AXES, store=here / "third", block_size=17)
     """
     run(folder, body, **EIGHT)

@@ -12,7 +12,7 @@ from nnmt_rates import EXTERNAL, PROBABILITIES, microcircuit, of_microcircuit, o
 from rbn_jax import NetworkParams, Populations, firing_rates, mean_field
 from rbn_jax.numerics.newton import root
 from rbn_jax.sweeps.axes import read_axes
-from rbn_jax.sweeps.evaluator import Job
+from rbn_jax.sweeps.evaluator import Evaluator
 
 RUNS = json.loads((Path(__file__).parent / "data" / "nest_rates.json").read_text("utf-8"))["runs"]
 NETWORKS = [
@@ -232,7 +232,7 @@ def test_beside_an_accelerator_a_cpu_finds_the_same_and_a_store_is_the_same(monk
     def at_a_point(p):
         return root(cubic, ((0.5,),), p.s[None, None])[0, 0]
 
-    job = Job(at_a_point, NetworkParams(), read_axes(NetworkParams(), {"s": [0.9, 1.0]}))
+    job = Evaluator(at_a_point, NetworkParams(), read_axes(NetworkParams(), {"s": [0.9, 1.0]}))
     a = jnp.linspace(-2, 2, 300)[None]
     alone = root(cubic, ((0.5,),), a), job.program()
     jax.clear_caches()

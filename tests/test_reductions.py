@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rbn_jax.sweeps import named
 from rbn_jax.sweeps import reductions as r
+from rbn_jax.sweeps.reduce_argument import read_reductions
 
 SHAPE = (5, 4, 7)
 OWN = (2,)
@@ -227,20 +227,20 @@ def test_sums_do_not_lose_small_terms():
 def test_state_can_be_saved():
     rng = np.random.default_rng(9)
     x = data("special", "float64", rng)
-    for reduction in named.read(["mean", "argmin", "maximum", r.Histogram([0, 1])]):
+    for reduction in read_reductions(["mean", "argmin", "maximum", r.Histogram([0, 1])]):
         for _, state in states_of(reduction, x, BLOCKS[1], (0, 1, 2)):
             assert all(value.dtype != object for value in state.values())
 
 
 def test_read():
     histogram = r.Histogram(np.array([0, 1, 2]), "a")
-    assert named.read("mean") == (r.Mean(),)
-    assert named.read(["minimum", histogram]) == (r.Minimum(), histogram)
-    assert named.read(histogram) == (histogram,)
+    assert read_reductions("mean") == (r.Mean(),)
+    assert read_reductions(["minimum", histogram]) == (r.Minimum(), histogram)
+    assert read_reductions(histogram) == (histogram,)
     assert histogram == r.Histogram((0.0, 1.0, 2.0), ("a",))
     assert hash(histogram) == hash(r.Histogram([0, 1, 2], ["a"]))
     assert pickle.loads(pickle.dumps(histogram)) == histogram
-    assert [one.kind for one in named.read(("argmin", "argmax", "count"))] == [
+    assert [one.kind for one in read_reductions(("argmin", "argmax", "count"))] == [
         "argmin",
         "argmax",
         "count",
@@ -255,23 +255,23 @@ def test_names_of_conditions():
 
 
 def test_check_over():
-    named.check_over(r.Mean(), DIMS)
-    named.check_over(r.Mean(("a", "c")), DIMS)
+    r.Mean().split_axes(DIMS)
+    r.Mean(("a", "c")).split_axes(DIMS)
     with pytest.raises(ValueError, match=r"no dimension 'd'; valid ones: a, b, c"):
-        named.check_over(r.Mean(("a", "d")), DIMS)
+        r.Mean(("a", "d")).split_axes(DIMS)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: named.read("maen"), "unknown reduction 'maen'; did you mean mean"),
-        (lambda: named.read("histogram"), r"write reductions\.Histogram\(bins\)"),
-        (lambda: named.read(["fraction"]), r"write reductions\.Fraction\(condition\)"),
-        (lambda: named.read("examples"), r"write reductions\.Examples\(condition\)"),
-        (lambda: named.read([]), "at least one"),
-        (lambda: named.read(3), "reduce=3: must be a name"),
-        (lambda: named.read([None]), "reduce holds None"),
-        (lambda: named.read(r.Mean), "reduce="),
+        (lambda: read_reductions("maen"), "unknown reduction 'maen'; did you mean mean"),
+        (lambda: read_reductions("histogram"), r"write reductions\.Histogram\(bins\)"),
+        (lambda: read_reductions(["fraction"]), r"write reductions\.Fraction\(condition\)"),
+        (lambda: read_reductions("examples"), r"write reductions\.Examples\(condition\)"),
+        (lambda: read_reductions([]), "at least one"),
+        (lambda: read_reductions(3), "reduce=3: must be a name"),
+        (lambda: read_reductions([None]), "reduce holds None"),
+        (lambda: read_reductions(r.Mean), "reduce="),
         (lambda: r.Mean(()), "over="),
         (lambda: r.Mean(3), "over=3"),
         (lambda: r.Mean(("a", "a")), "different"),

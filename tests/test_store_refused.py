@@ -10,7 +10,7 @@ import pytest
 from stored import AXES, NET, never, weights
 
 import rbn_jax as rbn
-from rbn_jax.sweeps import store_directory as folder
+from rbn_jax.sweeps import store_directory
 from rbn_jax.sweeps.store_status import status
 
 
@@ -44,7 +44,7 @@ def test_a_function_of_the_same_name_that_computes_something_else_is_refused(tmp
     def fn(p):
         return p.tau_E + 1.0
 
-    with pytest.raises(ValueError, match="fn computed something else"):
+    with pytest.raises(ValueError, match="the store was made by a different version of fn"):
         rbn.sweep(fn, NET, axes, store=store)
 
 
@@ -137,16 +137,16 @@ def test_a_link_to_a_store_can_be_overwritten(tmp_path):
 
 def test_a_store_overwritten_just_before_the_work_is_not_mixed_up(tmp_path, monkeypatch):
     """Another process may start anew between the look at a store and the lock on it."""
-    store, locked = tmp_path / "a.zarr", folder.locked
+    store, locked = tmp_path / "a.zarr", store_directory.lock
     other = NET.replace(tau_syn_in=4.0)
     rbn.sweep(weights, NET, AXES, store=store, block_size=9, shard=(0, 2))
 
-    def late(path, alone):
-        monkeypatch.setattr(folder, "locked", locked)
+    def late(path, exclusive):
+        monkeypatch.setattr(store_directory, "lock", locked)
         rbn.sweep(weights, other, AXES, store=path, block_size=9, shard=(0, 2), overwrite=True)
-        return locked(path, alone)
+        return locked(path, exclusive)
 
-    monkeypatch.setattr(folder, "locked", late)
+    monkeypatch.setattr(store_directory, "lock", late)
     with pytest.raises(ValueError, match="holds another sweep: parameters tau_syn_in"):
         rbn.sweep(weights, NET, AXES, store=store)
     assert status(store)["missing"]

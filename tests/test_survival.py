@@ -96,19 +96,19 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path):
 def test_ctrl_c_within_a_finalizer_is_not_lost(tmp_path):
     """Python drops what is raised there; Dask's futures have one."""
     body = """
-        from rbn_jax.sweeps import executors as drive
+        from rbn_jax.sweeps.store_sink import ArrayStoreSink
 
         class Last:
             def __del__(self):
                 signal.raise_signal(signal.SIGINT)
 
-        accept, last = drive._accept, [Last()]
+        accept, last = ArrayStoreSink.accept, [Last()]
 
         def dropping(*found):
             last.clear()
             return accept(*found)
 
-        drive._accept = dropping
+        ArrayStoreSink.accept = dropping
         go(sys.argv[1])
     """
     code, err = finish(start(body, tmp_path / "a.zarr"))

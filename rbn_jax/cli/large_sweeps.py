@@ -1,7 +1,6 @@
 """What `rbn-jax sweep` does with sweeps of any size: quantities, reductions, clusters, stores."""
 
 import contextlib
-import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterator
@@ -18,16 +17,11 @@ from rbn_jax.rates import firing_rates
 from rbn_jax.rates.stationary import check_theory
 from rbn_jax.sensitivity import elasticity, jacobian
 from rbn_jax.sweeps import reductions as red
-from rbn_jax.sweeps.axes import spaced
-from rbn_jax.sweeps.named import read
 from rbn_jax.sweeps.store_directory import checked_path
 from rbn_jax.sweeps.store_status import status
 from rbn_jax.weights import calculate_RBN_weights
 
-REDUCTIONS = (
-    "minimum, maximum, argmin, argmax, mean, count; histogram:START:STOP:NUM of edges; "
-    "fraction:CONDITION, examples:[NUMBER:]CONDITION, as 'EI<-30&EE>=10'."
-)
+REDUCTIONS = f"{red.reduction_help()}, where CONDITION is as 'EI<-30&EE>=10'."
 _SPANS = 12  # runs of missing blocks that are listed
 _DERIVATIVES = {"jacobian": jacobian, "elasticity": elasticity}
 
@@ -72,27 +66,13 @@ def reductions(
         raise ValueError(f"--reduce {error}") from None
 
 
-def _reduction(spec: str, over: tuple[str, ...] | None, fn: Callable[[Any], Any]) -> Any:
-    kind, _, rest = spec.partition(":")
+def _reduction(spec: str, over: tuple[str, ...] | None, fn: Callable[[Any], Any]) -> red.Reduction:
+    kind, _, text = spec.partition(":")
     try:
-        if kind == "histogram":
-            return red.Histogram(spaced(rest), over)
-        if kind in ("fraction", "examples"):
-            k, colon, text = rest.partition(":") if kind == "examples" else ("", "", rest)
-            if not colon:
-                k, text = "10", rest
-            if not k.isdecimal():
-                raise ValueError(f"{k!r} is no whole number of examples")
-            test = read_condition(text, fn)
-            if kind == "fraction":
-                return red.Fraction(test, over, test.name)
-            return red.Examples(test, int(k), over, test.name)
-        if rest:
-            raise ValueError(f"{kind} takes nothing after a colon")
+        reduction_class = red.reduction_class(kind)
+        return reduction_class.from_text(text, over, functools.partial(read_condition, fn=fn))
     except ValueError as error:
         raise ValueError(f"{spec}: {error}") from None
-    (one,) = read(kind)
-    return dataclasses.replace(one, over=over)  # pyright: ignore[reportArgumentType]
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:

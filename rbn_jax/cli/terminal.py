@@ -91,7 +91,9 @@ def _parse_samples(sampler: str, ranges: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"--sample {sampler}: no --axis has a range, name=low:high or name=low:high:log"
         )
-    return sample(method, ranges, int(counts[0]), seed=int(counts[1]) if counts[1:] else 0)
+    seed = int(counts[1]) if counts[1:] else 0
+    # `sample` checks the name of the method
+    return sample(method, ranges, int(counts[0]), seed=seed)  # pyright: ignore[reportArgumentType]
 
 
 def parse_pair(option: str, text: str) -> tuple[float, float]:

@@ -1,16 +1,24 @@
-"""How a sweep is split: hyper-rectangular blocks of whole chunks, on Python's integers."""
+"""The blocks of a sweep: hyper-rectangles of whole chunks, counted in Python's integers."""
 
 import dataclasses
+import functools
 import math
-from typing import Any
+import numbers
 
 import jax
-import numpy as np
 
-_CPU_BYTES = 2**23  # a C library reuses arrays of this size, and keeps little of them when freed
-_GPU_BYTES = 2**28  # large enough that launching kernels costs nothing beside them
+# The results of a block, in bytes. On a CPU, the C library reuses freed arrays of this size; larger
+# ones go back to the system, which clears every page before it gives it out again.
+_CPU_BLOCK_BYTES = 2**23
+# On a GPU, launching kernels takes no noticeable time beside computing this much.
+_GPU_BLOCK_BYTES = 2**28
 _CHUNK_BYTES = 2**25
-_MOST_POINTS = 2**28  # so that counts and exact sums of one block fit 32 and 64 bits
+# With more points in a block, its counts would not fit 32 bits and its exact sums not 64 bits.
+_MAX_BLOCK_POINTS = 2**28
+# A reduction writes one file for a run of blocks: few enough files to look for all of them, and
+# runs short enough that little is lost when one is interrupted.
+_MIN_RUN_LENGTH = 8
+_MAX_RUNS = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,8 +26,8 @@ class Blocks:
     """Blocks of one shape that cover a grid; those at the far ends reach beyond it.
 
     sizes: points along each dimension
-    shape: points of a block along each, a multiple of `chunk`
-    chunk: points of a chunk along each
+    shape: points of a block along each dimension, a multiple of `chunk`
+    chunk: points of a chunk along each dimension
     """
 
     sizes: tuple[int, ...]
@@ -28,62 +36,80 @@ class Blocks:
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """Blocks along each dimension."""
+        """The number of blocks along each dimension."""
         return tuple(map(_ceil_div, self.sizes, self.shape))
 
     @property
     def count(self) -> int:
-        """Blocks in all."""
+        """The number of blocks."""
         return math.prod(self.grid)
 
-    def index(self, number: int) -> tuple[int, ...]:
-        """Place of a block in the grid of blocks, counted in C order."""
-        place = []
+    def index(self, block: int) -> tuple[int, ...]:
+        """Return the index of a block in the grid of blocks, which is counted in C order."""
+        # np.unravel_index does not take numbers of more than 64 bits
+        index = []
         for length in reversed(self.grid):
-            number, i = divmod(number, length)
-            place.append(i)
-        return tuple(reversed(place))
+            block, position = divmod(block, length)
+            index.append(position)
+        return tuple(reversed(index))
 
-    def region(self, number: int) -> tuple[slice, ...]:
-        """The points of a block, those beyond the end left out."""
-        return tuple(
-            slice(i * step, min((i + 1) * step, size))
-            for i, step, size in zip(self.index(number), self.shape, self.sizes, strict=True)
-        )
+    def region(self, block: int) -> tuple[slice, ...]:
+        """Return the points of a block along each dimension, without those beyond the end."""
+        region = []
+        for position, step, size in zip(self.index(block), self.shape, self.sizes, strict=True):
+            start = position * step
+            region.append(slice(start, min(start + step, size)))
+        return tuple(region)
 
-    def points(self, number: int) -> int:
-        """How many points a block has."""
-        return math.prod(part.stop - part.start for part in self.region(number))
+    def lengths(self, block: int) -> tuple[int, ...]:
+        """Return the number of points of a block along each dimension."""
+        return tuple(points.stop - points.start for points in self.region(block))
+
+    def points(self, block: int) -> int:
+        """Return the number of points of a block."""
+        return math.prod(self.lengths(block))
 
 
-def plan(sizes: tuple[int, ...], point_bytes: int, block_size: Any) -> Blocks:
-    """Blocks of about block_size points, by default of a size that suits the device.
+def plan_blocks(sizes: tuple[int, ...], point_bytes: int, block_size: int | None) -> Blocks:
+    """Plan blocks of about block_size points, by default of a size that suits the device.
 
     Raises:
-        ValueError: a block_size that is no whole number from 1 to 2^28.
+        ValueError: block_size is no whole number from 1 to 2^28.
     """
     if block_size is None:
-        room = _CPU_BYTES if jax.default_backend() == "cpu" else _GPU_BYTES
-        block_size = min(max(room // point_bytes, 1), _MOST_POINTS)
-    whole = isinstance(block_size, int | np.integer) and not isinstance(block_size, bool)
-    if not whole or not 1 <= block_size <= _MOST_POINTS:
+        on_cpu = jax.default_backend() == "cpu"
+        block_bytes = _CPU_BLOCK_BYTES if on_cpu else _GPU_BLOCK_BYTES
+        block_size = min(max(block_bytes // point_bytes, 1), _MAX_BLOCK_POINTS)
+    is_integer = isinstance(block_size, numbers.Integral) and not isinstance(block_size, bool)
+    if not is_integer or not 1 <= block_size <= _MAX_BLOCK_POINTS:
         raise ValueError(
-            f"block_size={block_size!r}: must be a whole number of points from 1 to {_MOST_POINTS}"
+            f"block_size={block_size!r}: must be a whole number of points from 1 to "
+            f"{_MAX_BLOCK_POINTS}"
         )
     block_size = int(block_size)
     chunk = _fill(sizes, max(min(block_size, _CHUNK_BYTES // point_bytes), 1))
-    steps = tuple(map(_ceil_div, sizes, chunk))
-    times = _fill(steps, max(block_size // math.prod(chunk), 1))
-    return Blocks(sizes, tuple(c * t for c, t in zip(chunk, times, strict=True)), chunk)
+    chunk_grid = tuple(map(_ceil_div, sizes, chunk))
+    chunks_per_block = _fill(chunk_grid, max(block_size // math.prod(chunk), 1))
+    shape = tuple(map(math.prod, zip(chunk, chunks_per_block, strict=True)))
+    return Blocks(sizes, shape, chunk)
 
 
-def whole(sizes: tuple[int, ...]) -> Blocks:
-    """One block of everything."""
+def single_block(sizes: tuple[int, ...]) -> Blocks:
+    """Return one block of all points."""
     return Blocks(sizes, sizes, sizes)
 
 
+@functools.cache
+def block_runs(blocks: Blocks) -> tuple[range, ...]:
+    """Return all blocks as at most 1024 runs of consecutive ones, 8 or more in each."""
+    count = blocks.count
+    length = max(_MIN_RUN_LENGTH, _ceil_div(count, _MAX_RUNS))
+    starts = range(0, count, length)
+    return tuple(range(start, min(start + length, count)) for start in starts)
+
+
 def _fill(sizes: tuple[int, ...], limit: int) -> tuple[int, ...]:
-    """A shape of up to `limit` points, the last dimensions whole and each split evenly."""
+    """Return a shape of up to `limit` points: the last dimensions first, each split evenly."""
     shape = []
     for size in reversed(sizes):
         shape.append(_ceil_div(size, _ceil_div(size, limit)))

@@ -1,201 +1,259 @@
-"""What a sweep evaluates: one compiled function for all of its blocks, in any process."""
+"""The evaluation of a sweep: one compiled function for all of its blocks, in any process."""
 
 import functools
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from numpy.typing import DTypeLike
 
 from rbn_jax.parameters.access import Parameters, read_parameters
 from rbn_jax.parameters.labels import Variable, explain_trace_errors, label_result
 from rbn_jax.sweeps.axes import Axes, Layout
-from rbn_jax.sweeps.blocks import Blocks, whole
+from rbn_jax.sweeps.blocks import Blocks, single_block
 
 _DTYPES = ("float32", "float64")
-Found = tuple[dict[str, Variable], tuple[jax.Array, ...]]
+
+Condition = Callable[..., Any]
+"""A function of what fn returns at a point that returns a truth value."""
+
+Evaluation = tuple[dict[str, Variable], tuple[Array, ...]]
+"""fn's variables by name, and the truth values of the conditions."""
 
 
-class Job:
-    """A function, the parameters held fixed and the axes; evaluated a block at a time.
+class Portable:
+    """An object that is pickled without its attributes that start with "_".
 
-    It travels to other processes by pickle; what it holds on devices stays behind.
+    These hold arrays on devices, open files and locks, which belong to one process.
+    """
+
+    def __getstate__(self) -> dict[str, object]:
+        state = vars(self).items()
+        return {name: value for name, value in state if not name.startswith("_")}
+
+
+class Evaluator(Portable):
+    """A function, the parameters that are held fixed and the axes; evaluates a block at a time.
+
+    template: fn's variables at one point, with shapes and dtypes in place of data
+    blocks: one block of everything, until a sweep replaces it
     """
 
     blocks: Blocks
 
     def __init__(
         self,
-        fn: Callable[[Any], Any],
-        params: Any,
+        fn: Callable[..., Any],
+        params: object,
         axes: Axes,
-        dtype: Any = None,
-        conditions: tuple[Callable[[Any], Any], ...] = (),
+        dtype: DTypeLike | None = None,
+        conditions: tuple[Condition, ...] = (),
     ):
-        self.fn, self.axes, self.conditions = fn, axes, conditions
-        self.dtype = _dtype(dtype)
+        self.fn = fn
+        self.axes = axes
+        self.conditions = conditions
+        self.dtype = _dtype_name(dtype)
         self.params = read_parameters(params).astype(self.dtype)
-        # JAX's contexts belong to a thread, and blocks run in several
+        # A thread does not see the setting that a context of another thread made, and blocks are
+        # evaluated in several threads: so each evaluation sets it again.
         self.x64 = self.dtype == "float64" or jnp.result_type(float) == np.float64
-        self.sizes = tuple(axes.values[along[0]].size for _, along in axes.layout)
-        self.blocks = whole(self.sizes)
-        self.found = self._template()
-        _ = self._mesh  # here, in the thread that may have set the default device
-
-    def __getstate__(self) -> dict[str, Any]:
-        kept = set(vars(self)) - {"shape"}
-        return {name: vars(self)[name] for name in kept if not name.startswith("_")}
+        self.sizes = tuple(axes.values[names[0]].size for _, names in axes.layout)
+        self.blocks = single_block(self.sizes)
+        self.template = self._evaluate_template()
+        # for the same reason the default device is read here, in the thread of the caller
+        _ = self._mesh
 
     @property
     def points(self) -> int:
-        """Points of the whole sweep."""
+        """The number of points of the sweep."""
         return math.prod(self.sizes)
 
     @property
     def point_bytes(self) -> int:
-        """What fn's result at one point takes."""
-        return max(sum(x.nbytes for x in self.found.values()), 1)
+        """The bytes of fn's result at one point, at least 1."""
+        return max(sum(variable.nbytes for variable in self.template.values()), 1)
 
-    def evaluate(self, number: int) -> Found:
-        """fn's variables and the conditions in a block, padded beyond its end, on devices.
+    @property
+    def padded_shape(self) -> tuple[int, ...]:
+        """The shape of a block, its longest side padded to a multiple of the device count."""
+        shape = list(self.blocks.shape)
+        if shape:
+            longest = shape.index(max(shape))
+            shape[longest] += -shape[longest] % self._mesh.size
+        return tuple(shape)
+
+    def evaluate(self, block: int) -> Evaluation:
+        """Evaluate fn and the conditions in a block; the arrays are padded, and on devices.
 
         Raises:
             RuntimeError: the evaluation failed; names the block and its parameters.
         """
-        place = np.asarray(self.blocks.index(number), np.int32)
+        index = np.asarray(self.blocks.index(block), np.int32)
         try:
             with jax.enable_x64(self.x64):
-                found = _evaluate(*self._static, self._mesh, *self._inputs, place)
-                return jax.block_until_ready(found)
-        except Exception as error:  # tracing went well, so this is a callback, or memory
-            reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-            raise RuntimeError(f"fn failed in {self.describe(number)}: {reason[0]}") from error
+                evaluation = _evaluate(*self._static(self._mesh), *self._inputs, index)
+                return jax.block_until_ready(evaluation)
+        # fn has been traced before, so a callback in it failed, or there is too little memory
+        except Exception as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise RuntimeError(f"fn failed in {self.describe(block)}: {lines[-1]}") from error
 
-    def describe(self, number: int) -> str:
-        """A block and its parameters in words: "block 3 of 8 (tau_E 5 to 10 ms, gei 1.5)"."""
-        parts = []
-        for (_, along), region in zip(self.axes.layout, self.blocks.region(number), strict=True):
-            for name in along:
-                values = self.axes.values[name][region]
+    def fetch(self, block: int) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+        """Return fn's variables in a block without padding, and the names of those with NaN."""
+        variables, _ = self.evaluate(block)
+        arrays = {name: variable.data for name, variable in variables.items()}
+        # with 32 bits only, JAX would convert float64 arrays to float32 first
+        with jax.enable_x64(True):
+            flags = jax.device_get(contains_nan(arrays))
+        inside = tuple(map(slice, self.blocks.lengths(block)))
+        host_arrays = {name: np.asarray(array)[inside] for name, array in arrays.items()}
+        return host_arrays, tuple(name for name, has_nan in flags.items() if has_nan)
+
+    def describe(self, block: int) -> str:
+        """Describe a block as in "block 3 of 8 (tau_E 5 to 10 ms, gei 1.5)"."""
+        ranges = []
+        for (_, names), points in zip(self.axes.layout, self.blocks.region(block), strict=True):
+            for name in names:
+                values = self.axes.values[name][points]
                 low, high = f"{values.min():g}", f"{values.max():g}"
                 span = low if low == high else f"{low} to {high}"
-                parts.append(" ".join([name, span, *self.axes.attributes(name).values()]))
-        return f"block {number} of {self.blocks.count} ({', '.join(parts) or 'one point'})"
+                ranges.append(f"{name} {span} {self.axes.units[name]}".rstrip())
+        return f"block {block} of {self.blocks.count} ({', '.join(ranges) or 'one point'})"
 
     def program(self) -> str:
-        """A fingerprint of what is computed at a point, the same in every process."""
-        # a callback is lowered for the CPU only where that is the device
-        with jax.enable_x64(self.x64), jax.default_device(_cpu()):
-            traced = _evaluate.trace(*self._static, None, *self._one_point())
+        """Return a hash of what is computed at a point; it is the same in every process."""
+        # A callback is lowered for another platform only while the default device is of it.
+        with jax.enable_x64(self.x64), jax.default_device(_first_cpu()):
+            traced = _evaluate.trace(*self._static(None), *self._one_point())
             text = traced.lower(lowering_platforms=("cpu",)).as_text()
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def _template(self) -> dict[str, Variable]:
-        """fn's result at one point, as shapes and dtypes, its dimensions without the sweep's."""
+    def _evaluate_template(self) -> dict[str, Variable]:
+        """Return fn's variables at one point as shapes and dtypes.
+
+        Raises:
+            ValueError: a condition gives something else than one truth value.
+        """
         with jax.enable_x64(self.x64), explain_trace_errors(self.fn):
-            found, flags = _evaluate.eval_shape(*self._static, None, *self._one_point())
-        batch = (1,) * len(self.sizes)
+            variables, flags = _evaluate.eval_shape(*self._static(None), *self._one_point())
+        ndim = len(self.sizes)
         for condition, flag in zip(self.conditions, flags, strict=True):
-            if flag.shape != batch or flag.dtype != np.bool_:
+            if flag.ndim != ndim or flag.dtype != np.bool_:
                 raise ValueError(
                     f"the condition {condition!r} gives {flag.dtype} values of the shape "
-                    f"{flag.shape[len(batch) :]}: must give one truth value for a point"
+                    f"{flag.shape[ndim:]}: must give one truth value for a point"
                 )
-        own = functools.partial(jax.tree.map, lambda x: _abstract(x.shape[len(batch) :], x.dtype))
-        return {name: own(variable) for name, variable in found.items()}
+        template = {}
+        for name, variable in variables.items():
+            data = variable.data
+            abstract = jax.ShapeDtypeStruct(data.shape[ndim:], data.dtype)
+            template[name] = variable.with_data(abstract)
+        return template
 
-    @property
-    def _static(self) -> tuple[Any, ...]:
-        return self.fn, self.conditions, self.axes.layout
+    def _static(self, mesh: Mesh | None) -> tuple[Any, ...]:
+        """Return the static arguments of `_evaluate`."""
+        return self.fn, self.conditions, self.axes.layout, mesh
 
     def _one_point(self) -> tuple[Any, ...]:
-        numbers = jax.tree.map(lambda x: _abstract(x.shape, x.dtype), self.params)
-        axes = {name: _abstract((1, 1), self.dtype) for name in self.axes.values}
-        return numbers, axes, _abstract((len(self.sizes),), np.int32)
+        """Return the other arguments of `_evaluate` for a sweep of one point."""
+        axes = {name: np.zeros((1, 1), self.dtype) for name in self.axes.values}
+        return self.params, axes, np.zeros(len(self.sizes), np.int32)
 
     @functools.cached_property
     def _mesh(self) -> Mesh:
         """All devices of this process, or the one that JAX was told to use."""
-        chosen = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
-        one = isinstance(chosen, jax.Device)
-        return Mesh(np.asarray([chosen] if one else jax.local_devices(backend=chosen)), ("block",))
+        default = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(default, jax.Device):
+            devices = [default]
+        else:
+            devices = jax.local_devices(backend=default)
+        return Mesh(np.asarray(devices), ("block",))
 
     @functools.cached_property
-    def shape(self) -> tuple[int, ...]:
-        """A block's shape with its longest side a multiple of the number of devices."""
-        shape, devices = list(self.blocks.shape), self._mesh.size
-        if shape:
-            longest = shape.index(max(shape))
-            shape[longest] += -shape[longest] % devices
-        return tuple(shape)
-
-    @functools.cached_property
-    def _inputs(self) -> tuple[Any, dict[str, Any]]:
-        """The parameters, and each axis as a row for each block, on every device.
-
-        A row that is longer than its block repeats the last value.
-        """
-        axes, blocks = {}, self.blocks
-        for (_, along), size, step, count, length in zip(
-            *(self.axes.layout, blocks.sizes, blocks.shape, blocks.grid, self.shape), strict=True
-        ):
-            starts = np.arange(count)[:, None] * step
-            within = np.minimum(starts + np.arange(length), np.minimum(starts + step, size) - 1)
-            for name in along:
-                axes[name] = self.axes.values[name].astype(self.dtype)[within]
-        if self.blocks.count == 1:
-            return self.params, axes  # the one call takes them there itself, and faster
-        everywhere = NamedSharding(self._mesh, PartitionSpec())
-        return jax.device_put((self.params, axes), everywhere)
+    def _inputs(self) -> tuple[Parameters, dict[str, Any]]:
+        """The parameters, and each axis as (blocks, points of a block), on every device."""
+        blocks = self.blocks
+        rows = {}
+        for i, (_, names) in enumerate(self.axes.layout):
+            starts = blocks.shape[i] * np.arange(blocks.grid[i])[:, None]
+            ends = np.minimum(starts + blocks.shape[i], blocks.sizes[i])
+            # the padding repeats the last value of the block, which adds neither NaN nor errors
+            points = np.minimum(starts + np.arange(self.padded_shape[i]), ends - 1)
+            for name in names:
+                rows[name] = self.axes.values[name].astype(self.dtype)[points]
+        if blocks.count == 1:
+            # the only call to the compiled function transfers them itself, which is faster
+            return self.params, rows
+        on_every_device = NamedSharding(self._mesh, PartitionSpec())
+        return jax.device_put((self.params, rows), on_every_device)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _evaluate(
-    fn: Any,
-    conditions: tuple[Any, ...],
+    fn: Callable[..., Any],
+    conditions: tuple[Condition, ...],
     layout: Layout,
     mesh: Mesh | None,
     params: Parameters,
-    axes: dict[str, Any],
-    place: Any,
-) -> Found:
-    """fn's variables in a block of the axes: one vmap a dimension, the first outermost."""
+    axes: dict[str, Array],
+    block_index: Array,
+) -> Evaluation:
+    """Evaluate fn in a block of the axes: one vmap for each dimension, the first outermost.
 
-    def point(changes: dict[str, Any]) -> Found:
+    axes: values by parameter name, (blocks, points of a block)
+    block_index: the index of the block in the grid of blocks
+    """
+
+    def evaluate(changes: dict[str, Array]) -> Evaluation:
         result = fn(params.replace(changes).build())
-        return label_result(fn, result), tuple(jnp.asarray(test(result)) for test in conditions)
+        flags = tuple(jnp.asarray(condition(result)) for condition in conditions)
+        return label_result(fn, result), flags
 
-    lengths = [axes[along[0]].shape[1] for _, along in layout]
+    lengths = [axes[names[0]].shape[1] for _, names in layout]
     values = {}
-    for i, (_, along) in enumerate(layout):
-        for name in along:
-            values[name] = jax.lax.dynamic_index_in_dim(axes[name], place[i], keepdims=False)
+    for i, (_, names) in enumerate(layout):
+        for name in names:
+            row = jax.lax.dynamic_index_in_dim(axes[name], block_index[i], keepdims=False)
+            # the devices share the longest dimension; the compiler splits all that follows from it
             if mesh is not None and i == lengths.index(max(lengths)):
-                spread = NamedSharding(mesh, PartitionSpec("block"))
-                values[name] = jax.lax.with_sharding_constraint(values[name], spread)
-    for _, along in reversed(layout):
-        point = jax.vmap(point, in_axes=({name: 0 if name in along else None for name in values},))
-    return point(values)
+                split = NamedSharding(mesh, PartitionSpec("block"))
+                row = jax.lax.with_sharding_constraint(row, split)
+            values[name] = row
+    for _, names in reversed(layout):
+        mapped_axes = {name: 0 if name in names else None for name in values}
+        evaluate = jax.vmap(evaluate, in_axes=(mapped_axes,))
+    return evaluate(values)
 
 
-def _cpu() -> Any:
-    """The first CPU; None where JAX was told to have none."""
+@jax.jit
+def contains_nan(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return whether an array holds NaN, for each floating or complex one by name."""
+    flags = {}
+    for name, array in arrays.items():
+        if jnp.iscomplexobj(array):
+            flags[name] = jnp.isnan(array).any()
+        elif jnp.issubdtype(array.dtype, jnp.floating):
+            # NaN is then the minimum, which XLA finds as fast as it can read memory
+            flags[name] = jnp.isnan(array.min(initial=jnp.inf))
+    return flags
+
+
+def _first_cpu() -> Any:
+    """Return the first CPU; None where JAX was told to use none."""
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:
         return None
 
 
-def _abstract(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, np.dtype(dtype))
-
-
-def _dtype(dtype: Any) -> str:
-    """The name of the floating dtype asked for, or of JAX's default."""
+def _dtype_name(dtype: DTypeLike | None) -> str:
+    """Return the name of a floating dtype, of JAX's default for None."""
     if dtype is None:
         return jnp.result_type(float).name
     try:

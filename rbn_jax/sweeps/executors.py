@@ -1,4 +1,4 @@
-"""Running the units of a sweep: in threads or on a cluster, with progress, stopped cleanly."""
+"""Run the tasks of a sweep: in threads or on a cluster, with progress, stopped cleanly."""
 
 import contextlib
 import os
@@ -10,221 +10,227 @@ import uuid
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, ClassVar
 
 from rbn_jax.parameters.optional import require
-from rbn_jax.sweeps.sinks import Done, Target
+from rbn_jax.sweeps.sinks import BlockResult, Sink
 
-_THREADS = 2  # one writes while the other computes; XLA uses every core for each
-_PROCESS = uuid.uuid4().hex  # tells the driving process from its workers, on any machine
-_alone = threading.Lock()
-_warm: weakref.WeakSet[Target] = weakref.WeakSet()
+# one writes while the other computes: XLA uses every core for one block
+_THREADS = 2
+# tells the process that called `sweep` from its workers, on any machine
+_PROCESS_ID = uuid.uuid4().hex
+_compiling = threading.Lock()
+_compiled: weakref.WeakSet[Sink] = weakref.WeakSet()
 
 
-def drive(
-    target: Target, shard: tuple[int, int] | None, client: Any, progress: bool | None
+class _Collector:
+    """Passes results to the sink, and notes in which of them a variable is NaN."""
+
+    def __init__(self, sink: Sink):
+        self.sink = sink
+        self.tasks_with_nan: dict[str, list[int]] = {}
+
+    def accept(self, result: BlockResult) -> None:
+        self.sink.accept(result)
+        for name in result.nan_names:
+            self.tasks_with_nan.setdefault(name, []).append(result.task)
+
+    def warn(self) -> None:
+        for name, tasks in self.tasks_with_nan.items():
+            first = self.sink.describe(min(tasks))
+            count = f"{len(tasks)} of {self.sink.task_count}"
+            text = f"{name} is NaN in {count} blocks, first in {first}"
+            # points at the caller of `sweep`
+            warnings.warn(text, RuntimeWarning, stacklevel=4)
+
+
+def run_tasks(
+    sink: Sink,
+    shard: tuple[int, int] | None,
+    client: Any,
+    progress: bool | None,
 ) -> None:
-    """Do every unit of the target that is missing; of a shard, every n-th.
+    """Run every task of a sink that is missing; of a shard (i, n), every n-th from the i-th on.
 
     Raises:
-        KeyboardInterrupt: after Ctrl-C, once the units under way are finished.
-        OSError: a unit could not be written.
+        KeyboardInterrupt: Ctrl-C; raised once the tasks that have started are finished.
+        OSError: a result could not be written.
     """
     first, step = shard or (0, 1)
-    mine = range(first, target.units, step)
-    missing = [unit for unit in mine if not target.has(unit)]
-    random.shuffle(missing)  # processes that share a store seldom meet at one unit
-    nan: dict[str, list[int]] = {}
+    tasks = range(first, sink.task_count, step)
+    missing = [task for task in tasks if not sink.has(task)]
+    # so that processes which share a store seldom take the same task
+    random.shuffle(missing)
+    collector = _Collector(sink)
     try:
-        if target.units == 1 and client is None:
-            for unit in missing:
-                _accept(target, target.work(unit), nan)
+        if sink.task_count == 1 and client is None:
+            for task in missing:
+                collector.accept(sink.run(task))
             return
-        counts = sum(map(target.points, mine)), sum(map(target.points, missing))
-        with (
-            _interrupts() as interrupted,
-            _Bar(progress, *counts) as bar,
-            _executor(client) as (executor, width),
-        ):
-            shared = (
-                target if client is None else client.submit(_Shared, target, _PROCESS, pure=False)
-            )
-            _run(target, shared, missing, executor, width, nan, bar, interrupted)
+        total, remaining = sum(map(sink.points, tasks)), sum(map(sink.points, missing))
+        with _interrupts() as interrupted, _ProgressBar(progress, total, remaining) as bar:
+            _run_concurrently(collector, missing, client, bar, interrupted)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"stopped; {target.state()}") from None
+        raise KeyboardInterrupt(f"stopped; {sink.state()}") from None
     except OSError as error:
-        text = f"{error.strerror or error}; {target.state()}"
+        text = f"{error.strerror or error}; {sink.state()}"
         raise OSError(error.errno, text, error.filename) from error
     finally:
-        _warn(target, nan)
+        collector.warn()
 
 
-def _run(
-    target: Target,
-    shared: Any,
+def _run_concurrently(
+    collector: _Collector,
     missing: list[int],
-    executor: Executor,
-    width: int,
-    nan: Any,
-    bar: Any,
+    client: Any,
+    bar: "_ProgressBar",
     interrupted: Callable[[], bool],
 ) -> None:
-    """Keep `width` units under way; when one fails or Ctrl-C comes, let those finish."""
-    units, pending = iter(missing), set[Future[Any]]()
+    """Run tasks, two for each thread; after a failure or Ctrl-C, let those that run finish."""
+    sink = collector.sink
+    if client is None:
+        executor = ThreadPoolExecutor(_THREADS, "sweep")
+        shared, width = sink, 2 * _THREADS
+    else:
+        executor = client.get_executor(pure=False)
+        # sent to the workers once, and not with every task
+        shared = client.submit(_WorkerSink, sink, _PROCESS_ID, pure=False)
+        width = 2 * max(sum(client.nthreads().values()), 1)
+    not_started = iter(missing)
+    pending: set[Future[BlockResult]] = set()
     try:
-        while _fill(pending, width, units, target, shared, executor, bar):
+        while True:
+            while len(pending) < width and (task := next(not_started, None)) is not None:
+                # another process may have run it in the meantime
+                if sink.has(task):
+                    bar.add(sink.points(task), 0)
+                else:
+                    pending.add(executor.submit(_run_task, shared, task))
+            if not pending:
+                return
             finished, pending = wait(pending, return_when=FIRST_COMPLETED)
             for future in finished:
-                done = _accept(target, future.result(), nan)
-                bar.add(target.points(done.unit), done.bytes)
+                result = future.result()
+                collector.accept(result)
+                bar.add(sink.points(result.task), result.n_bytes)
             if interrupted():
                 raise KeyboardInterrupt
     finally:
-        # a Dask future says that it is cancelled while its worker goes on
-        local = isinstance(executor, ThreadPoolExecutor)
-        wait([future for future in pending if not (local and future.cancel())])
-
-
-def _fill(
-    pending: set[Future[Any]],
-    width: int,
-    units: Iterator[int],
-    target: Target,
-    shared: Any,
-    executor: Executor,
-    bar: Any,
-) -> int:
-    """Start units until `width` are under way; those that another process did are skipped."""
-    while len(pending) < width and (unit := next(units, None)) is not None:
-        if target.has(unit):
-            bar.add(target.points(unit), 0)
+        if client is None:
+            executor.shutdown(cancel_futures=True)
         else:
-            pending.add(executor.submit(_work, shared, unit))
-    return len(pending)
+            # They are not cancelled: a Dask future says that it is while its worker goes on, and
+            # would write to a store that is unlocked by then.
+            wait(pending)
 
 
 @contextlib.contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C came, where Python's own handler takes it; then it is raised at the end too.
+    """Return a function that says whether Ctrl-C came; at the end KeyboardInterrupt is raised too.
 
-    What that raises within a finalizer is dropped: Dask's futures have one, and run it often.
+    Python drops an exception that is raised in a finalizer. The futures of Dask have one, which
+    runs often, so the KeyboardInterrupt of Python's handler alone would sometimes be lost.
+    Another handler than Python's is left as it is.
     """
-    came, before = False, signal.getsignal(signal.SIGINT)
-    if (
-        before is not signal.default_int_handler
-        or threading.current_thread() is not threading.main_thread()
-    ):
-        yield lambda: came
+    came = False
+    handler = signal.getsignal(signal.SIGINT)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if handler is not signal.default_int_handler or not in_main_thread:
+        yield lambda: False
         return
 
-    def handler(number: int, frame: Any) -> None:
+    def note_and_raise(number: int, frame: Any) -> None:
         nonlocal came
         came = True
         signal.default_int_handler(number, frame)
 
-    signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGINT, note_and_raise)
     try:
         yield lambda: came
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, handler)
     if came:
         raise KeyboardInterrupt
 
 
-@contextlib.contextmanager
-def _executor(client: Any) -> Iterator[tuple[Executor, int]]:
-    """Where units run, and how many are kept under way."""
-    if client is None:
-        with ThreadPoolExecutor(_THREADS, "sweep") as pool:
-            yield pool, 2 * _THREADS
-    else:
-        threads = sum(client.nthreads().values())
-        yield client.get_executor(pure=False), 2 * max(threads, 1)
-
-
-class _Shared:
-    """A target on a cluster: the first copy that reaches a process is the one it uses.
+class _WorkerSink:
+    """A sink on a cluster: the first copy that reaches a process is the one that it uses.
 
     Dask may drop a worker's copy and send another, whose function JAX would compile again.
     """
 
-    _first: ClassVar[dict[str, Target]] = {}
+    _sinks: ClassVar[dict[str, Sink]] = {}
 
-    def __init__(self, target: Target, driver: str):
-        self.target, self.driver, self.token = target, driver, uuid.uuid4().hex
+    def __init__(self, sink: Sink, caller_id: str):
+        self.sink = sink
+        self.caller_id = caller_id
+        self.token = uuid.uuid4().hex
 
-    def here(self) -> Target:
-        """The target of this process."""
-        with _alone:
-            if self.token not in self._first and len(self._first) > 3:
-                self._first.clear()
-            if self.driver != _PROCESS:
-                _take_threads_given()
-            return self._first.setdefault(self.token, self.target)
-
-
-def _work(target: Target | _Shared, unit: int) -> Done:
-    """A unit; the first of a target in this process alone, so that it is compiled once."""
-    if isinstance(target, _Shared):
-        target = target.here()
-    if target not in _warm:
-        with _alone:
-            if target not in _warm:
-                done = target.work(unit)
-                _warm.add(target)
-                return done
-    return target.work(unit)
+    def first_copy(self) -> Sink:
+        with _compiling:
+            # of earlier sweeps, with their compiled functions
+            if self.token not in self._sinks and len(self._sinks) > 3:
+                self._sinks.clear()
+            if self.caller_id != _PROCESS_ID:
+                _limit_xla_threads()
+            return self._sinks.setdefault(self.token, self.sink)
 
 
-def _take_threads_given() -> None:
-    """In a Dask worker's process, make XLA's pool as wide as the worker; before JAX starts."""
-    distributed = sys.modules.get("distributed.worker")
-    with contextlib.suppress(ValueError):  # this is no worker
-        if distributed:
-            os.environ.setdefault("PJRT_NPROC", str(distributed.get_worker().state.nthreads))
+def _run_task(sink: Sink | _WorkerSink, task: int) -> BlockResult:
+    """Run a task; the first of a sink in this process alone, so that it is compiled once."""
+    if isinstance(sink, _WorkerSink):
+        sink = sink.first_copy()
+    if sink not in _compiled:
+        with _compiling:
+            if sink not in _compiled:
+                result = sink.run(task)
+                _compiled.add(sink)
+                return result
+    return sink.run(task)
 
 
-def _accept(target: Target, done: Done, nan: dict[str, list[int]]) -> Done:
-    target.accept(done)
-    for name in done.nan:
-        nan.setdefault(name, []).append(done.unit)
-    return done
+def _limit_xla_threads() -> None:
+    """Give XLA as many threads as a Dask worker has; it reads the variable when JAX starts."""
+    worker_module = sys.modules.get("distributed.worker")
+    # get_worker raises a ValueError where this is no worker
+    with contextlib.suppress(ValueError):
+        if worker_module:
+            threads = worker_module.get_worker().state.nthreads
+            os.environ.setdefault("PJRT_NPROC", str(threads))
 
 
-def _warn(target: Target, nan: dict[str, list[int]]) -> None:
-    for name, units in nan.items():
-        where = target.describe(min(units))
-        text = f"{name} is NaN in {len(units)} of {target.units} blocks, first in {where}"
-        warnings.warn(text, RuntimeWarning, stacklevel=4)
+class _ProgressBar:
+    """Points done, points per second, time left and bytes written, by tqdm.
 
+    shown: True, False, or None for a bar in a terminal or a notebook only
+    """
 
-class _Bar:
-    """Points done, points per second, time left and bytes written, by tqdm."""
-
-    def __init__(self, wanted: bool | None, total: int, missing: int):
-        self._written, self._bar = 0, None
-        if wanted is False:
+    def __init__(self, shown: bool | None, total: int, missing: int):
+        self._written = 0
+        self._bar = None
+        if shown is False:
             return
-        auto = require("tqdm.auto", "sweep").tqdm
-        notebook = auto.__module__ not in ("tqdm.std", "tqdm.asyncio", "tqdm.auto")
-        self._bar = auto(
+        tqdm = require("tqdm.auto", "sweep").tqdm
+        in_notebook = tqdm.__module__ not in ("tqdm.std", "tqdm.asyncio", "tqdm.auto")
+        self._bar = tqdm(
             total=total,
             initial=total - missing,
             unit=" points",
             unit_scale=True,
-            disable=None if wanted is None and not notebook else False,
+            # None: off where the output is no terminal
+            disable=None if shown is None and not in_notebook else False,
         )
 
-    def __enter__(self) -> "_Bar":
+    def __enter__(self) -> "_ProgressBar":
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
 
-    def add(self, points: int, written: int) -> None:
-        self._written += written
+    def add(self, points: int, n_bytes: int) -> None:
+        self._written += n_bytes
         if self._bar is not None:
             self._bar.set_postfix_str(f"{self._written / 1e6:.4g} MB", refresh=False)
             self._bar.update(points)

@@ -1,92 +1,70 @@
-"""Results kept in memory: one block as it is, or many put together."""
+"""The results of a sweep in memory: one block as it is, or several put together."""
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rbn_jax.parameters.labels import to_dataset
-from rbn_jax.sweeps.evaluator import Job
-from rbn_jax.sweeps.sinks import Done, Target
+from rbn_jax.sweeps.evaluator import Evaluator
+from rbn_jax.sweeps.sinks import BlockResult, Sink
+
+if TYPE_CHECKING:
+    import xarray
 
 
-class Memory(Target):
-    """The arrays of a sweep in this process."""
+class MemorySink(Sink):
+    """The arrays of a sweep in the process that called `sweep`."""
 
-    def __init__(self, job: Job, attrs: dict[str, str]):
-        needed, free = job.points * job.point_bytes, _free_memory()
+    def __init__(self, evaluator: Evaluator, attrs: dict[str, str]):
+        needed = evaluator.points * evaluator.point_bytes
+        free = _free_memory()
         if needed > free:
             raise ValueError(
-                f"the sweep needs {needed / 1e9:.3g} GB of memory, and {free / 1e9:.3g} GB are "
-                "free: give a store= on disk, keep reduce= only, or take fewer points"
+                f"the sweep needs {needed / 1e9:.3g} GB of memory, and {free / 1e9:.3g} GB "
+                "are free: give a store= on disk, keep reduce= only, or take fewer points"
             )
-        self.job, self.attrs = job, attrs
+        self.evaluator = evaluator
+        self.attrs = attrs
         self._arrays: dict[str, np.ndarray] = {}
 
-    def has(self, unit: int) -> bool:
-        """Nothing is there before it is computed."""
-        return False
+    def run(self, task: int) -> BlockResult:
+        """Evaluate a block."""
+        arrays, nan_names = self.evaluator.fetch(task)
+        n_bytes = sum(array.nbytes for array in arrays.values())
+        return BlockResult(task, n_bytes, nan_names, arrays)
 
-    def work(self, unit: int) -> Done:
-        """Evaluate a block, in whatever process this is."""
-        found, nan = evaluate(self.job, unit)
-        return Done(unit, sum(x.nbytes for x in found.values()), nan, found)
-
-    def accept(self, done: Done) -> None:
-        """Put a block where it belongs."""
-        if self.units == 1:
-            self._arrays = done.data
+    def accept(self, result: BlockResult) -> None:
+        """Copy a block into the arrays of the sweep."""
+        if self.task_count == 1:
+            self._arrays = result.data
             return
-        for name, part in done.data.items():
+        sizes = self.evaluator.sizes
+        region = self.evaluator.blocks.region(result.task)
+        for name, block in result.data.items():
             if name not in self._arrays:
-                shape = (*self.job.sizes, *part.shape[len(self.job.sizes) :])
-                self._arrays[name] = np.empty(shape, part.dtype)
-            self._arrays[name][self.job.blocks.region(done.unit)] = part
+                shape = (*sizes, *block.shape[len(sizes) :])
+                self._arrays[name] = np.empty(shape, block.dtype)
+            self._arrays[name][region] = block
 
     def state(self) -> str:
-        """What is left after an interruption."""
+        """Say that nothing is left after an interruption."""
         return "nothing is kept of a sweep in memory; with store= it can be resumed"
 
-    def result(self) -> Any:
-        """The labelled dataset, its arrays read-only."""
-        for array in self._arrays.values():
+    def result(self) -> "xarray.Dataset":
+        """Return the labelled dataset, whose arrays are read-only."""
+        variables = {}
+        for name, variable in self.evaluator.template.items():
+            array = self._arrays[name]
             array.flags.writeable = False
-        found = {name: x.with_data(self._arrays[name]) for name, x in self.job.found.items()}
-        return to_dataset(found, self.job.axes.dims, self.job.axes.labels(), self.attrs)
-
-
-def evaluate(job: Job, number: int) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """The arrays of a block without its padding, and the names of those that hold NaN."""
-    found, _ = job.evaluate(number)
-    nan = tuple(name for name, bad in jax.device_get(any_nan(found)).items() if bad)
-    inside = tuple(slice(part.stop - part.start) for part in job.blocks.region(number))
-    return {name: np.asarray(x.data)[inside] for name, x in found.items()}, nan
-
-
-def any_nan(found: dict[str, Any]) -> dict[str, jax.Array]:
-    """Whether a block holds NaN, by variable; its padding repeats what is there."""
-    with jax.enable_x64(True):  # the minimum of float64 takes no less
-        return _any_nan({name: x.data for name, x in found.items()})
-
-
-@jax.jit
-def _any_nan(found: dict[str, Any]) -> dict[str, jax.Array]:
-    floats = {name: x for name, x in found.items() if jnp.issubdtype(x.dtype, jnp.inexact)}
-    return {name: _holds_nan(x) for name, x in floats.items()}
-
-
-def _holds_nan(data: jax.Array) -> jax.Array:
-    """Whether NaN is there: it is then the minimum, which XLA finds at the memory's speed."""
-    if jnp.iscomplexobj(data):
-        return jnp.isnan(data).any()
-    return jnp.isnan(data.min(initial=jnp.inf))
+            variables[name] = variable.with_data(array)
+        axes = self.evaluator.axes
+        return to_dataset(variables, axes.dims, axes.labels(), self.attrs)
 
 
 def _free_memory() -> float:
-    """Bytes that a process may still use, as far as the system tells."""
+    """Return the bytes that a process may still use; infinity where the system does not say."""
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         for line in meminfo.read_text(encoding="ascii").splitlines():

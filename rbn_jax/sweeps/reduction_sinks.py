@@ -1,253 +1,253 @@
-"""A sweep that keeps reductions only: in memory, or in parts on disk that can be resumed."""
+"""Sweeps that keep only reductions: in memory, or in files from which they are resumed."""
 
-import dataclasses
 import functools
 import os
 import uuid
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
+from rbn_jax.parameters.labels import Variable
 from rbn_jax.parameters.optional import require
-from rbn_jax.sweeps import store_directory as folder
-from rbn_jax.sweeps.blocks import Blocks
-from rbn_jax.sweeps.evaluator import Job
-from rbn_jax.sweeps.memory_sink import any_nan
-from rbn_jax.sweeps.reduced_dataset import summary
+from rbn_jax.sweeps import store_directory
+from rbn_jax.sweeps.blocks import block_runs
+from rbn_jax.sweeps.evaluator import Evaluator, contains_nan
+from rbn_jax.sweeps.reduction_dataset import StateKey, reduction_dataset
 from rbn_jax.sweeps.reductions import Reduction, State
-from rbn_jax.sweeps.sinks import Done, Stored, Target
+from rbn_jax.sweeps.sinks import BlockResult, Sink, StoredSink
 
-Key = tuple[int, str, tuple[int, ...]]
-"""The number of a reduction, the variable it is of, and the place among the blocks it keeps."""
+if TYPE_CHECKING:
+    import xarray
 
-
-class Reduced(Target):
-    """States of the reductions, merged over the blocks.
-
-    A unit of work is a run of blocks, at most 1024 units a sweep.
-    """
-
-    def __init__(self, job: Job, reductions: tuple[Reduction, ...], attrs: dict[str, str]):
-        self.job, self.reductions, self.attrs = job, reductions, attrs
-        self._states: dict[Key, State] = {}
-
-    @property
-    def units(self) -> int:
-        """Runs of blocks."""
-        return units_of(self.job.blocks)
-
-    def points(self, unit: int) -> int:
-        """Points of a unit of work."""
-        return sum(map(self.job.blocks.points, blocks_of_unit(self.job.blocks, unit)))
-
-    def has(self, unit: int) -> bool:
-        """Nothing is there before it is computed."""
-        return False
-
-    def work(self, unit: int) -> Done:
-        """Evaluate the blocks of a unit and merge what they leave."""
-        states: dict[Key, State] = {}
-        nan: set[str] = set()
-        for number in blocks_of_unit(self.job.blocks, unit):
-            left, bad = self._block(number)
-            self._merge(states, left)
-            nan |= bad
-        return Done(unit, 0, tuple(nan), states)
-
-    def accept(self, done: Done) -> None:
-        """Merge what a unit left."""
-        self._merge(self._states, done.data)
-
-    def describe(self, unit: int) -> str:
-        """A unit in words."""
-        run = blocks_of_unit(self.job.blocks, unit)
-        return " to ".join(map(self.job.describe, dict.fromkeys((run[0], run[-1]))))
-
-    def state(self) -> str:
-        """What is left after an interruption."""
-        return "nothing is kept of a reduction in memory; with store= it can be resumed"
-
-    def result(self) -> Any:
-        """The labelled reductions."""
-        return summary(self.job, self.reductions, self._states, self.attrs)
-
-    def _merge(self, into: dict[Key, State], more: dict[Key, State]) -> None:
-        for key, state in more.items():
-            here = into.get(key)
-            into[key] = state if here is None else self.reductions[key[0]].merge(here, state)
-
-    def _block(self, number: int) -> tuple[dict[Key, State], set[str]]:
-        """What a block leaves and the names of what is NaN in it; its arrays end here."""
-        found, flags = self.job.evaluate(number)
-        bad = any_nan(found)
-        states = self._reduced(number, found, flags)
-        return states, {name for name, is_nan in jax.device_get(bad).items() if is_nan}
-
-    def _reduced(self, number: int, found: Any, flags: Any) -> dict[Key, State]:
-        """What one block leaves, by reduction and variable."""
-        job, dims = self.job, self.job.axes.dims
-        regions, place = job.blocks.region(number), job.blocks.index(number)
-        lengths = np.asarray([part.stop - part.start for part in regions], np.int32)
-        with jax.enable_x64(True):
-            partials = jax.device_get(_reduce(self.reductions, dims, found, flags, lengths))
-        states = {}
-        for i, (reduction, variables) in enumerate(zip(self.reductions, partials, strict=True)):
-            over = reduction.axes(dims)
-            kept = [axis for axis in range(len(dims)) if axis not in over]
-            shape, starts = zip(*((job.shape[a], regions[a].start) for a in over), strict=True)
-            inside = tuple(slice(lengths[axis]) for axis in kept)
-            for name, partial in variables.items():
-                state = reduction.to_host(partial, shape, starts)
-                states[i, name, tuple(place[axis] for axis in kept)] = {
-                    field: value[inside] for field, value in state.items()
-                }
-        return states
+States = dict[StateKey, State]
 
 
-class ReducedStore(Stored, Reduced):
-    """The same on disk: each unit leaves one file, written under another name and renamed.
-
-    So a unit is done when its file is there.
-    """
-
-    called = "parts"
+class ReductionSink(Sink):
+    """The states of the reductions, merged over the blocks; a task is a run of blocks."""
 
     def __init__(
-        self, job: Job, reductions: tuple[Reduction, ...], attrs: dict[str, str], path: Path
+        self, evaluator: Evaluator, reductions: tuple[Reduction, ...], attrs: dict[str, str]
     ):
-        super().__init__(job, reductions, attrs)
+        self.evaluator = evaluator
+        self.reductions = reductions
+        self.attrs = attrs
+        self._states: States = {}
+
+    @property
+    def task_count(self) -> int:
+        """The number of runs."""
+        return len(block_runs(self.evaluator.blocks))
+
+    def points(self, task: int) -> int:
+        """Return the number of points of a run."""
+        return sum(map(self.evaluator.blocks.points, self._run_of_blocks(task)))
+
+    def run(self, task: int) -> BlockResult:
+        """Evaluate the blocks of a run and merge their states."""
+        states: States = {}
+        nan_names: set[str] = set()
+        for block in self._run_of_blocks(task):
+            block_states, names = self._reduce_block(block)
+            self._merge(states, block_states)
+            nan_names |= names
+        return BlockResult(task, 0, tuple(nan_names), states)
+
+    def accept(self, result: BlockResult) -> None:
+        """Merge the states of a run."""
+        self._merge(self._states, result.data)
+
+    def describe(self, task: int) -> str:
+        """Describe the first and the last block of a run."""
+        run = self._run_of_blocks(task)
+        ends = dict.fromkeys((run[0], run[-1]))
+        return " to ".join(map(self.evaluator.describe, ends))
+
+    def state(self) -> str:
+        """Say that nothing is left after an interruption."""
+        return "nothing is kept of a reduction in memory; with store= it can be resumed"
+
+    def result(self) -> "xarray.Dataset | None":
+        """Return the labelled reductions."""
+        return self._dataset()
+
+    def _dataset(self) -> "xarray.Dataset":
+        return reduction_dataset(self.evaluator, self.reductions, self._states, self.attrs)
+
+    def _run_of_blocks(self, task: int) -> range:
+        return block_runs(self.evaluator.blocks)[task]
+
+    def _merge(self, into: States, states: States) -> None:
+        """Merge states into others of the same reduction, variable and kept block."""
+        for key, state in states.items():
+            into[key] = self.reductions[key[0]].merge(into[key], state) if key in into else state
+
+    def _reduce_block(self, block: int) -> tuple[States, set[str]]:
+        """Return the states of a block, and the names of variables with NaN.
+
+        The arrays of the block are freed when this returns, before the next block needs memory.
+        """
+        blocks, dims = self.evaluator.blocks, self.evaluator.axes.dims
+        index, region = blocks.index(block), blocks.region(block)
+        lengths = np.asarray(blocks.lengths(block), np.int32)
+        evaluation = self.evaluator.evaluate(block)
+        with jax.enable_x64(True):
+            reduced_block = _reduce(self.reductions, dims, *evaluation, lengths)
+            partials, nan_flags = jax.device_get(reduced_block)
+        states = {}
+        for position, reduction in enumerate(self.reductions):
+            reduced, kept = reduction.split_axes(dims)
+            shape = [self.evaluator.padded_shape[axis] for axis in reduced]
+            starts = [region[axis].start for axis in reduced]
+            # the padding of the kept dimensions ends here
+            inside = tuple(slice(lengths[axis]) for axis in kept)
+            kept_index = tuple(index[axis] for axis in kept)
+            for name, partial in partials[position].items():
+                state = reduction.to_host(partial, shape, starts)
+                state = {field: value[inside] for field, value in state.items()}
+                states[position, name, kept_index] = state
+        return states, {name for name, has_nan in nan_flags.items() if has_nan}
+
+
+class ReductionStoreSink(StoredSink, ReductionSink):
+    """Reductions in a directory, in one file for each run of blocks.
+
+    A file is written under another name and renamed: so a run is done when its file exists.
+    """
+
+    task_word = "parts"
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        reductions: tuple[Reduction, ...],
+        attrs: dict[str, str],
+        path: Path,
+    ):
+        super().__init__(evaluator, reductions, attrs)
         self.path = path
 
     @property
-    def extra(self) -> dict[str, Any]:
+    def point_bytes(self) -> int:
+        """Zero: the files are small beside any disk."""
+        return 0
+
+    @property
+    def identity_extra(self) -> dict[str, Any]:
         """The reductions."""
-        return {"reduce": [_described(x) for x in self.reductions]}
-
-    @property
-    def bytes_missing(self) -> int:
-        """Parts take next to nothing."""
-        return 0
-
-    @property
-    def bytes_needed(self) -> int:
-        """Nor do all of them."""
-        return 0
+        return {"reduce": [reduction.describe() for reduction in self.reductions]}
 
     def fill(self, path: Path, attrs: dict[str, str]) -> None:
-        """Make the store, without a part, in an empty folder."""
-        folder.write(require("xarray", "sweep").Dataset(attrs=attrs), path)
+        """Write a store without files of runs into an empty directory."""
+        store_directory.write_dataset(require("xarray", "sweep").Dataset(attrs=attrs), path)
         (path / "parts").mkdir()
 
-    def has(self, unit: int) -> bool:
-        """Whether the part of a unit is there, whole."""
-        return has_part(self.path, unit)
+    def has(self, task: int) -> bool:
+        """Return whether the file of a run is complete."""
+        return has_part(self.path, task)
 
-    def work(self, unit: int) -> Done:
-        """Reduce a unit and write its part."""
-        done = super().work(unit)
-        return Done(unit, _save(part_file(self.path, unit), done.data), done.nan)
+    def run(self, task: int) -> BlockResult:
+        """Reduce a run and write its file."""
+        result = super().run(task)
+        return BlockResult(task, _save(_part_file(self.path, task), result.data), result.nan_names)
 
-    def accept(self, done: Done) -> None:
-        """Everything is on disk already."""
-
-    def result(self) -> Any:
-        """The labelled reductions; None while parts are missing."""
-        if not all(map(self.has, range(self.units))):
+    def result(self) -> "xarray.Dataset | None":
+        """Return the labelled reductions, and write them to the store; None if runs are missing."""
+        tasks = range(self.task_count)
+        if not all(map(self.has, tasks)):
             return None
-        for unit in range(self.units):
-            self._merge(self._states, _load(part_file(self.path, unit)))
-        found = super().result()
-        folder.finish(found, self.path)
-        return found
+        for task in tasks:
+            self._merge(self._states, _load(_part_file(self.path, task)))
+        dataset = self._dataset()
+        store_directory.write_result(dataset, self.path)
+        return dataset
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _reduce(reductions: Any, dims: Any, found: Any, flags: Any, lengths: Any) -> Any:
-    """The partial state of every reduction of every variable, points of the padding left out."""
-    tests, partials = iter(flags), []
+def _reduce(
+    reductions: tuple[Reduction, ...],
+    dims: tuple[str, ...],
+    variables: dict[str, Variable],
+    flags: tuple[Array, ...],
+    lengths: Array,
+) -> tuple[list[dict[str, dict[str, Array]]], dict[str, Array]]:
+    """Return the state of a block for each reduction and variable, and which hold NaN.
+
+    lengths: the number of points along each dimension, without the padding
+    """
+    arrays = {name: variable.data for name, variable in variables.items()}
+    conditions = conditions_of(reductions)
+    flag_of_condition = dict(zip(conditions, flags, strict=True))
+    partials = []
     for reduction in reductions:
-        if hasattr(reduction, "condition"):
-            arrays = {reduction.name: next(tests)}
-        else:
-            arrays = {name: x.data for name, x in found.items()}
-        axes = reduction.axes(dims)
-        partials.append(
-            {name: reduction.partial(x, _valid(x, lengths), axes) for name, x in arrays.items()}
-        )
-    return partials
+        axes, _ = reduction.split_axes(dims)
+        inputs = reduction.inputs(arrays, flag_of_condition)
+        partial = {}
+        for name, array in inputs.items():
+            partial[name] = reduction.partial(array, _is_inside(array, lengths), axes)
+        partials.append(partial)
+    return partials, contains_nan(arrays)
 
 
-def _valid(x: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Which points of a block are no padding, as a mask that broadcasts to x."""
-    valid = jnp.ones((1,) * x.ndim, bool)
+def conditions_of(reductions: tuple[Reduction, ...]) -> tuple[Any, ...]:
+    """Return the conditions of all reductions."""
+    return tuple(condition for reduction in reductions for condition in reduction.conditions)
+
+
+def _is_inside(array: Array, lengths: Array) -> Array:
+    """Return which points of a block are no padding, as a mask that broadcasts to the array."""
+    inside = jnp.ones((1,) * array.ndim, bool)
     for axis in range(lengths.size):
-        shape = [-1 if i == axis else 1 for i in range(x.ndim)]
-        valid &= (jnp.arange(x.shape[axis]) < lengths[axis]).reshape(shape)
-    return valid
+        other_axes = [i for i in range(array.ndim) if i != axis]
+        is_point = jnp.arange(array.shape[axis]) < lengths[axis]
+        inside &= jnp.expand_dims(is_point, other_axes)
+    return inside
 
 
-def units_of(blocks: Blocks) -> int:
-    """How many runs the blocks are split into."""
-    return -(-blocks.count // _per_unit(blocks))
+def has_part(path: Path, task: int) -> bool:
+    """Return whether the file of a run exists and has an end, which a truncated one lacks."""
+    return zipfile.is_zipfile(_part_file(path, task))
 
 
-def part_file(path: Path, unit: int) -> Path:
-    """Where a unit leaves its part."""
-    return path / "parts" / f"{unit}.npz"
+def _part_file(path: Path, task: int) -> Path:
+    return path / "parts" / f"{task}.npz"
 
 
-def has_part(path: Path, unit: int) -> bool:
-    """Whether a part is there with the end that a truncated file lacks."""
-    return zipfile.is_zipfile(part_file(path, unit))
-
-
-def _per_unit(blocks: Blocks) -> int:
-    return max(8, -(-blocks.count // 1024))
-
-
-def blocks_of_unit(blocks: Blocks, unit: int) -> range:
-    """The blocks of a run."""
-    per = _per_unit(blocks)
-    return range(unit * per, min((unit + 1) * per, blocks.count))
-
-
-def _described(reduction: Reduction) -> dict[str, Any]:
-    """A reduction for the record; what a condition computes is in the program."""
-    fields = {x.name: getattr(reduction, x.name) for x in dataclasses.fields(reduction)}  # pyright: ignore[reportArgumentType]
-    fields.pop("condition", None)
-    plain = {name: list(x) if isinstance(x, tuple) else x for name, x in fields.items()}
-    return {"kind": reduction.kind, **plain}
-
-
-def _save(path: Path, states: dict[Key, State]) -> int:
+def _save(file: Path, states: States) -> int:
+    """Write states into a file, completely or not at all; return its size in bytes."""
     arrays = {}
-    for (number, name, place), state in states.items():
+    for (position, name, block_index), state in states.items():
         for field, value in state.items():
-            arrays[f"{number}|{field}|{'.'.join(map(str, place))}|{name}"] = value
-    draft = path.with_name(f".{uuid.uuid4().hex}.npz")
+            arrays[f"{position}|{field}|{'.'.join(map(str, block_index))}|{name}"] = value
+    draft = file.with_name(f".{uuid.uuid4().hex}.npz")
     try:
         np.savez(draft, **arrays)
-        size = draft.stat().st_size
-        os.replace(draft, path)
+        n_bytes = draft.stat().st_size
+        os.replace(draft, file)
     finally:
         draft.unlink(missing_ok=True)
-    return size
+    return n_bytes
 
 
-def _load(path: Path) -> dict[Key, State]:
-    """A part; one whose bytes have changed is removed, to be computed again."""
-    states: dict[Key, State] = {}
+def _load(file: Path) -> States:
+    """Read what `_save` wrote; delete the file if its content has changed.
+
+    Raises:
+        OSError: the file was damaged.
+    """
+    states: States = {}
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(file, allow_pickle=False) as arrays:
             for text, value in arrays.items():
-                number, field, place, name = text.split("|", 3)
-                key = int(number), name, tuple(map(int, filter(None, place.split("."))))
-                states.setdefault(key, {})[field] = value
+                position, field, block_index, name = text.split("|", 3)
+                # of a reduction over all dimensions the index is empty
+                index = tuple(map(int, filter(None, block_index.split("."))))
+                states.setdefault((int(position), name, index), {})[field] = value
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        path.unlink()
-        raise OSError(f"{path} was damaged and is removed: call again to compute it") from error
+        file.unlink()
+        raise OSError(f"{file} was damaged and is removed: call again to compute it") from error
     return states

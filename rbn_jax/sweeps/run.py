@@ -1,41 +1,97 @@
-"""The one function of this package: axes in, labelled results out, whatever their size."""
+"""The function `sweep`: axes in, labelled results out, of any size."""
 
 import functools
 import importlib.metadata
 import json
+import os
+from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
+
+from numpy.typing import ArrayLike, DTypeLike
 
 from rbn_jax.parameters.access import read_parameters, to_plain
 from rbn_jax.parameters.labels import function_name
-from rbn_jax.sweeps import store_directory as folder
+from rbn_jax.sweeps import store_directory
 from rbn_jax.sweeps.axes import read_axes
-from rbn_jax.sweeps.blocks import plan
-from rbn_jax.sweeps.evaluator import Job
-from rbn_jax.sweeps.executors import drive
-from rbn_jax.sweeps.memory_sink import Memory
-from rbn_jax.sweeps.named import check_over, read
-from rbn_jax.sweeps.reduced_dataset import names_of
-from rbn_jax.sweeps.reduction_sinks import Reduced, ReducedStore
-from rbn_jax.sweeps.reductions import Examples, Fraction, Reduction
-from rbn_jax.sweeps.store_sink import Store
+from rbn_jax.sweeps.blocks import plan_blocks
+from rbn_jax.sweeps.evaluator import Evaluator
+from rbn_jax.sweeps.executors import run_tasks
+from rbn_jax.sweeps.memory_sink import MemorySink
+from rbn_jax.sweeps.reduce_argument import ReduceArgument, read_reductions
+from rbn_jax.sweeps.reduction_sinks import ReductionSink, ReductionStoreSink, conditions_of
+from rbn_jax.sweeps.reductions import Reduction
+from rbn_jax.sweeps.store_sink import ArrayStoreSink
+
+if TYPE_CHECKING:
+    import distributed
+    import xarray
+
+Shard = tuple[int, int]
+
+
+class _Options(TypedDict, total=False):
+    """The arguments of `sweep` on which the type of its result does not depend."""
+
+    dtype: Literal["float32", "float64"] | DTypeLike | None
+    store: str | os.PathLike[str] | None
+    block_size: int | None
+    client: "distributed.Client | None"
+    overwrite: bool
+    progress: bool | None
+
+
+@overload
+def sweep(
+    fn: Callable[..., Any],
+    params: object,
+    axes: Mapping[str, ArrayLike],
+    *,
+    reduce: ReduceArgument | None = None,
+    shard: None = None,
+    **options: Unpack[_Options],
+) -> "xarray.Dataset": ...
+
+
+@overload
+def sweep(
+    fn: Callable[..., Any],
+    params: object,
+    axes: Mapping[str, ArrayLike],
+    *,
+    reduce: None = None,
+    shard: Shard | None = None,
+    **options: Unpack[_Options],
+) -> "xarray.Dataset": ...
+
+
+@overload
+def sweep(
+    fn: Callable[..., Any],
+    params: object,
+    axes: Mapping[str, ArrayLike],
+    *,
+    reduce: ReduceArgument | None = None,
+    shard: Shard | None = None,
+    **options: Unpack[_Options],
+) -> "xarray.Dataset | None": ...
 
 
 def sweep(
-    fn: Callable[[Any], Any],
-    params: Any,
-    axes: Mapping[str, Any],
+    fn: Callable[..., Any],
+    params: object,
+    axes: Mapping[str, ArrayLike],
     *,
-    dtype: Any = None,
-    store: Any = None,
-    reduce: Any = None,
+    dtype: Literal["float32", "float64"] | DTypeLike | None = None,
+    store: str | os.PathLike[str] | None = None,
+    reduce: ReduceArgument | None = None,
     block_size: int | None = None,
-    shard: tuple[int, int] | None = None,
-    client: Any = None,
+    shard: Shard | None = None,
+    client: "distributed.Client | None" = None,
     overwrite: bool = False,
     progress: bool | None = None,
-) -> Any:
-    """fn of the parameters at every point of a grid, or of a list of samples.
+) -> "xarray.Dataset | None":
+    """Return fn of the parameters at every point of a grid, or of a list of samples.
 
     fn is compiled once and mapped along one dimension after the other, so that each part of
     it is evaluated only over the dimensions it depends on: over n values of each of four time
@@ -102,63 +158,76 @@ def sweep(
     >>> round(weights.sel(target="E", source="E", tau_syn_ex=5.0, gei=1.0).item(), 3)
     15.874
     """
+    _check_options(fn, store, shard, client, overwrite, progress)
+    reductions = () if reduce is None else read_reductions(reduce)
+    parameters = read_parameters(params)
+    checked_axes = read_axes(parameters, axes)
+    evaluator = Evaluator(fn, parameters, checked_axes, dtype, conditions_of(reductions))
+    if not (block_size is store is reduce is None):
+        evaluator.blocks = plan_blocks(evaluator.sizes, evaluator.point_bytes, block_size)
+    if reductions:
+        _check_reductions(evaluator, reductions)
+    attrs = {
+        "function": function_name(fn),
+        "params": json.dumps(to_plain(params)),
+        "dtype": evaluator.dtype,
+        "versions": _versions(),
+    }
+    if store is None:
+        if reductions:
+            sink = ReductionSink(evaluator, reductions, attrs)
+        else:
+            sink = MemorySink(evaluator, attrs)
+        run_tasks(sink, None, client, progress)
+        return sink.result()
+    path = store_directory.checked_path(store)
+    if reductions:
+        sink = ReductionStoreSink(evaluator, reductions, attrs, path)
+    else:
+        sink = ArrayStoreSink(evaluator, path)
+    own_block_size = block_size is not None
+    identity = store_directory.prepare(sink, attrs, own_block_size, overwrite)
+    with store_directory.lock(path, exclusive=False):
+        store_directory.adopt(sink, identity, own_block_size)
+        run_tasks(sink, shard, client, progress)
+        return sink.result()
+
+
+def _check_options(
+    fn: object, store: object, shard: object, client: object, overwrite: object, progress: object
+) -> None:
     if not callable(fn):
         raise ValueError(f"fn is a {type(fn).__name__}: must be a function of the parameters")
     if store is None and (shard is not None or overwrite):
         raise ValueError("shard and overwrite are for a store: give store= too")
-    _check_shard(shard)
+    if shard is not None and not _is_shard(shard):
+        raise ValueError(f"shard={shard!r}: must be (i, n), whole numbers with 0 <= i < n")
     if not isinstance(overwrite, bool):
         raise ValueError(f"overwrite={overwrite!r}: must be True or False")
     if progress is not None and not isinstance(progress, bool):
         raise ValueError(f"progress={progress!r}: must be True, False or None")
     if client is not None and not hasattr(client, "get_executor"):
         raise ValueError(f"client is a {type(client).__name__}: must be a distributed.Client")
-    reductions = () if reduce is None else read(reduce)
-    conditions = tuple(x.condition for x in reductions if isinstance(x, Fraction | Examples))
-    parameters = read_parameters(params)
-    job = Job(fn, parameters, read_axes(parameters, axes), dtype, conditions)
-    if not (block_size is store is reduce is None):
-        job.blocks = plan(job.sizes, job.point_bytes, block_size)
-    _check_reductions(job, reductions)
-    attrs = _attrs(fn, params, job.dtype)
-    if store is None:
-        target = Reduced(job, reductions, attrs) if reductions else Memory(job, attrs)
-        drive(target, None, client, progress)
-        return target.result()
-    path = folder.checked_path(store)
-    target = ReducedStore(job, reductions, attrs, path) if reductions else Store(job, path)
-    new = folder.prepare(target, attrs, block_size is not None, overwrite)
-    with folder.locked(path, alone=False):
-        folder.confirm(target, new, block_size is not None)
-        drive(target, shard, client, progress)
-        return target.result()
 
 
-def _check_reductions(job: Job, reductions: tuple[Reduction, ...]) -> None:
+def _is_shard(shard: object) -> bool:
+    if not isinstance(shard, tuple | list) or list(map(type, shard)) != [int, int]:
+        return False
+    return 0 <= shard[0] < shard[1]
+
+
+def _check_reductions(evaluator: Evaluator, reductions: tuple[Reduction, ...]) -> None:
+    """Check the dimensions of reductions, and that each result has a name of its own."""
+    names = Counter()
     for reduction in reductions:
-        check_over(reduction, job.axes.dims)
-    if reductions and not job.sizes:
+        reduction.split_axes(evaluator.axes.dims)
+        flags = dict.fromkeys(reduction.conditions)
+        for name in reduction.inputs(evaluator.template, flags):
+            names[f"{name}_{reduction.kind}"] += 1
+    if not evaluator.sizes:
         raise ValueError("reduce: there is no axis to reduce over")
-    names = names_of(job, reductions)
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"reduce makes {', '.join(sorted(twice))} twice: give them other names")
-
-
-def _check_shard(shard: Any) -> None:
-    if shard is None:
-        return
-    pair = isinstance(shard, tuple | list) and len(shard) == 2
-    if not pair or not all(type(x) is int for x in shard) or not 0 <= shard[0] < shard[1]:
-        raise ValueError(f"shard={shard!r}: must be (i, n), whole numbers with 0 <= i < n")
-
-
-def _attrs(fn: Callable[[Any], Any], params: Any, dtype: str) -> dict[str, str]:
-    return {
-        "function": function_name(fn),
-        "params": json.dumps(to_plain(params)),
-        "dtype": dtype,
-        "versions": _versions(),
-    }
+    if repeated := sorted(name for name, count in names.items() if count > 1):
+        raise ValueError(f"reduce makes {', '.join(repeated)} twice: give them other names")
 
 
 @functools.cache

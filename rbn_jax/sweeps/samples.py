@@ -2,19 +2,25 @@
 
 import numbers
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from rbn_jax.parameters import checks
+from rbn_jax.parameters.checks import is_number, unknown_name_error
 from rbn_jax.parameters.optional import require
 
-METHODS = ("sobol", "latin_hypercube", "uniform")
+if TYPE_CHECKING:
+    import xarray
+
+Method = Literal["sobol", "latin_hypercube", "uniform"]
+METHODS = get_args(Method)
 
 
-def sample(method: str, ranges: Mapping[str, Any], n: int, *, seed: int = 0) -> dict[str, Any]:
-    """n samples of the parameters in ranges, to be passed to `sweep` as axes, or as some of them.
+def sample(
+    method: Method, ranges: Mapping[str, Sequence[Any]], n: int, *, seed: int = 0
+) -> "dict[str, xarray.DataArray]":
+    """Draw n samples of the parameters in ranges, as axes for `sweep`, or as some of them.
 
     A point u of the unit cube gives each parameter low (1 - u) + high u, or low^(1 - u) high^u
     on a logarithmic scale; the points come from the method.
@@ -32,7 +38,7 @@ def sample(method: str, ranges: Mapping[str, Any], n: int, *, seed: int = 0) -> 
 
     Raises:
         ValueError: an unknown method; ranges that are empty, not finite, or not from low to
-            high, above 0 on a logarithmic scale; n no whole number >= 1, seed none >= 0.
+            high, above 0 on a logarithmic scale; n is no whole number >= 1, or seed none >= 0.
         ImportError: SciPy or xarray is missing.
 
     >>> axes = sample("sobol", {"tau_E": (5, 40), "tau_syn_ex": (0.5, 20, "log")}, 1024)
@@ -40,58 +46,67 @@ def sample(method: str, ranges: Mapping[str, Any], n: int, *, seed: int = 0) -> 
     (1024, 22.5)
     """
     if method not in METHODS:
-        raise checks.unknown_name_error(str(method), METHODS, "sampler")
-    _check_whole("n", n, 1)
-    _check_whole("seed", seed, 0)
+        raise unknown_name_error(method, METHODS, "sampler")
+    _check_integer("n", n, 1)
+    _check_integer("seed", seed, 0)
     if not isinstance(ranges, Mapping) or not ranges:
         raise ValueError(f"ranges={ranges!r}: must map parameter names to (low, high)")
-    scales = {name: _scale(name, limits) for name, limits in ranges.items()}
-    unit = _unit_cube(method, len(ranges), n, seed).T
-    array = require("xarray", "sweep").DataArray
-    return {
-        name: array(_between(low, high, log, column), dims="sample")
-        for (name, (low, high, log)), column in zip(scales.items(), unit, strict=True)
-    }
+    scales = {name: _read_range(name, limits) for name, limits in ranges.items()}
+    unit_cube = _unit_cube(method, len(ranges), n, seed)
+    xr = require("xarray", "sweep")
+    axes = {}
+    for (name, scale), column in zip(scales.items(), unit_cube.T, strict=True):
+        axes[name] = xr.DataArray(scale.values_at(column), dims="sample")
+    return axes
 
 
-def _check_whole(name: str, value: Any, least: int) -> None:
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or value < least:
-        raise ValueError(f"{name}={value!r}: must be a whole number >= {least}")
+class _Scale(NamedTuple):
+    low: float
+    high: float
+    is_log: bool
+
+    def values_at(self, u: np.ndarray) -> np.ndarray:
+        """Return the values at u in [0, 1); no step overflows, whatever the range."""
+        if self.is_log:
+            values = self.low ** (1 - u) * self.high**u
+        else:
+            values = self.low * (1 - u) + self.high * u
+        # rounding may leave the range
+        return np.clip(values, self.low, self.high)
 
 
-def _scale(name: str, limits: Any) -> tuple[float, float, bool]:
-    """low, high and whether the scale is logarithmic."""
+def _check_integer(name: str, value: int, minimum: int) -> None:
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_integer or value < minimum:
+        raise ValueError(f"{name}={value!r}: must be a whole number >= {minimum}")
+
+
+def _read_range(name: str, limits: Sequence[Any]) -> _Scale:
     is_range = isinstance(limits, tuple | list) and list(limits[2:]) in ([], ["log"])
-    if not is_range or len(limits) < 2 or not all(map(checks.is_number, limits[:2])):
+    if not is_range or len(limits) < 2 or not all(map(is_number, limits[:2])):
         raise ValueError(
             f"{name}={limits!r}: must be (low, high) or (low, high, 'log'), finite numbers"
         )
-    low, high, log = float(limits[0]), float(limits[1]), len(limits) == 3
-    if low >= high:
+    scale = _Scale(float(limits[0]), float(limits[1]), len(limits) == 3)
+    if scale.low >= scale.high:
         raise ValueError(f"{name}={limits!r}: low must be below high")
-    if log and low <= 0:
+    if scale.is_log and scale.low <= 0:
         raise ValueError(f"{name}={limits!r}: low must be > 0 on a log scale")
-    return low, high, log
+    return scale
 
 
-def _unit_cube(method: str, dims: int, n: int, seed: int) -> np.ndarray:
-    """(n, dims) samples in [0, 1)."""
+def _unit_cube(method: Method, dims: int, n: int, seed: int) -> np.ndarray:
+    """Return (n, dims) samples in [0, 1)."""
     if method == "uniform":
         return np.random.default_rng(seed).uniform(size=(n, dims))
     qmc = require("scipy.stats", "sweep").qmc
-    engine = qmc.Sobol if method == "sobol" else qmc.LatinHypercube
+    sampler = qmc.Sobol if method == "sobol" else qmc.LatinHypercube
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # said in our words
-        points = engine(dims, rng=seed).random(n)
+        # SciPy also warns of n that is no power of 2, without saying what to do
+        warnings.simplefilter("ignore", UserWarning)
+        points = sampler(dims, rng=seed).random(n)
     if method == "sobol" and n & (n - 1):
         below = 1 << (int(n).bit_length() - 1)
         text = f"{n} points of a Sobol sequence are not balanced: take {below} or {2 * below}"
         warnings.warn(text, UserWarning, stacklevel=3)
     return points
-
-
-def _between(low: float, high: float, log: bool, unit: np.ndarray) -> np.ndarray:
-    """Values at unit of the way from low to high; no step overflows, whatever the range."""
-    values = low ** (1 - unit) * high**unit if log else low * (1 - unit) + high * unit
-    return np.clip(values, low, high)  # rounding must not leave the range

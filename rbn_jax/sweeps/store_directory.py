@@ -1,4 +1,4 @@
-"""The folder of a sweep: made whole or not at all, recognised again, locked, never mistaken."""
+"""Create (atomically), identify, lock and delete the store directory of a sweep."""
 
 import contextlib
 import hashlib
@@ -10,185 +10,200 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rbn_jax.parameters.optional import require
 from rbn_jax.sweeps.blocks import Blocks
-from rbn_jax.sweeps.evaluator import Job
-from rbn_jax.sweeps.sinks import Stored
+from rbn_jax.sweeps.evaluator import Evaluator
+from rbn_jax.sweeps.reductions import REDUCTION_CLASSES
+from rbn_jax.sweeps.sinks import StoredSink
+
+if TYPE_CHECKING:
+    import xarray
 
 try:
     import fcntl
-except ImportError:  # Windows: overwriting is then not guarded
+except ImportError:  # Windows: nothing stops a process from overwriting a store in use
     fcntl = None
 
 FORMAT = 1
+# the attribute of the Zarr group that holds the identity of the sweep
 _KEY = "rbn_jax_sweep"
+# Parts of the identity that may differ: blocks are taken from the store, and a JAX of another
+# version may lower the same function to another program.
+_MAY_DIFFER = {"blocks", "jax", "program"}
+
+Identity = dict[str, Any]
+"""What tells a sweep from another one, as JSON holds it."""
 
 
-def new_identity(job: Job, attrs: dict[str, str]) -> dict[str, Any]:
-    """Whatever two sweeps must share to be one; `blocks` and `jax` are noted beside."""
-    fixed = json.loads(attrs["params"])
+def sweep_identity(sink: StoredSink, attrs: dict[str, str]) -> Identity:
+    """Return the identity of a sweep."""
+    evaluator = sink.evaluator
+    parameters = json.loads(attrs["params"])
     axes = {}
-    for name, values in job.axes.values.items():
+    for name, values in evaluator.axes.values.items():
+        # the hash stands for all values, the rest is for the reader of an error message
         digest = hashlib.sha256(values.tobytes()).hexdigest()[:12]
         axes[name] = f"{values.size} values from {values[0]:g} to {values[-1]:g} ({digest})"
-    return {
+        parameters.pop(name, None)
+    identity = {
         "format": FORMAT,
         "function": attrs["function"],
-        "program": job.program(),
-        "dtype": job.dtype,
-        "dimensions": json.loads(json.dumps(job.axes.layout)),
+        "program": evaluator.program(),
+        "dtype": evaluator.dtype,
+        "dimensions": evaluator.axes.layout,
         "axes": axes,
-        "parameters": {name: x for name, x in fixed.items() if name not in job.axes.values},
-        "variables": {
-            name: [list(x.dims), list(x.data.shape), str(x.data.dtype)]
-            for name, x in job.found.items()
-        },
-        "blocks": {key: list(value) for key, value in vars(job.blocks).items()},
+        "parameters": parameters,
+        "variables": describe_variables(evaluator),
+        "blocks": vars(evaluator.blocks),
         "jax": json.loads(attrs["versions"])["jax"],
+        **sink.identity_extra,
     }
+    # tuples become lists, as in the identity that is read from a store
+    return json.loads(json.dumps(identity))
 
 
-def identity(path: Path) -> dict[str, Any]:
-    """The identity of the sweep in a folder.
+def describe_variables(evaluator: Evaluator) -> dict[str, tuple[Any, ...]]:
+    """Return dimensions, shape and dtype of fn's result at a point, by name."""
+    description = {}
+    for name, variable in evaluator.template.items():
+        description[name] = (variable.dims, variable.data.shape, str(variable.data.dtype))
+    return description
+
+
+def read_identity(path: Path) -> Identity:
+    """Return the identity of the sweep in a directory.
 
     Raises:
-        ValueError: there is no folder, or it holds something else.
+        ValueError: there is no directory, or it holds something else.
     """
     try:
         text = (path / "zarr.json").read_text(encoding="utf-8")
         return json.loads(json.loads(text)["attributes"][_KEY])
     except (FileNotFoundError, NotADirectoryError, KeyError, ValueError):
-        what = "holds no sweep" if path.is_dir() else "is a file" if path.exists() else "is missing"
-        raise ValueError(f"{path} {what}: must be a store that sweep has made") from None
+        problem = "is missing"
+        if path.exists():
+            problem = "holds no sweep" if path.is_dir() else "is a file"
+        raise ValueError(f"{path} {problem}: must be a store that sweep has made") from None
 
 
-def blocks_of(old: dict[str, Any]) -> Blocks:
-    """The blocks of the sweep that an identity describes."""
-    return Blocks(**{key: tuple(value) for key, value in old["blocks"].items()})
+def stored_blocks(identity: Identity) -> Blocks:
+    """Return the blocks of the sweep that an identity describes."""
+    return Blocks(**{key: tuple(lengths) for key, lengths in identity["blocks"].items()})
 
 
-def check_same(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """ValueError that shows every difference between the sweep in a folder and this one.
-
-    Another version of JAX may write the same program differently: then its text is no evidence.
-    """
-    beside = {"blocks", "jax", "program"}
-    was, now = ({k: x[k] for k in x if k not in beside} for x in (old, new))
-    found = list(_differences(was, now))
-    if not found and old["jax"] == new["jax"] and old["program"] != new["program"]:
-        found = [f"{new['function']} computed something else"]
-    if found:
+def _check_identity(path: Path, stored: Identity, new: Identity) -> None:
+    """Raise a ValueError that names every difference between two sweeps."""
+    differences = []
+    for key in dict.fromkeys([*stored, *new]):
+        if key not in _MAY_DIFFER:
+            differences += _differences(stored.get(key), new.get(key), key)
+    # The lowered program is compared only if both JAX versions are equal.
+    same_jax = stored["jax"] == new["jax"]
+    if not differences and same_jax and stored["program"] != new["program"]:
+        differences = [f"the store was made by a different version of {new['function']}"]
+    if differences:
         raise ValueError(
-            f"{path} holds another sweep: {'; '.join(found)}. Give another store, or "
+            f"{path} holds another sweep: {'; '.join(differences)}. Give another store, or "
             "overwrite this one to start anew"
         )
 
 
-def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in {**old, **new}:
-            yield from _differences(old.get(key), new.get(key), f"{name} {key}".strip())
-    elif old != new:
-        yield f"{name}: {json.dumps(old)} in the store, {json.dumps(new)} here"
+def _differences(stored: object, new: object, name: str) -> list[str]:
+    """Return the differences between two values, or between those of two dictionaries by key."""
+    if not isinstance(stored, dict) or not isinstance(new, dict):
+        if stored == new:
+            return []
+        return [f"{name}: {json.dumps(stored)} in the store, {json.dumps(new)} here"]
+    differences = []
+    for key in {**stored, **new}:
+        differences += _differences(stored.get(key), new.get(key), f"{name} {key}")
+    return differences
 
 
-def make(path: Path, new: dict[str, Any], fill: Any, attrs: dict[str, str]) -> None:
-    """Fill a new folder by fill(folder, attrs) and give it its name when it is whole."""
-    draft = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    os.mkdir(draft)
-    try:
-        fill(draft, {**attrs, _KEY: json.dumps(new)})
-        consolidate(draft)
-        with contextlib.suppress(OSError):  # another process was first
-            os.rename(draft, path)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def write(data: Any, path: Path) -> None:
-    """A small dataset into a folder; text as Zarr's own strings."""
-    text = {name: x.astype(object) for name, x in data.variables.items() if x.dtype.kind == "U"}
+def write_dataset(dataset: "xarray.Dataset", path: Path) -> None:
+    """Write a small dataset into a directory, text as Zarr's own strings."""
     require("zarr", "sweep")
+    text = {}
+    for name, variable in dataset.variables.items():
+        if variable.dtype.kind == "U":
+            text[name] = (variable.dims, variable.values.astype(object), variable.attrs)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of strings, which version 3 does not specify yet
-        data.assign({k: (x.dims, x.values, x.attrs) for k, x in text.items()}).to_zarr(
-            path, mode="a", zarr_format=3, consolidated=False
-        )
+        # Zarr warns that its format of strings is not a part of version 3 yet
+        warnings.simplefilter("ignore")
+        dataset = dataset.assign(text)
+        dataset.to_zarr(path, mode="a", zarr_format=3, consolidated=False)
 
 
-def finish(data: Any, path: Path) -> None:
-    """A small result into the folder that its parts came from."""
-    write(data.assign_attrs({_KEY: json.dumps(identity(path))}), path)
-    consolidate(path)
+def write_result(dataset: "xarray.Dataset", path: Path) -> None:
+    """Write a small result into the directory of the files that it was made of."""
+    identity = json.dumps(read_identity(path))
+    write_dataset(dataset.assign_attrs({_KEY: identity}), path)
+    _consolidate(path)
 
 
-def consolidate(path: Path) -> None:
-    """Metadata of all arrays in one file, where xarray looks first."""
+def _consolidate(path: Path) -> None:
+    """Copy the metadata of all arrays into one file, which xarray reads first."""
     zarr = require("zarr", "sweep")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # version 3 does not specify it yet
+        # Zarr warns that consolidated metadata are not a part of version 3 yet
+        warnings.simplefilter("ignore")
         zarr.consolidate_metadata(path)
 
 
-def read(path: Path) -> Any:
-    """The dataset in a folder, lazy, text as NumPy has it."""
-    found = require("xarray", "sweep").open_zarr(path, consolidated=True, decode_times=False)
-    found.attrs.pop(_KEY, None)
-    text = {
-        name: (x.dims, np.array(x.values.tolist()), x.attrs)
-        for name, x in found.coords.items()
-        if x.dtype.kind in "OT"
-    }
-    return found.assign_coords(text)
+def read_dataset(path: Path) -> "xarray.Dataset":
+    """Return the dataset in a directory: lazy, text as NumPy has it."""
+    xr = require("xarray", "sweep")
+    dataset = xr.open_zarr(path, consolidated=True, decode_times=False)
+    dataset.attrs.pop(_KEY, None)
+    text = {}
+    for name, coord in dataset.coords.items():
+        if coord.dtype.kind in "OT":
+            text[name] = (coord.dims, np.array(coord.values.tolist()), coord.attrs)
+    return dataset.assign_coords(text)
 
 
 @contextlib.contextmanager
-def locked(path: Path, alone: bool) -> Iterator[None]:
-    """Hold the folder, shared or alone; the kernel lets go when the process ends, however.
+def lock(path: Path, exclusive: bool) -> Iterator[None]:
+    """Lock a directory; the kernel releases it when the process ends, however it ends.
 
     Raises:
-        ValueError: alone, while another process works on it.
+        ValueError: another process works on it, where one of the two locks is exclusive.
     """
     if fcntl is None:
         yield
         return
-    handle = os.open(path, os.O_RDONLY)
+    directory = os.open(path, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            mode = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+            fcntl.flock(directory, mode | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(f"{path}: another process works on it; stop it first") from None
         yield
     finally:
-        os.close(handle)
+        os.close(directory)
 
 
-def remove(path: Path) -> None:
-    """Delete a sweep, which nobody else works on, under another name first."""
-    identity(path)
-    with locked(path, alone=True):
-        away = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-        os.rename(path, away)
-        shutil.rmtree(away)
-
-
-def check_disk(path: Path, needed: int) -> None:
-    """ValueError if so many bytes are not free where the folder is."""
+def _check_free_space(path: Path, needed: int) -> None:
     free = shutil.disk_usage(path if path.exists() else path.parent).free
     if needed > free:
         raise ValueError(
             f"{path}: the result takes {needed / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free: "
-            "take fewer points, or keep only what reduce= makes of them (minimum, maximum, "
-            "argmin, argmax, mean, count, histogram, fraction, examples)"
+            "take fewer points, or keep only what reduce= makes of them "
+            f"({', '.join(REDUCTION_CLASSES)})"
         )
 
 
-def checked_path(store: Any) -> Path:
-    """The folder of a store as an absolute path, so that workers elsewhere find it."""
+def checked_path(store: object) -> Path:
+    """Return the directory of a store as an absolute path, which workers elsewhere need.
+
+    Raises:
+        ValueError: it is no path, a file, or within a directory that does not exist.
+    """
     if not isinstance(store, str | os.PathLike):
         raise ValueError(f"store is a {type(store).__name__}: must be the name of a folder")
     path = Path(store).resolve()
@@ -200,39 +215,73 @@ def checked_path(store: Any) -> Path:
 
 
 def prepare(
-    target: Stored, attrs: dict[str, str], explicit: bool, overwrite: bool
-) -> dict[str, Any]:
-    """Make the folder of a target, or see that it holds the same sweep.
+    sink: StoredSink, attrs: dict[str, str], own_block_size: bool, overwrite: bool
+) -> Identity:
+    """Create the directory of a sink, or check that it holds the same sweep; return its identity.
 
     Raises:
-        ValueError: it holds another one, or anything else; the disk is too small.
+        ValueError: it holds another sweep, or anything else; the disk is too small.
     """
-    path, job = target.path, target.job
-    if path.exists() and any(path.iterdir()) and overwrite:
-        check_disk(path, target.bytes_needed - size_of(path))
-        remove(path)
-    new = new_identity(job, attrs) | target.extra
-    if not path.exists() or not any(path.iterdir()):
-        check_disk(path, target.bytes_missing)
-        make(path, new, target.fill, attrs)
-    confirm(target, new, explicit)
-    check_disk(path, target.bytes_missing)
-    return new
+    path = sink.path
+    if overwrite and not _is_new(path):
+        old_bytes = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        _check_free_space(path, sink.bytes_needed - old_bytes)
+        _delete(path)
+    identity = sweep_identity(sink, attrs)
+    if _is_new(path):
+        _check_free_space(path, sink.bytes_missing)
+        _create(sink, attrs | {_KEY: json.dumps(identity)})
+    adopt(sink, identity, own_block_size)
+    _check_free_space(path, sink.bytes_missing)
+    return identity
 
 
-def confirm(target: Stored, new: dict[str, Any], explicit: bool) -> None:
-    """See that a folder holds the same sweep; once more when it is locked."""
-    path, job = target.path, target.job
-    old = identity(path)
-    check_same(path, old, new)
-    if explicit and job.blocks != blocks_of(old):
+def adopt(sink: StoredSink, identity: Identity, own_block_size: bool) -> None:
+    """Check that a directory holds the same sweep, and take its blocks.
+
+    own_block_size: whether the caller asked for a block size, which the store must then have
+
+    It is called again once the directory is locked: another process may have overwritten it.
+    """
+    stored = read_identity(sink.path)
+    _check_identity(sink.path, stored, identity)
+    blocks = stored_blocks(stored)
+    if own_block_size and sink.evaluator.blocks != blocks:
         raise ValueError(
-            f"{path} has blocks of {math.prod(blocks_of(old).shape)} points: leave block_size "
-            "out, or overwrite the store"
+            f"{sink.path} has blocks of {math.prod(blocks.shape)} points: leave block_size out, "
+            "or overwrite the store"
         )
-    job.blocks = blocks_of(old)
+    sink.evaluator.blocks = blocks
 
 
-def size_of(path: Path) -> int:
-    """Bytes of the files in a folder."""
-    return sum(x.stat().st_size for x in path.rglob("*") if x.is_file())
+def _is_new(path: Path) -> bool:
+    """Return whether there is no directory, or an empty one."""
+    return not path.exists() or not any(path.iterdir())
+
+
+def _create(sink: StoredSink, attrs: dict[str, str]) -> None:
+    """Fill a directory under another name, and rename it when it is complete."""
+    draft = _hidden_name(sink.path)
+    os.mkdir(draft)
+    try:
+        sink.fill(draft, attrs)
+        _consolidate(draft)
+        # it fails where another process has created the directory first
+        with contextlib.suppress(OSError):
+            os.rename(draft, sink.path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _delete(path: Path) -> None:
+    """Delete a sweep that no other process works on."""
+    read_identity(path)
+    with lock(path, exclusive=True):
+        # renamed first, so that no process finds a sweep of which a part is deleted
+        draft = _hidden_name(path)
+        os.rename(path, draft)
+        shutil.rmtree(draft)
+
+
+def _hidden_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}-{uuid.uuid4().hex}")

@@ -1,40 +1,50 @@
-"""What of a sweep on disk is done, from its files alone."""
+"""What of a sweep in a directory is done, from its files alone."""
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-import numpy as np
-
-from rbn_jax.sweeps import store_directory as folder
-from rbn_jax.sweeps.reduction_sinks import blocks_of_unit, has_part, units_of
+from rbn_jax.sweeps import store_directory
+from rbn_jax.sweeps.blocks import block_runs
+from rbn_jax.sweeps.reduction_sinks import has_part
 from rbn_jax.sweeps.store_sink import has_block
 
 
-def status(path: Path) -> dict[str, Any]:
-    """Blocks (of a reduction, parts) and points in all and done, and the missing ones.
+class StoreStatus(TypedDict):
+    """What of a sweep is done; units: "blocks", of a reduction "parts" (runs of blocks)."""
+
+    function: str
+    units: str
+    count: int
+    done: int
+    points: int
+    points_done: int
+    missing: list[int]
+
+
+def status(path: Path) -> StoreStatus:
+    """Return how many blocks (of a reduction: parts) and points are done, and what is missing.
 
     Raises:
-        ValueError: the folder holds no sweep.
+        ValueError: the directory holds no sweep.
     """
-    found = folder.identity(path)
-    blocks = folder.blocks_of(found)
-    arrays = {}
-    for name, (_, shape, dtype) in found["variables"].items():
-        arrays[name] = len(shape), math.prod(shape) * np.dtype(dtype).itemsize
-    if "reduce" in found:
-        units = {unit: blocks_of_unit(blocks, unit) for unit in range(units_of(blocks))}
-        missing = [unit for unit in units if not has_part(path, unit)]
+    identity = store_directory.read_identity(path)
+    blocks = store_directory.stored_blocks(identity)
+    if "reduce" in identity:
+        runs = block_runs(blocks)
+        missing = [i for i in range(len(runs)) if not has_part(path, i)]
     else:
-        units = {unit: range(unit, unit + 1) for unit in range(blocks.count)}
-        missing = [unit for unit in units if not has_block(path, blocks, arrays, unit)]
-    points = sum(blocks.points(number) for unit in missing for number in units[unit])
+        runs = [range(i, i + 1) for i in range(blocks.count)]
+        variables = identity["variables"]
+        missing = [i for i in range(blocks.count) if not has_block(path, blocks, variables, i)]
+    points = math.prod(blocks.sizes)
+    points_missing = sum(blocks.points(block) for i in missing for block in runs[i])
     return {
-        "function": found["function"],
-        "units": "parts" if "reduce" in found else "blocks",
-        "count": len(units),
-        "done": len(units) - len(missing),
-        "points": math.prod(blocks.sizes),
-        "points_done": math.prod(blocks.sizes) - points,
+        "function": identity["function"],
+        "units": "parts" if "reduce" in identity else "blocks",
+        "count": len(runs),
+        "done": len(runs) - len(missing),
+        "points": points,
+        "points_done": points - points_missing,
         "missing": missing,
     }
