@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, ClassVar
 
 from rbn_jax.parameters.optional import require
-from rbn_jax.sweeps.sinks import BlockResult, Sink
+from rbn_jax.sweeps.sinks import BlockResult, Sink, StoredSink
 
 # one writes while the other computes: XLA uses every core for one block
 _THREADS = 2
@@ -60,8 +60,9 @@ def run_tasks(
     first, step = shard or (0, 1)
     tasks = range(first, sink.task_count, step)
     missing = [task for task in tasks if not sink.has(task)]
-    # so that processes which share a store seldom take the same task
-    random.shuffle(missing)
+    if isinstance(sink, StoredSink):
+        # so that processes which share a store seldom take the same task
+        random.shuffle(missing)
     collector = _Collector(sink)
     try:
         if sink.task_count == 1 and client is None:

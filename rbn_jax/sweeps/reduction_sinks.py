@@ -37,6 +37,8 @@ class ReductionSink(Sink):
         self.reductions = reductions
         self.attrs = attrs
         self._states: States = {}
+        self._accepted: dict[int, States] = {}
+        self._next_task = 0
 
     @property
     def task_count(self) -> int:
@@ -58,8 +60,11 @@ class ReductionSink(Sink):
         return BlockResult(task, 0, tuple(nan_names), states)
 
     def accept(self, result: BlockResult) -> None:
-        """Merge the states of a run."""
-        self._merge(self._states, result.data)
+        """Merge the states of a run, once those of all runs before it are merged."""
+        self._accepted[result.task] = result.data
+        while self._next_task in self._accepted:
+            self._merge(self._states, self._accepted.pop(self._next_task))
+            self._next_task += 1
 
     def describe(self, task: int) -> str:
         """Describe the first and the last block of a run."""

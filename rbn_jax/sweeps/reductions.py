@@ -1,11 +1,10 @@
-"""What a sweep keeps of its values: reductions, exact whatever the blocks and their order.
+"""What a sweep keeps of its values: reductions.
 
 The values of a block are reduced on the device (`partial`) to a state, which is fetched
-(`to_host`). The states of all blocks are merged (`merge`), and the last one gives the result
-(`result`), which is labelled (`label`).
-
-Floats are compared and added as integers made of their bits: sums of integers are exact in any
-order, and the float arithmetic of XLA takes subnormal numbers for 0.
+(`to_host`). The states of all blocks are merged in the order of the blocks (`merge`), and the last
+one gives the result (`result`), which is labelled (`label`). Counts are int64 and sums float64. So
+a result does not depend on interruptions, threads or workers; the last bits of a mean may depend on
+the size of the blocks. XLA on a CPU takes subnormal numbers for 0.
 
 >>> import numpy as np
 >>> import rbn_jax as rbn
@@ -28,7 +27,7 @@ from jax import Array, lax
 from numpy.typing import ArrayLike
 
 from rbn_jax.parameters.checks import is_whole_number, unknown_name_error
-from rbn_jax.sweeps import exact_arithmetic as exact
+from rbn_jax.sweeps import block_indices
 from rbn_jax.sweeps.axes import Axes, spaced
 from rbn_jax.sweeps.evaluator import Condition
 
@@ -174,11 +173,11 @@ class Reduction(abc.ABC):
         """
         state = {name: np.asarray(value) for name, value in partial.items()}
         if "index" in state:
-            state["index"] = exact.global_index(state["index"], shape, starts)
+            state["index"] = block_indices.global_index(state["index"], shape, starts)
         return state
 
     def merge(self, a: State, b: State) -> State:
-        """Return the state of two sets of blocks; must be associative and commutative."""
+        """Return the state of two sets of blocks, of which `a` comes first."""
         return {name: np.asarray(a[name] + b[name]) for name in a}
 
     @abc.abstractmethod
@@ -222,43 +221,56 @@ class _ConditionReduction(Reduction):
         return {str(self.name): flags[self.condition]}
 
 
+class _Extremum(Reduction):
+    """The base of the reductions to the smallest or the largest x."""
+
+    largest: ClassVar[bool] = False
+
+    def best(self, x: Array, is_number: Array, axes: tuple[int, ...]) -> Array:
+        """Return the smallest or largest x in the dtype of x; NaN where there is no number."""
+        reduce = jnp.max if self.largest else jnp.min
+        if block_indices.is_float(x.dtype):
+            worst = -jnp.inf if self.largest else jnp.inf
+            value = reduce(jnp.where(is_number, x, worst), axes)
+            return jnp.where(jnp.any(is_number, axes), value, jnp.nan)
+        if x.dtype == np.bool_:
+            worst = not self.largest
+        else:
+            limits = jnp.iinfo(x.dtype)
+            worst = limits.min if self.largest else limits.max
+        return reduce(jnp.where(is_number, x, jnp.asarray(worst, x.dtype)), axes)
+
+
 @dataclasses.dataclass(frozen=True)
-class Minimum(Reduction):
-    """min x in the dtype of x, NaN where all are NaN; -0 is less than +0."""
+class Minimum(_Extremum):
+    """min x in the dtype of x, NaN where all are NaN."""
 
     over: Over = None
     kind = "minimum"
     keeps_unit = True
-    reverse = False
 
     def partial(self, x, valid, axes):
-        rank = exact.to_rank(x, self.reverse, jnp)
-        best = exact.smallest_where(rank, exact.is_number(x, valid), axes)
-        return {"value": exact.from_rank(best, self.reverse, x.dtype)}
+        return {"value": self.best(x, block_indices.is_number(x, valid), axes)}
 
     def merge(self, a, b):
-        rank_a = exact.to_rank(a["value"], self.reverse, np)
-        rank_b = exact.to_rank(b["value"], self.reverse, np)
-        return {"value": np.where(rank_b < rank_a, b["value"], a["value"])}
+        # fmin and fmax leave NaN out
+        better = np.fmax if self.largest else np.fmin
+        return {"value": np.asarray(better(a["value"], b["value"]))}
 
     def result(self, state, total):
-        value = state["value"]
-        if exact.is_float(value.dtype):
-            # NaN has many bit patterns: give always the same
-            value = np.where(np.isnan(value), value.dtype.type(np.nan), value)
-        return value
+        return state["value"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Maximum(Minimum):
-    """max x in the dtype of x, NaN where all are NaN; +0 is greater than -0."""
+    """max x in the dtype of x, NaN where all are NaN."""
 
     kind = "maximum"
-    reverse = True
+    largest = True
 
 
 @dataclasses.dataclass(frozen=True)
-class Argmin(Reduction):
+class Argmin(_Extremum):
     """The point of the smallest x, the first in C order; NaN where all are NaN.
 
     As indices, (..., reduced dimensions), until its parameters are looked up; -1 for no point.
@@ -266,29 +278,25 @@ class Argmin(Reduction):
 
     over: Over = None
     kind = "argmin"
-    reverse = False
 
     def partial(self, x, valid, axes):
-        is_number = exact.is_number(x, valid)
-        rank = exact.to_rank(x, self.reverse, jnp, equal_zeros=True)
-        best = exact.smallest_where(rank, is_number, axes)
+        is_number = block_indices.is_number(x, valid)
+        value = self.best(x, is_number, axes)
         # two plain reductions: XLA is slow at one reduction of pairs
-        is_best = is_number & (rank == jnp.expand_dims(best, axes))
-        index = exact.smallest_where(exact.flat_index(x.shape, axes), is_best, axes)
-        return {"value": exact.from_rank(best, self.reverse, x.dtype), "index": index}
+        is_best = is_number & (x == jnp.expand_dims(value, axes))
+        return {"value": value, "index": block_indices.first_index(is_best, axes)}
 
     def merge(self, a, b):
-        b_first = exact.is_before(self._sort_keys(b), self._sort_keys(a))
+        value_a, value_b = a["value"], b["value"]
+        a_has_none, b_has_none = a["index"][..., 0] < 0, b["index"][..., 0] < 0
+        is_better = value_b > value_a if self.largest else value_b < value_a
+        is_earlier = block_indices.is_index_before(b["index"], a["index"])
+        b_wins = a_has_none | is_better | ((value_b == value_a) & is_earlier)
+        b_wins &= ~b_has_none
         return {
-            "value": np.where(b_first, b["value"], a["value"]),
-            "index": np.where(b_first[..., None], b["index"], a["index"]),
+            "value": np.where(b_wins, value_b, value_a),
+            "index": np.where(b_wins[..., None], b["index"], a["index"]),
         }
-
-    def _sort_keys(self, state: State) -> list[np.ndarray]:
-        """Return what decides between two points, in turn: no point is last, value, index."""
-        rank = exact.to_rank(state["value"], self.reverse, np, equal_zeros=True)
-        index = np.moveaxis(state["index"], -1, 0)
-        return [np.asarray((index < 0).any(0)), rank, *index]
 
     def result(self, state, total):
         return state["index"]
@@ -305,53 +313,28 @@ class Argmax(Argmin):
     """
 
     kind = "argmax"
-    reverse = True
+    largest = True
 
 
 @dataclasses.dataclass(frozen=True)
 class Mean(Reduction):
-    """sum x / n without NaN: the exact mean, rounded once to float64.
-
-    The sum is held in limbs of 32 bits, sum x = unit sum_j limb_j 2^(32 j), and in the numbers
-    of +inf and -inf.
-    """
+    """sum x / n without NaN, in float64; NaN where all are NaN."""
 
     over: Over = None
     kind = "mean"
     keeps_unit = True
 
     def partial(self, x, valid, axes):
-        finite = is_number = exact.is_number(x, valid)
-        is_negative = jnp.zeros_like(is_number)
-        if exact.is_float(x.dtype):
-            finite &= exact.magnitude_bits(x) < exact.infinity_bits(x.dtype)
-            is_negative = exact.to_bits(x, jnp) < 0
-        infinite = is_number & ~finite
+        is_number = block_indices.is_number(x, valid)
         return {
-            "limbs": exact.sum_limbs(x, finite, axes),
-            "finite": exact.count_true(finite, axes),
-            "up": exact.count_true(infinite & ~is_negative, axes),
-            "down": exact.count_true(infinite & is_negative, axes),
+            "sum": jnp.sum(jnp.where(is_number, x, 0), axes, dtype=jnp.float64),
+            "count": block_indices.count_true(is_number, axes),
         }
 
-    def to_host(self, partial, shape, starts):
-        state = super().to_host(partial, shape, starts)
-        # with limbs in [-2^31, 2^31), the states of 2^31 blocks add up without overflow
-        state["limbs"] = exact.carry(state["limbs"], 2**31)
-        return state
-
     def result(self, state, total):
-        limbs = exact.carry(state["limbs"], 0)
-        words = (limbs & exact.LOW_32_BITS).astype("<u4")
-        divisor = 1 << -exact.UNIT_EXPONENT[limbs.shape[-1]]
-        mean = np.full(limbs.shape[:-1], np.nan)
-        for index, count in np.ndenumerate(state["finite"]):
-            if count:
-                units = int.from_bytes(words[index].tobytes(), "little", signed=True)
-                # Python divides integers of any size with one rounding
-                mean[index] = units / (int(count) * divisor)
-        up, down = state["up"] > 0, state["down"] > 0
-        return np.select([up & down, up, down], [np.nan, np.inf, -np.inf], mean)
+        # 0 / 0 where there is no number, and sums of infinities, are NaN
+        with np.errstate(invalid="ignore"):
+            return np.asarray(state["sum"] / state["count"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -362,7 +345,7 @@ class Count(Reduction):
     kind = "count"
 
     def partial(self, x, valid, axes):
-        return {"count": exact.count_true(exact.is_number(x, valid), axes)}
+        return {"count": block_indices.count_true(block_indices.is_number(x, valid), axes)}
 
     def result(self, state, total):
         return state["count"]
@@ -387,10 +370,16 @@ class Histogram(Reduction):
         return cls(spaced(text), over)
 
     def partial(self, x, valid, axes):
-        is_number = exact.is_number(x, valid)
-        rank = exact.to_rank(x, False, jnp, equal_zeros=True)
-        edges = jnp.asarray(exact.edge_ranks(self.bins, x.dtype))
-        above = lax.map(lambda edge: exact.count_true(is_number & (rank >= edge), axes), edges)
+        is_number = block_indices.is_number(x, valid)
+        edges = np.array(self.bins)
+        # the last bin holds its upper edge too: count from the next number on
+        edges[-1] = np.nextafter(edges[-1], np.inf)
+        values = x.astype(jnp.float64)
+
+        def count_from(edge: Array) -> Array:
+            return block_indices.count_true(is_number & (values >= edge), axes)
+
+        above = lax.map(count_from, jnp.asarray(edges))
         return {"count": jnp.moveaxis(above[:-1] - above[1:], 0, -1)}
 
     def result(self, state, total):
@@ -417,7 +406,7 @@ class Fraction(_ConditionReduction):
         return cls(condition, over, condition.name)
 
     def partial(self, x, valid, axes):
-        return {"hits": exact.count_true(x & valid, axes)}
+        return {"hits": block_indices.count_true(x & valid, axes)}
 
     def result(self, state, total):
         return np.asarray(state["hits"] / total)
@@ -456,20 +445,20 @@ class Examples(_ConditionReduction):
 
     def partial(self, x, valid, axes):
         holds = x & valid
-        index = exact.flat_index(x.shape, axes)
+        index = block_indices.flat_index(x.shape, axes)
 
         def is_unfinished(state):
             i, last, _ = state
-            return (i < self.k) & jnp.any(last < exact.NO_INDEX)
+            return (i < self.k) & jnp.any(last < block_indices.NO_INDEX)
 
         def find_next(state):
             i, last, points = state
             is_later = holds & (index > jnp.expand_dims(last, axes))
-            point = exact.smallest_where(index, is_later, axes)
+            point = block_indices.first_index(is_later, axes)
             return i + 1, point, lax.dynamic_update_index_in_dim(points, point, i, 0)
 
-        kept_shape = exact.kept_shape(x.shape, axes)
-        no_points = jnp.full((self.k, *kept_shape), exact.NO_INDEX, jnp.int32)
+        kept_shape = jnp.any(holds, axes).shape
+        no_points = jnp.full((self.k, *kept_shape), block_indices.NO_INDEX, jnp.int32)
         start = (jnp.int32(0), jnp.full(kept_shape, -1, jnp.int32), no_points)
         points = lax.while_loop(is_unfinished, find_next, start)[2]
         return {"index": jnp.moveaxis(points, 0, -1)}
