@@ -1,14 +1,21 @@
+"""Reductions: exact for any blocks and any order, and extended by one class."""
+
+import dataclasses
 import fractions
 import functools
 import itertools
 import pickle
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import rbn_jax as rbn
+from rbn_jax.cli import run
 from rbn_jax.sweeps import reductions as r
 from rbn_jax.sweeps.reduce_argument import read_reductions
 
@@ -299,3 +306,89 @@ def test_other_dtypes_are_refused(x64):
         x, valid = jax.numpy.zeros(3, dtype), jax.numpy.ones(3, bool)
         with pytest.raises(ValueError, match=f"a value is {dtype}"):
             r.Minimum().partial(x, valid, (0,))
+
+
+@dataclasses.dataclass(frozen=True)
+class Range(r.Reduction):
+    """max x - min x."""
+
+    over: r.Over = None
+    kind = "range"
+    keeps_unit = True
+
+    def partial(self, x, valid, axes):
+        return {
+            "minimum": jnp.min(jnp.where(valid, x, jnp.inf), axes),
+            "maximum": jnp.max(jnp.where(valid, x, -jnp.inf), axes),
+        }
+
+    def merge(self, a, b):
+        return {
+            "minimum": np.minimum(a["minimum"], b["minimum"]),
+            "maximum": np.maximum(a["maximum"], b["maximum"]),
+        }
+
+    def result(self, state, total):
+        return state["maximum"] - state["minimum"]
+
+
+NET = rbn.NetworkParams()
+WEIGHTS = rbn.calculate_RBN_weights
+AXES = {"tau_E": np.linspace(5, 40, 7), "gei": np.linspace(1, 2, 5)}
+
+
+def assert_is_range(dataset, over, dims):
+    """The range is that of all weights, with their unit and only the coordinates left."""
+    weights = rbn.sweep(WEIGHTS, NET, AXES, dtype="float64")["calculate_RBN_weights"]
+    found = dataset["calculate_RBN_weights_range"]
+    assert found.dims == dims
+    assert found.attrs == weights.attrs
+    assert set(dataset.coords) == set(dims)
+    np.testing.assert_allclose(found, weights.max(over) - weights.min(over), rtol=1e-14)
+
+
+def test_a_new_reduction_is_one_class():
+    options = {"params": NET, "axes": AXES, "dtype": "float64", "block_size": 3}
+    by_name = rbn.sweep(WEIGHTS, **options, reduce="range")
+    assert_is_range(by_name, ["tau_E", "gei"], ("target", "source"))
+    over_gei = rbn.sweep(WEIGHTS, **options, reduce=[Range("gei"), "mean"])
+    assert_is_range(over_gei[["calculate_RBN_weights_range"]], "gei", ("tau_E", "target", "source"))
+    with pytest.raises(ValueError, match=r"must be a name \(minimum.*range\)"):
+        rbn.sweep(WEIGHTS, **options, reduce=3)
+
+
+def test_a_new_reduction_is_resumed_from_a_store(tmp_path):
+    options = {"params": NET, "axes": AXES, "dtype": "float64", "store": tmp_path / "a.zarr"}
+    assert rbn.sweep(WEIGHTS, **options, block_size=1, reduce="range", shard=(0, 2)) is None
+    stored = rbn.sweep(WEIGHTS, **options, reduce=Range())
+    assert_is_range(stored, ["tau_E", "gei"], ("target", "source"))
+    xr.testing.assert_equal(xr.open_zarr(tmp_path / "a.zarr").load(), stored)
+    with pytest.raises(ValueError, match="holds another sweep: reduce"):
+        rbn.sweep(WEIGHTS, **options, reduce="mean")
+
+
+def test_a_new_reduction_is_known_to_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = "sweep --axis tau_E=5:40:7 --axis gei=1:2:5 --over gei --reduce".split()
+    assert run([*words, "range"]) == 0
+    with xr.open_dataset("sweep.nc") as found:
+        assert_is_range(found.load(), "gei", ("tau_E", "target", "source"))
+    assert run([*words, "range:3"]) == 2
+    assert "--reduce range:3: range takes nothing after a colon" in capsys.readouterr().err
+    assert "range" in r.reduction_help()
+
+
+def test_a_reduction_has_a_name_of_its_own():
+    with pytest.raises(TypeError, match="WeightedMean has the kind 'mean' of Mean"):
+
+        class WeightedMean(r.Mean):
+            pass
+
+    assert r.REDUCTION_CLASSES["mean"] is r.Mean
+
+
+def test_every_reduction_is_public():
+    for name in ("Minimum", "Argmax", "Mean", "Histogram", "Examples", "Reduction"):
+        assert name in r.__all__
+        assert getattr(rbn.reductions, name) is getattr(r, name)
+    assert not {"np", "Source", "Range"} & set(r.__all__)

@@ -62,12 +62,14 @@ def test_only_what_is_missing_or_damaged_is_computed_again(tmp_path):
     calls.clear()
     files = chunks(store, "fn")
     assert len(files) == 4
+    with files[0].open("ab") as file:
+        file.write(b"appended")
     with files[1].open("r+b") as file:
         file.truncate(5)
     files[3].unlink()
-    assert status(store)["missing"] == [1, 3]
+    assert status(store)["missing"] == [0, 1, 3]
     second = rbn.sweep(fn, NET, axes, store=store).load()
-    assert sorted(calls) == [4, 5, 6, 10, 11, 12]
+    assert sorted(calls) == [1, 2, 3, 4, 5, 6, 10, 11, 12]
     xr.testing.assert_identical(first, second)
     assert status(store)["points_done"] == 12
 
@@ -220,3 +222,33 @@ def test_labels_of_samples_and_of_results_come_back_from_a_store(tmp_path):
     for _ in range(2):
         found = rbn.sweep(fn, NET, axes, store=tmp_path / "a.zarr", block_size=2)
         xr.testing.assert_identical(found.load(), memory)
+
+
+def test_nested_parameters_and_elements_of_arrays_are_stored_and_resumed(tmp_path):
+    params = {"synapse": {"tau": 5.0}, "w": [1.0, 2.0], "m": np.ones((2, 3))}
+    axes = {"synapse.tau": [1.0, 2.0, 4.0], "w[0]": [0.5, 1.5], "m[1,2]": [-1.0, 3.0]}
+
+    def fn(p):
+        return p["synapse"]["tau"] * jnp.sum(p["w"]) + p["m"][1, 2]
+
+    memory = rbn.sweep(fn, params, axes)
+    for i in range(2):
+        stored = rbn.sweep(fn, params, axes, store=tmp_path / "a.zarr", shard=(i, 2), block_size=2)
+    xr.testing.assert_identical(stored.load(), memory)
+    assert stored["fn"].dims == tuple(axes)
+    assert status(tmp_path / "a.zarr")["missing"] == []
+    for name, values in axes.items():
+        np.testing.assert_array_equal(stored[name], values)
+    other = {**params, "synapse": {"tau": 5.0}, "w": [1.0, 3.0]}
+    with pytest.raises(ValueError, match="parameters w"):
+        rbn.sweep(fn, other, axes, store=tmp_path / "a.zarr")
+
+
+def test_a_lambda_of_one_number_is_stored(tmp_path):
+    def sweep(**options):
+        return rbn.sweep(lambda p: p["s"] * 2, {"s": 1.0}, {"s": [-1.0, 1.0]}, **options)
+
+    np.testing.assert_array_equal(sweep()["result"], [-2.0, 2.0])
+    for _ in range(2):
+        stored = sweep(store=tmp_path / "a.zarr", block_size=1)
+        np.testing.assert_array_equal(stored["result"], [-2.0, 2.0])

@@ -1,5 +1,6 @@
 """Streamed sweeps: what is refused or overwritten, and that nothing else is touched."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -46,6 +47,46 @@ def test_a_function_of_the_same_name_that_computes_something_else_is_refused(tmp
 
     with pytest.raises(ValueError, match="the store was made by a different version of fn"):
         rbn.sweep(fn, NET, axes, store=store)
+
+
+def test_axes_that_differ_only_between_their_ends_are_refused(tmp_path):
+    store, axes = tmp_path / "a.zarr", {"gei": [1.0, 1.5, 2.0]}
+    rbn.sweep(weights, NET, axes, store=store)
+    with pytest.raises(
+        ValueError, match=r"axes gei: \"3 values from 1 to 2 .*3 values from 1 to 2"
+    ):
+        rbn.sweep(weights, NET, {"gei": [1.0, 1.6, 2.0]}, store=store)
+    np.testing.assert_array_equal(rbn.sweep(weights, NET, axes, store=store)["gei"], axes["gei"])
+
+
+def change_identity(store, **changes):
+    """Change the record of the sweep that a store is of, as if another program had made it."""
+    file = store / "zarr.json"
+    metadata = json.loads(file.read_text())
+    identity = json.loads(metadata["attributes"]["rbn_jax_sweep"])
+    assert identity.keys() >= changes.keys()
+    metadata["attributes"]["rbn_jax_sweep"] = json.dumps({**identity, **changes})
+    file.write_text(json.dumps(metadata))
+
+
+def test_a_store_is_resumed_after_an_upgrade_of_jax(tmp_path):
+    """Another version of JAX may lower the same function to another program."""
+    store = tmp_path / "a.zarr"
+    rbn.sweep(weights, NET, AXES, store=store, block_size=9, shard=(0, 2))
+    change_identity(store, jax="0.0.1", program="of another version")
+    assert status(store)["missing"]
+    rbn.sweep(weights, NET, AXES, store=store)
+    assert status(store)["missing"] == []
+
+
+def test_another_program_of_the_same_jax_is_refused(tmp_path):
+    store = tmp_path / "a.zarr"
+    rbn.sweep(weights, NET, AXES, store=store, block_size=9, shard=(0, 2))
+    change_identity(store, program="of another function")
+    missing = status(store)["missing"]
+    with pytest.raises(ValueError, match="different version of calculate_RBN_weights"):
+        rbn.sweep(weights, NET, AXES, store=store)
+    assert status(store)["missing"] == missing
 
 
 def test_another_format_is_refused(tmp_path):

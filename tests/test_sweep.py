@@ -1,5 +1,6 @@
 """Sweeps: every point equals the function there, labelled; bad axes stop before anything runs."""
 
+import dataclasses
 import functools
 import json
 import math
@@ -162,6 +163,65 @@ def test_jacobian_and_elasticity_can_be_swept():
             one = derivative(weights, NET.replace(tau_syn_ex=7.0), ["tau_E", "gei"])
         last = swept.sel(tau_syn_ex=7.0, drop=True)
         xr.testing.assert_allclose(last, one, rtol=1e-14)
+
+
+def test_nested_parameters_and_elements_of_arrays_can_be_axes():
+    params = {"synapse": {"tau": 5.0}, "w": np.array([1.0, 2.0]), "m": np.ones((2, 3))}
+    axes = {"synapse.tau": [1.0, 2.0, 4.0], "w[0]": [0.5, 1.5], "m[1,2]": [-1.0, 3.0]}
+
+    def fn(p):
+        return {"y": p["synapse"]["tau"] * p["w"] + p["m"][1, 2], "total": jnp.sum(p["m"])}
+
+    ds = rbn.sweep(fn, params, axes, dtype="float64")
+    assert ds["total"].dims == tuple(axes)
+    tau, w0, m12 = np.meshgrid(*axes.values(), indexing="ij")
+    np.testing.assert_array_equal(ds["y"][..., 0], tau * w0 + m12)
+    np.testing.assert_array_equal(ds["y"][..., 1], tau * 2.0 + m12)
+    np.testing.assert_array_equal(ds["total"], 5.0 + m12)
+    for name, values in axes.items():
+        np.testing.assert_array_equal(ds[name], values)
+
+
+@dataclasses.dataclass
+class Synapse:
+    """A dataclass that JAX does not know, with a unit and without one."""
+
+    tau: float = dataclasses.field(default=5.0, metadata={"unit": "ms"})
+    weights: tuple[float, ...] = (1.0, 2.0)
+    name: str = "static"
+
+
+def test_a_dataclass_of_the_user_can_be_swept():
+    def fn(synapse):
+        assert isinstance(synapse, Synapse)
+        assert synapse.name == "static"
+        return synapse.tau * jnp.asarray(synapse.weights)[1]
+
+    ds = rbn.sweep(fn, Synapse(), {"tau": [1.0, 2.0], "weights[1]": [3.0, 5.0]})
+    np.testing.assert_array_equal(ds["fn"], [[3.0, 5.0], [6.0, 10.0]])
+    assert ds["tau"].attrs == {"units": "ms"}
+    assert ds["weights[1]"].attrs == {}
+    assert json.loads(ds.attrs["params"])["tau"] == 5.0
+
+
+def test_a_mapping_of_one_number_can_be_swept_below_zero():
+    ds = rbn.sweep(lambda p: p["s"] * 2, {"s": 1.0}, {"s": [-1.0, 1.0]})
+    np.testing.assert_array_equal(ds["result"], [-2.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("synapse.tua", "unknown axis 'synapse.tua'; did you mean synapse.tau"),
+        ("tau", r"unknown axis 'tau'; .*valid names: synapse.tau, w\[0\], w\[1\]"),
+        ("w", r"w is an array of the shape \(2,\).*w\[0\]"),
+        ("w[2]", r"w has the shape \(2,\), and no such element"),
+    ],
+)
+def test_an_unknown_path_lists_similar_names(name, message):
+    params = {"synapse": {"tau": 5.0}, "w": np.array([1.0, 2.0])}
+    with pytest.raises(ValueError, match=message):
+        rbn.sweep(never, params, {name: [1.0]})
 
 
 AXIS = xr.DataArray([1.0, 2.0], dims="sample")
