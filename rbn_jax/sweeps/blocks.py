@@ -13,7 +13,7 @@ _CPU_BLOCK_BYTES = 2**23
 # On a GPU, launching kernels takes no noticeable time beside computing this much.
 _GPU_BLOCK_BYTES = 2**28
 _CHUNK_BYTES = 2**25
-# With more points in a block, its counts would not fit 32 bits and its exact sums not 64 bits.
+# So that the index of a point in a block fits 32 bits, with room for the index of no point.
 _MAX_BLOCK_POINTS = 2**28
 # A reduction writes one file for a run of blocks: few enough files to look for all of them, and
 # runs short enough that little is lost when one is interrupted.

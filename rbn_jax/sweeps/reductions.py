@@ -178,7 +178,8 @@ class Reduction(abc.ABC):
 
     def merge(self, a: State, b: State) -> State:
         """Return the state of two sets of blocks, of which `a` comes first."""
-        return {name: np.asarray(a[name] + b[name]) for name in a}
+        with np.errstate(invalid="ignore"):  # infinity - infinity is NaN
+            return {name: np.asarray(a[name] + b[name]) for name in a}
 
     @abc.abstractmethod
     def result(self, state: State, total: int) -> np.ndarray:
@@ -373,7 +374,8 @@ class Histogram(Reduction):
         is_number = block_indices.is_number(x, valid)
         edges = np.array(self.bins)
         # the last bin holds its upper edge too: count from the next number on
-        edges[-1] = np.nextafter(edges[-1], np.inf)
+        with np.errstate(over="ignore"):  # infinity follows the largest number
+            edges[-1] = np.nextafter(edges[-1], np.inf)
         values = x.astype(jnp.float64)
 
         def count_from(edge: Array) -> Array:

@@ -116,8 +116,10 @@ def sweep(
             results larger than memory.
         reduce: what to keep instead of every value: the name of a reduction, as "minimum",
             one made by `rbn_jax.reductions`, as Histogram(bins), or a list of them; over all
-            dimensions of the sweep, or over those named. Each is exact: it does not depend on
-            the blocks. NaN is left out. With a store it can be resumed like any other sweep.
+            dimensions of the sweep, or over those named. NaN is left out. Counts are int64
+            and sums float64, merged in the order of the blocks: the last bits of a mean may
+            depend on block_size, and nothing on interruptions, threads or workers. With a
+            store it can be resumed like any other sweep.
         block_size: points evaluated at once. Default: in memory all; into a store as many
             as give 8 MiB of results on a CPU (such arrays reuse memory), 256 MiB on
             a GPU. A store keeps the blocks that it was made with.
