@@ -228,7 +228,7 @@ def read_parameters(params: object) -> Parameters:
     """Find every number in an object.
 
     Args:
-        params: a NetworkParams, a mapping, a dataclass or any pytree. Lists of numbers count as
+        params: a NetworkParams, a mapping, a dataclass or any pytree. Lists of numbers become
             arrays. Values of a dataclass that are no numbers stay as they are.
 
     Raises:
@@ -285,7 +285,10 @@ def _read_node(
 ) -> _Node:
     """Return the node of a value, and add the numbers in it, with their units, by path."""
     # a list at the top is a pytree, whose numbers are called "0", "1", ...
-    if _is_number_like(value) or (path and _is_list_of_numbers(value)):
+    if path and _is_list_of_numbers(value):
+        # jit would make it a list of tracers, whose numbers have other names: "w.0", not "w[0]"
+        value = np.asarray(value)
+    if _is_number_like(value):
         if masked := masked_message(path or "params", value):
             raise ValueError(masked)
         if path in numbers:

@@ -64,6 +64,9 @@ class NumberField(NamedTuple):
     ndim: int | None = None
 
 
+_METADATA_TYPES = {"unit": str, "domain": Domain, "ndim": int}
+
+
 def number(unit: str, domain: Domain, ndim: int | None = 0, **options: Any) -> Any:
     """Make a dataclass field for a number, or with `ndim` for an array of numbers.
 
@@ -85,7 +88,11 @@ def number_fields(dataclass: Any) -> dict[str, NumberField]:
     """Return what is known of every field with a unit or domain in its metadata, by name."""
     fields = {}
     for field in dataclasses.fields(dataclass):
-        known = {key: field.metadata[key] for key in NumberField._fields if key in field.metadata}
+        known = {}
+        for key, value in field.metadata.items():
+            # other libraries use these keys for values of other types
+            if isinstance(value, _METADATA_TYPES.get(key, ())):
+                known[key] = value
         if known:
             fields[field.name] = NumberField(**known)
     return fields
