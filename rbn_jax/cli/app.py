@@ -56,32 +56,32 @@ def run(arguments: list[str] | None = None) -> int:
 def run_app(app: Callable[..., int | None], arguments: list[str], program: str) -> int:
     """Run a typer program; each warning or error is one line on stderr."""
 
-    def show_warning(message: Warning | str, *_: object) -> None:
-        print(f"{program}: warning: {_one_line(str(message))}", file=sys.stderr)
+    def print_line(text: str) -> None:
+        print(f"{program}: {' '.join(text.split())}", file=sys.stderr)
 
-    def fail(message: str) -> int:
-        print(f"{program}: {_one_line(message)}", file=sys.stderr)
-        return 2
+    def show_warning(message: Warning | str, *_: object) -> None:
+        print_line(f"warning: {message}")
 
     # without standalone_mode=False typer would print errors itself, over many lines
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
         try:
             status = app(arguments or ["--help"], standalone_mode=False, prog_name=program)
+            return status or 0
         except (KeyboardInterrupt, StoppedError) as error:
-            print(f"{program}: {str(error) or 'stopped'}", file=sys.stderr)
+            print_line(str(error) or "stopped")
             return 130
         except OSError as error:
-            return fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            print_line(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         except (ValueError, RuntimeError, ImportError, MemoryError) as error:
-            return fail(str(error) or "out of memory")
+            print_line(str(error) or "out of memory")
         except Exception as error:
             # only typer's own errors, such as an unknown option, have this method
             format_message = getattr(error, "format_message", None)
             if format_message is None:
                 raise
-            return fail(format_message())
-    return status or 0
+            print_line(format_message())
+    return 2
 
 
 def new_app(help_text: str) -> typer.Typer:
@@ -139,7 +139,3 @@ def _main(
 
 def _not_called() -> None:
     """Stand for a command in the list of `--help`."""
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

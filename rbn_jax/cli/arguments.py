@@ -1,16 +1,20 @@
-"""Parsers of the arguments that have a form of their own: networks, axes, pairs, shards."""
+"""Read and check arguments: networks, axes, pairs, shards, names of output files."""
 
 import contextlib
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import read_parameters
 from rbn_jax.parameters.checks import unknown_name_error
+from rbn_jax.parameters.optional import require
 from rbn_jax.sweeps import samples
 from rbn_jax.sweeps.axes import spaced
+
+FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 
 
 @contextlib.contextmanager
@@ -116,6 +120,33 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
     if match is None:
         raise ValueError(f"--shard {text}: must be i/n, whole numbers with 0 <= i < n")
     return int(match[1]), int(match[2])
+
+
+def check_output_file(option: str, path: Path | None, suffixes: Sequence[str]) -> None:
+    """Check, before anything is computed, that the file of an option can be written.
+
+    Raises:
+        ValueError: another suffix; the folder is missing or read-only; path is a folder.
+    """
+    if path is None:
+        return
+    with name_argument(f"{option} {path}"):
+        if path.suffix.lower() not in suffixes:
+            raise ValueError(f"must end in {' or '.join(suffixes)}")
+        if not path.parent.is_dir():
+            raise ValueError(f"the folder {path.parent} does not exist")
+        if path.is_dir():
+            raise ValueError("is a folder: must be the name of a file")
+        if not os.access(path.parent, os.W_OK):
+            raise ValueError(f"the folder {path.parent} is read-only")
+
+
+def netcdf_path(out: Path) -> Path:
+    """Return the checked name of a netCDF file; .nc is added to a name without suffix."""
+    path = out if out.suffix else out.with_suffix(".nc")
+    check_output_file("--out", path, [".nc"])
+    require("netCDF4", "sweep")
+    return path
 
 
 def _parse_number(text: str) -> float:

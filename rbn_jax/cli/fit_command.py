@@ -8,14 +8,10 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from rbn_jax.cli.arguments import FIGURE_SUFFIXES, check_output_file
 from rbn_jax.cli.fit_file import FitProblem, read_fit_file
 from rbn_jax.cli.options import AsJson, Quiet
-from rbn_jax.cli.output import (
-    FIGURE_SUFFIXES,
-    atomic_file,
-    check_output_file,
-    save_figure,
-)
+from rbn_jax.cli.output import atomic_file, save_figure
 from rbn_jax.fitting import FitResult, FitRows
 from rbn_jax.fitting import fit as run_fit
 from rbn_jax.fitting.result import to_plain
@@ -23,16 +19,13 @@ from rbn_jax.fitting.result import to_plain
 
 def fit(
     file: Annotated[
-        Path,
-        typer.Argument(help="TOML file: the function, its data and the free parameters."),
+        Path, typer.Argument(help="TOML file: the function, its data and the free parameters.")
     ],
     plot: Annotated[
-        Path | None,
-        typer.Option(help="PNG, PDF or SVG file of data, fit and starts."),
+        Path | None, typer.Option(help="PNG, PDF or SVG file of data, fit and starts.")
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="CSV file of the parameters of many fits."),
+        Path | None, typer.Option(help="CSV file of the parameters of many fits.")
     ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,

@@ -119,6 +119,7 @@ def _read_amplitudes(spec: Mapping[str, Any]) -> FitProblem:
     """Read amplitudes of PSPs [mV], one of each element of the parameters."""
     params = _read_psp_params(spec)
     target = _read_target(spec)
+    # arrays among the parameters make the result an array
     result_ndim = np.broadcast(*params.values()).ndim
     return FitProblem(_amplitude, params, target, is_batch=target.ndim > result_ndim)
 
@@ -132,7 +133,8 @@ def _waveform_at(times: tuple[float, ...]) -> Callable[..., Array]:
         psp = psp_waveform(np.array(times), params["tau_m"], params["tau_syn"], params["c_m"])
         return params["weight"] * psp
 
-    waveform.__name__ = "psp_waveform"  # as the report calls it
+    # the report calls the function by its name
+    waveform.__name__ = "psp_waveform"
     return waveform
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rbn_jax.cli.conditions import read_condition
+from rbn_jax.cli.output import to_json_lists
 from rbn_jax.parameters.optional import require
 from rbn_jax.sweeps import reductions as red
 from rbn_jax.sweeps.axes import spaced
@@ -25,7 +26,8 @@ REDUCTIONS = (
     "minimum, maximum, argmin, argmax, mean, count; histogram:START:STOP:NUM of edges; "
     "fraction:CONDITION, examples:[NUMBER:]CONDITION, as 'EI<-30&EE>=10'."
 )
-_MAX_LISTED_RUNS = 12  # of the missing blocks of a store
+# of the missing blocks of a store
+_MAX_LISTED_RUNS = 12
 
 
 def parse_reductions(
@@ -125,7 +127,7 @@ def _format_runs(numbers: list[int]) -> str:
 def print_dataset(dataset: "xarray.Dataset", out: Path, as_json: bool) -> None:
     """Print the variables of a dataset, and the name of its file."""
     if as_json:
-        variables = {name: array.values.tolist() for name, array in dataset.items()}
+        variables = {name: to_json_lists(array.values) for name, array in dataset.items()}
         print(json.dumps({"files": [str(out)], **variables}))
         return
     for name, array in dataset.data_vars.items():

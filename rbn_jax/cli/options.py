@@ -15,9 +15,6 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="Parameter, name=value; may be given several times."),
 ]
-Preset = Annotated[
-    str,
-    typer.Option(help=f"Published network: {', '.join(PRESETS)}."),
-]
+Preset = Annotated[str, typer.Option(help=f"Published network: {', '.join(PRESETS)}.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bar.")]

@@ -1,48 +1,18 @@
-"""Files and tables that commands write. A file is written completely or not at all."""
+"""Files and tables that commands write; a file is written completely or not at all."""
 
 import contextlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rbn_jax.parameters.optional import require
-
 if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
-
-FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
-
-
-def check_output_file(option: str, path: Path | None, suffixes: Sequence[str]) -> None:
-    """Check, before anything is computed, that the file of an option can be written.
-
-    Raises:
-        ValueError: another suffix; the folder is missing or read-only; path is a folder.
-    """
-    if path is None:
-        return
-    if path.suffix.lower() not in suffixes:
-        raise ValueError(f"{option} {path}: must end in {' or '.join(suffixes)}")
-    if not path.parent.is_dir():
-        raise ValueError(f"{option} {path}: the folder {path.parent} does not exist")
-    if path.is_dir():
-        raise ValueError(f"{option} {path} is a folder: must be the name of a file")
-    if not os.access(path.parent, os.W_OK):
-        raise ValueError(f"{option} {path}: the folder {path.parent} is read-only")
-
-
-def netcdf_path(out: Path) -> Path:
-    """Return the checked name of a netCDF file; .nc is added to a name without suffix."""
-    path = out if out.suffix else out.with_suffix(".nc")
-    check_output_file("--out", path, [".nc"])
-    require("netCDF4", "sweep")
-    return path
 
 
 @contextlib.contextmanager
@@ -74,6 +44,14 @@ def write_netcdf(dataset: "xarray.Dataset", path: Path) -> None:
     """Write a dataset as netCDF."""
     with atomic_file(path) as draft:
         dataset.to_netcdf(draft, engine="netcdf4")
+
+
+def to_json_lists(array: np.ndarray) -> list[Any]:
+    """Return an array as nested lists with None for NaN, which JSON does not have."""
+    # only an array of objects holds None
+    values = array.astype(object)
+    values[~np.isfinite(array)] = None
+    return values.tolist()
 
 
 def format_table(

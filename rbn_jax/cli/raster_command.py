@@ -8,16 +8,20 @@ import typer
 from matplotlib.figure import Figure
 
 from rbn_jax import plot
-from rbn_jax.cli.arguments import parse_network, parse_pair
+from rbn_jax.cli.arguments import (
+    FIGURE_SUFFIXES,
+    check_output_file,
+    parse_network,
+    parse_pair,
+)
 from rbn_jax.cli.options import Params, Preset, Settings
-from rbn_jax.cli.output import FIGURE_SUFFIXES, check_output_file, save_figure
+from rbn_jax.cli.output import save_figure
 from rbn_jax.spikes import load_spikes
 
 
 def raster(
     spikes: Annotated[
-        list[Path],
-        typer.Argument(help=".npz, .npy, or NEST's .dat files (one for each thread)."),
+        list[Path], typer.Argument(help=".npz, .npy, or NEST's .dat files (one for each thread).")
     ],
     out: Annotated[Path, typer.Option(help="PNG, PDF or SVG file.")] = Path("raster.png"),
     tlim: Annotated[str | None, typer.Option(help="Time window, start:stop [ms].")] = None,
@@ -28,13 +32,10 @@ def raster(
     ] = None,
     resolution: Annotated[
         float | None,
-        typer.Option(
-            help="Resolution of the simulation [ms], for .dat files with time_in_steps.",
-        ),
+        typer.Option(help="Resolution of the simulation [ms], for .dat files with time_in_steps."),
     ] = None,
     first_id: Annotated[
-        int | None,
-        typer.Option(help="ID of the first neuron; default: 1 for .dat, 0 for arrays."),
+        int | None, typer.Option(help="ID of the first neuron; default: 1 for .dat, 0 for arrays.")
     ] = None,
     params: Params = None,
     preset: Preset = "nest",
@@ -62,6 +63,7 @@ def raster(
             "--set N_E=..., --set N_I=..."
         )
     figure = Figure(figsize=(8.0, 6.0), layout="tight")
+    # colour, first ID, ID after the last, label
     groups = [
         ("k", first_id, first_inhibitory, "excitatory"),
         ("darkred", first_inhibitory, end, "inhibitory"),

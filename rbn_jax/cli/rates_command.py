@@ -1,6 +1,7 @@
 """`rbn-jax rates` and `rbn-jax calibrate`: rates of a network, and a network for rates."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -10,15 +11,14 @@ import typer
 from matplotlib.figure import Figure
 
 from rbn_jax import plot
-from rbn_jax.cli.arguments import parse_network, parse_pair
-from rbn_jax.cli.options import AsJson, Params, Preset, Settings
-from rbn_jax.cli.output import (
+from rbn_jax.cli.arguments import (
     FIGURE_SUFFIXES,
-    atomic_file,
     check_output_file,
-    format_table,
-    save_figure,
+    parse_network,
+    parse_pair,
 )
+from rbn_jax.cli.options import AsJson, Params, Preset, Settings
+from rbn_jax.cli.output import atomic_file, format_table, save_figure
 from rbn_jax.cli.quantities import rates_by_theory
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import read_parameters, to_plain
@@ -29,8 +29,9 @@ from rbn_jax.rates.equations import THEORIES
 from rbn_jax.rates.validity import warn
 from rbn_jax.sweeps import sweep
 
-BACKGROUND_CURRENTS = ("I_th_E", "I_th_I")
-_POINTS = 48  # of each axis of a figure
+_BACKGROUND_CURRENTS = "I_th_E,I_th_I"
+# of each axis of a figure
+_POINTS = 48
 _LABELS = {
     "rates": "mean rate [spikes/s]",
     "rate_std": "std of rates across neurons",
@@ -42,8 +43,7 @@ _LABELS = {
 
 Theory = Annotated[str, typer.Option(help=f"One of {', '.join(THEORIES)}.")]
 FigureFile = Annotated[
-    Path | None,
-    typer.Option(help="PNG, PDF or SVG file of the rates around this network."),
+    Path | None, typer.Option(help="PNG, PDF or SVG file of the rates around this network.")
 ]
 
 
@@ -63,7 +63,8 @@ def rates(
     """
     net = parse_network(params, preset, settings)
     check_output_file("--figure", figure, FIGURE_SUFFIXES)
-    state = _compute_state(net, theory)
+    with jax.enable_x64(True):
+        state = mean_field(net, theory)
     if not bool(state.converged):
         table = ", or not one that the table of 'exact' covers" if theory == "exact" else ""
         raise ValueError(
@@ -72,13 +73,10 @@ def rates(
         )
     warn(state.warnings)
     if figure is not None:
-        _draw_rates(figure, net, theory, _read_values(net, BACKGROUND_CURRENTS), None)
+        _draw_rates(figure, net, theory, _read_values(net, _BACKGROUND_CURRENTS.split(",")), None)
     if as_json:
-        report: dict[str, object] = {
-            name: np.asarray(getattr(state, name)).tolist() for name in _LABELS
-        }
-        report["warnings"] = _warning_names(state)
-        report["params"] = to_plain(net)
+        numbers = {name: np.asarray(getattr(state, name)).tolist() for name in _LABELS}
+        report = {**numbers, "warnings": _warning_names(state), "params": to_plain(net)}
         print(json.dumps(report))
         return
     _print_state(state)
@@ -88,13 +86,12 @@ def rates(
 
 def calibrate(
     rates: Annotated[str, typer.Option(help="Wanted rates of E and I [spikes/s], as 5,8.")],
-    free: Annotated[str, typer.Option(help="The two parameters to change, as gei,s.")] = ",".join(
-        BACKGROUND_CURRENTS
-    ),
+    free: Annotated[
+        str, typer.Option(help="The two parameters to change, as gei,s.")
+    ] = _BACKGROUND_CURRENTS,
     theory: Theory = "quenched",
     out: Annotated[
-        Path | None,
-        typer.Option(help="TOML file of the network found, for --params."),
+        Path | None, typer.Option(help="TOML file of the network found, for --params.")
     ] = None,
     figure: FigureFile = None,
     params: Params = None,
@@ -113,7 +110,8 @@ def calibrate(
     names = tuple(free.split(","))
     net = calibrate_network(start, target, names, theory)
     values = _read_values(net, names)
-    state = _compute_state(net, theory)
+    with jax.enable_x64(True):
+        state = mean_field(net, theory)
     if figure is not None:
         _draw_rates(figure, net, theory, values, target)
     if out is not None:
@@ -137,11 +135,6 @@ def calibrate(
     for path in (out, figure):
         if path is not None:
             print(f"wrote {path}")
-
-
-def _compute_state(net: NetworkParams, theory: str) -> MeanField:
-    with jax.enable_x64(True):
-        return mean_field(net, theory)
 
 
 def _warning_names(state: MeanField) -> list[str]:
@@ -173,7 +166,7 @@ def _draw_rates(
     save_figure(figure, path)
 
 
-def _read_values(net: NetworkParams, names: tuple[str, ...]) -> dict[str, float]:
+def _read_values(net: NetworkParams, names: Iterable[str]) -> dict[str, float]:
     parameters = read_parameters(net)
     return {name: float(parameters.read(parameters.locate(name))) for name in names}
 

@@ -12,7 +12,13 @@ import typer
 from matplotlib.figure import Figure
 
 from rbn_jax import plot
-from rbn_jax.cli.arguments import parse_axes, parse_network, parse_shard
+from rbn_jax.cli.arguments import (
+    check_output_file,
+    netcdf_path,
+    parse_axes,
+    parse_network,
+    parse_shard,
+)
 from rbn_jax.cli.large_sweeps import (
     REDUCTIONS,
     dask_client,
@@ -21,13 +27,7 @@ from rbn_jax.cli.large_sweeps import (
     print_status,
 )
 from rbn_jax.cli.options import AsJson, Params, Preset, Quiet, Settings
-from rbn_jax.cli.output import (
-    atomic_file,
-    check_output_file,
-    format_table,
-    netcdf_path,
-    write_netcdf,
-)
+from rbn_jax.cli.output import atomic_file, format_table, to_json_lists, write_netcdf
 from rbn_jax.cli.quantities import quantity_function
 from rbn_jax.cli.weights_command import print_weights
 from rbn_jax.network import NetworkParams
@@ -57,24 +57,21 @@ def sweep(
     sample: Annotated[
         str | None,
         typer.Option(
-            help="METHOD:N[:SEED]: draw N samples of the axes given as name=low:high[:log].",
+            help="METHOD:N[:SEED]: draw N samples of the axes given as name=low:high[:log]."
         ),
     ] = None,
     quantity: Annotated[
         str, typer.Option(help="weights, jacobian, elasticity or rates.")
     ] = "weights",
     theory: Annotated[
-        str | None,
-        typer.Option(help=f"Theory of the rates: {', '.join(THEORIES)}."),
+        str | None, typer.Option(help=f"Theory of the rates: {', '.join(THEORIES)}.")
     ] = None,
     wrt: Annotated[
-        list[str] | None,
-        typer.Option(help="Parameter of the derivatives; default: the axes."),
+        list[str] | None, typer.Option(help="Parameter of the derivatives; default: the axes.")
     ] = None,
     reduce: Annotated[list[str] | None, typer.Option(help=REDUCTIONS)] = None,
     over: Annotated[
-        list[str] | None,
-        typer.Option(help="Dimension to reduce over; default: all."),
+        list[str] | None, typer.Option(help="Dimension to reduce over; default: all.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Name of the netCDF file.")] = Path("sweep.nc"),
     store: Annotated[
@@ -83,12 +80,10 @@ def sweep(
     ] = None,
     block_size: Annotated[int | None, typer.Option(help="Points in a block.")] = None,
     shard: Annotated[
-        str | None,
-        typer.Option(help="i/n, i from 0 to n - 1: compute only the i-th of n shares."),
+        str | None, typer.Option(help="i/n, i from 0 to n - 1: compute only the i-th of n shares.")
     ] = None,
     workers: Annotated[
-        int | None,
-        typer.Option(help="Start a Dask cluster of this many processes."),
+        int | None, typer.Option(help="Start a Dask cluster of this many processes.")
     ] = None,
     scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler.")] = None,
     overwrite: Annotated[
@@ -96,8 +91,7 @@ def sweep(
     ] = False,
     quiet: Quiet = False,
     status: Annotated[
-        Path | None,
-        typer.Option(help="Print how much of this store is done, and exit."),
+        Path | None, typer.Option(help="Print how much of this store is done, and exit.")
     ] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float64",
     params: Params = None,
@@ -126,8 +120,9 @@ def sweep(
     reductions = parse_reductions(reduce, over, fn)
     if store is None:
         out = netcdf_path(out)
-    is_plain = store is None and reductions is None and sample is None
-    if is_derivative or not is_plain:
+    # only a grid of weights or rates in memory is drawn; all else may be large
+    is_drawn = store is None and reductions is None and sample is None
+    if is_derivative or not is_drawn:
         with dask_client(workers, scheduler) as client:
             dataset = run_sweep(
                 fn,
@@ -165,7 +160,7 @@ def sweep(
     if quantity == "rates":
         _print_rates(dataset, files, as_json)
         return
-    # the first run also compiled; a long sweep is not repeated without that
+    # the first run also compiled the sweep, which matters only if it was short
     if seconds < 5:
         start = time.perf_counter()
         run_sweep(fn, net, axes, dtype=dtype)
@@ -180,6 +175,7 @@ def _write_with_figure(dataset: "xarray.Dataset", path: Path) -> list[str]:
     figure = _draw(dataset)
     with atomic_file(image) as draft:
         figure.savefig(draft, dpi=150)
+        # within the block, so that the figure is not kept if this fails
         write_netcdf(dataset, path)
     return [str(path), str(image)]
 
@@ -188,9 +184,9 @@ def _draw(dataset: "xarray.Dataset") -> Figure:
     """Draw lines over one axis, or maps over two; other axes are at their middle value."""
     (array,) = dataset.data_vars.values()
     dims = [dim for dim in array.dims if dim not in RESULT_DIMENSIONS]
-    rows, columns = 2, 2
-    if "population" in array.dims:
-        rows = 1
+    # maps of the four entries of a matrix, or of the rates of E and I; lines share one panel
+    rows = 1 if "population" in array.dims else 2
+    columns = 2
     size = (5.0 * columns, 4.0 * rows)
     if len(dims) == 1:
         rows, columns = 1, 1
@@ -248,12 +244,9 @@ def _print_weights(
     # shape (entries of the matrix, axes)
     elasticities = slopes.values.reshape(4, -1)
     if as_json:
-        # JSON has no NaN: an array of objects holds None in its place
-        columns = elasticities.astype(object)
-        columns[~np.isfinite(elasticities)] = None
         report = {
             "weights": matrix.tolist(),
-            "elasticities": dict(zip(axes, columns.T.tolist(), strict=True)),
+            "elasticities": dict(zip(axes, to_json_lists(elasticities.T), strict=True)),
             "axes": {name: axis.tolist() for name, axis in axes.items()},
             "points": points,
             "points_per_second": points / seconds,

@@ -21,8 +21,9 @@ def read_trace_table(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
     rows: list[list[float | None]] = []
     reader = csv.reader(path.read_text(encoding="utf-8").splitlines())
     for cells in reader:
+        # a blank line; a line with a comma is a row of empty cells
         if len(cells) < 2 and not "".join(cells).strip():
-            continue  # a blank line; one with a comma is a row of empty cells
+            continue
         if cells[0].lstrip().startswith("#"):
             comment = cells
             continue
@@ -41,6 +42,7 @@ def read_trace_table(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
             )
         rows.append(row)
     columns = np.array(rows, float).T
+    # names of a part of the columns cannot be assigned to them
     header = tuple(name.strip("# ") for name in names or comment)
     if len(header) != len(columns):
         return (), columns
