@@ -143,7 +143,8 @@ def test_summary_of_a_command_is_the_first_line_of_its_docstring(name):
     assert command.__doc__.splitlines()[0] == summary
 
 
-def test_every_command_is_in_the_help_with_its_summary(capsys):
+def test_every_command_is_in_the_help_with_its_summary(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     text = output_of(capsys, "--help")
     assert text == output_of(capsys, "-h") == output_of(capsys)
     assert text.startswith("Usage: rbn-jax ")
