@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import qmc
 
 import rbn_jax as rbn
-from rbn_jax.cli.terminal import parse_axes
+from rbn_jax.cli.arguments import parse_axes
 from rbn_jax.sweeps.axes import spaced
 from rbn_jax.sweeps.samples import METHODS, sample
 

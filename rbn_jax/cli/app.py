@@ -1,10 +1,10 @@
-"""The program `rbn-jax`: its commands, its exit status, and its one line for bad input."""
+"""The program `rbn-jax`: its commands, its exit status and its error messages."""
 
 import contextlib
 import importlib
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import typer
@@ -13,64 +13,75 @@ import rbn_jax
 
 COMMANDS = {
     "weights": ("weights_command", "Print the 2x2 weights [pA*sqrt(N)] of one network."),
-    "sweep": ("sweep_command", "Sweep the weights over axes; write netCDF and a figure."),
-    "raster": ("raster_command", "Draw spikes, excitatory neurons black, inhibitory red."),
-    "fit": ("fit_command", "Fit parameters to data as a TOML file says, with errors."),
+    "sweep": (
+        "sweep_command",
+        "Sweep weights or rates over axes; write netCDF and a figure.",
+    ),
+    "raster": (
+        "raster_command",
+        "Draw spikes, excitatory neurons black, inhibitory red.",
+    ),
+    "fit": ("fit_command", "Fit parameters to data, as a TOML file specifies."),
     "rates": ("rates_command", "Print the stationary firing rates of E and I."),
-    "calibrate": ("rates_command", "Find two parameters that give wanted firing rates."),
+    "calibrate": (
+        "rates_command",
+        "Find two parameters that give wanted firing rates.",
+    ),
 }
-"""Module and summary of each command. A module is imported only when its command is called, so
-that `rbn-jax --help` and `--version` do not wait for JAX."""
+"""Module and summary of each command. A module is imported only when its command is
+called, so that `rbn-jax --help` and `--version` do not wait for JAX."""
 
 
 class StoppedError(Exception):
-    """Ctrl-C, with what is kept and how to go on; typer drops the words of a KeyboardInterrupt."""
+    """A Ctrl-C with its message, which says what is kept and how to resume."""
 
 
 @contextlib.contextmanager
 def keep_interrupt_message() -> Iterator[None]:
     """Raise a KeyboardInterrupt as a StoppedError with its message."""
+    # typer would end at a KeyboardInterrupt without its message
     try:
         yield
-    except (KeyboardInterrupt, StoppedError) as error:
+    except KeyboardInterrupt as error:
         raise StoppedError(str(error)) from None
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run `rbn-jax`; return 0, or 2 after one line on stderr for bad input."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    words = [argument for argument in arguments if not argument.startswith("-")]
-    app = _make_app(words[0] if words else None)
-    return run_app(app, arguments, "rbn-jax")
+    """Run `rbn-jax`; return 0, 2 for bad input, or 130 after Ctrl-C."""
+    if arguments is None:
+        arguments = sys.argv[1:]
+    return run_app(_run_command, arguments, "rbn-jax")
 
 
-def run_app(app: typer.Typer, arguments: list[str], program: str) -> int:
-    """Run a typer program; warnings and errors are one line each on stderr."""
+def run_app(app: Callable[..., int | None], arguments: list[str], program: str) -> int:
+    """Run a typer program; each warning or error is one line on stderr."""
+
+    def print_line(text: str) -> None:
+        print(f"{program}: {' '.join(text.split())}", file=sys.stderr)
 
     def show_warning(message: Warning | str, *_: object) -> None:
-        print(f"{program}: warning: {_one_line(str(message))}", file=sys.stderr)
+        print_line(f"warning: {message}")
 
-    def fail(message: str) -> int:
-        print(f"{program}: {_one_line(message)}", file=sys.stderr)
-        return 2
-
+    # without standalone_mode=False typer would print errors itself, over many lines
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
         try:
-            status = app(arguments or ["--help"], standalone_mode=False)
+            status = app(arguments or ["--help"], standalone_mode=False, prog_name=program)
+            return status or 0
         except (KeyboardInterrupt, StoppedError) as error:
-            print(f"{program}: {error or 'stopped'}", file=sys.stderr)
+            print_line(str(error) or "stopped")
             return 130
         except OSError as error:
-            return fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            print_line(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         except (ValueError, RuntimeError, ImportError, MemoryError) as error:
-            return fail(str(error) or "out of memory")
+            print_line(str(error) or "out of memory")
         except Exception as error:
+            # only typer's own errors, such as an unknown option, have this method
             format_message = getattr(error, "format_message", None)
-            if format_message is None:  # only typer's own errors have one
+            if format_message is None:
                 raise
-            return fail(format_message())
-    return status or 0
+            print_line(format_message())
+    return 2
 
 
 def new_app(help_text: str) -> typer.Typer:
@@ -84,14 +95,23 @@ def new_app(help_text: str) -> typer.Typer:
     )
 
 
-def _make_app(called: str | None) -> typer.Typer:
-    """Make the program; of all commands, only the module of the called one is imported."""
+def _run_command(arguments: list[str], **settings: object) -> int | None:
+    """Run the command that the first argument names."""
+    name = arguments[0]
+    if name not in (*COMMANDS, "-h", "--help", "--version"):
+        advice = ": write options after a command" if name.startswith("-") else ""
+        raise ValueError(f"unknown command {name!r}{advice}; valid commands: {', '.join(COMMANDS)}")
+    return _make_app(name)(arguments, **settings)
+
+
+def _make_app(called: str) -> typer.Typer:
+    """Make the program, and import the module of the called command only."""
     app = new_app("Balanced random networks: weights, sweeps, fits, firing rates, figures.")
     app.callback()(_main)
     for name, (module, summary) in COMMANDS.items():
         if name == called:
-            command_module = importlib.import_module(f"rbn_jax.cli.{module}")
-            app.command(name)(getattr(command_module, name))
+            command = getattr(importlib.import_module(f"rbn_jax.cli.{module}"), name)
+            app.command(name)(keep_interrupt_message()(command))
         else:
             app.command(name, help=summary)(_not_called)
     return app
@@ -107,7 +127,10 @@ def _main(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and exit.",
         ),
     ] = False,
 ) -> None:
@@ -116,7 +139,3 @@ def _main(
 
 def _not_called() -> None:
     """Stand for a command in the list of `--help`."""
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

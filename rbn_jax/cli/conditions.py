@@ -1,60 +1,85 @@
-"""Conditions on a function's result, as a command line can say them: EI<-30&EE>=10."""
+"""Conditions on the entries of a function's result, from text such as "EI<-30&EE>=10"."""
 
 import dataclasses
 import functools
-import itertools
 import operator
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
+from jax import Array
 
 from rbn_jax.parameters.checks import unknown_name_error
 from rbn_jax.parameters.labels import label_result
 
-_COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
-_WORDS = {"<=": "at_most", ">=": "at_least", "<": "below", ">": "above"}
+_COMPARISONS = {
+    "<=": (operator.le, "at_most"),
+    ">=": (operator.ge, "at_least"),
+    "<": (operator.lt, "below"),
+    ">": (operator.gt, "above"),
+}
+"""Function and name of each sign."""
+
 _TERM = re.compile(r"\s*([^<>=\s]+)\s*(<=|>=|<|>)\s*([^<>=\s]+)\s*")
+
+
+class Term(NamedTuple):
+    """One comparison: of an entry of the result, called by its labels, with a number."""
+
+    entry: str
+    sign: str
+    number: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """Whether entries of what fn returns are on one side of a number, each of them."""
+    """Whether all terms hold for a result of fn; a term does not hold for NaN."""
 
-    fn: Callable[[Any], Any]
-    terms: tuple[tuple[str, str, float], ...]
+    fn: Callable[..., object]
+    terms: tuple[Term, ...]
 
-    def __call__(self, result: Any) -> Any:
-        """One truth value; of NaN, false."""
-        entries = _entries(self.fn, result)
-        for entry, _, _ in self.terms:
-            if entry not in entries:
-                raise unknown_name_error(entry, entries, "entry of the result")
-        tests = [_COMPARE[sign](entries[entry], number) for entry, sign, number in self.terms]
-        return functools.reduce(jnp.logical_and, tests)
+    def __call__(self, result: object) -> Array:
+        """Return one truth value.
+
+        Raises:
+            ValueError: the result has no entry of such a name.
+        """
+        entries = _label_entries(self.fn, result)
+        holds = []
+        for term in self.terms:
+            if term.entry not in entries:
+                raise unknown_name_error(term.entry, entries, "entry of the result")
+            compare, _ = _COMPARISONS[term.sign]
+            holds.append(compare(entries[term.entry], term.number))
+        return functools.reduce(jnp.logical_and, holds)
 
     @property
     def name(self) -> str:
-        """The condition as a name in a file: "EI_below_-30_and_EE_at_least_10"."""
-        terms = (f"{entry}_{_WORDS[sign]}_{number:g}" for entry, sign, number in self.terms)
-        return "_and_".join(terms).replace("/", "_per_")
+        """The name for files, such as "EI_below_-30_and_EE_at_least_10"."""
+        names = []
+        for entry, sign, number in self.terms:
+            _, comparison = _COMPARISONS[sign]
+            names.append(f"{entry}_{comparison}_{number:g}")
+        return "_and_".join(names).replace("/", "_per_")
 
 
-def read_condition(text: str, fn: Callable[[Any], Any]) -> Condition:
-    """A condition from "entry<number", <=, > or >=, several joined by &.
+def read_condition(text: str, fn: Callable[..., object]) -> Condition:
+    """Read a condition on the result of fn: "entry<number", or several joined by "&".
 
-    An entry is called by its labels: EI, of target E and source I; EI/tau_E, its derivative.
+    The signs are <, <=, > and >=. An entry is called by its labels: EI is the entry of
+    target E and source I, EI/tau_E its derivative by tau_E.
 
     Raises:
         ValueError: another text.
     """
     terms = []
     for part in text.split("&"):
-        found = _TERM.fullmatch(part)
+        match = _TERM.fullmatch(part)
         try:
-            entry, sign, number = found.groups() if found else ("", "", "")
-            terms.append((entry, sign, float(number)))
+            entry, sign, number = match.groups() if match else ("", "", "")
+            terms.append(Term(entry, sign, float(number)))
         except ValueError:
             raise ValueError(
                 f"{part!r} is no condition: must be an entry, <, <=, > or >= and a number, "
@@ -63,16 +88,19 @@ def read_condition(text: str, fn: Callable[[Any], Any]) -> Condition:
     return Condition(fn, tuple(terms))
 
 
-def _entries(fn: Callable[[Any], Any], result: Any) -> dict[str, Any]:
-    """Every number that fn returned, by its labels."""
-    found = {}
-    for x in label_result(fn, result).values():
-        labels = {dims[0]: values for _, dims, values in reversed(x.coords) if len(dims) == 1}
-        sides = [labels.get(dim, range(n)) for dim, n in zip(x.dims, x.data.shape, strict=True)]
-        for place in itertools.product(*map(range, x.data.shape)):
-            parts = [
-                ("/" if dim == "parameter" else "") + str(side[i])
-                for dim, side, i in zip(x.dims, sides, place, strict=True)
-            ]
-            found["".join(parts)] = x.data[place]
-    return found
+def _label_entries(fn: Callable[..., object], result: object) -> dict[str, Array]:
+    """Return every number of a result by its labels."""
+    entries = {}
+    for variable in label_result(fn, result).values():
+        labels = {}
+        for _, dims, coordinate in variable.coords:
+            # the first coordinate of a dimension labels it
+            if len(dims) == 1:
+                labels.setdefault(dims[0], coordinate)
+        for index in np.ndindex(variable.data.shape):
+            entry = ""
+            for dim, position in zip(variable.dims, index, strict=True):
+                label = labels[dim][position] if dim in labels else position
+                entry += f"/{label}" if dim == "parameter" else str(label)
+            entries[entry] = variable.data[index]
+    return entries

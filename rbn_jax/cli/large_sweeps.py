@@ -1,67 +1,45 @@
-"""What `rbn-jax sweep` does with sweeps of any size: quantities, reductions, clusters, stores."""
+"""Sweeps of any size: reductions, clusters of workers, and the state of a store."""
 
 import contextlib
 import functools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rbn_jax.cli import terminal
 from rbn_jax.cli.conditions import read_condition
-from rbn_jax.parameters.checks import unknown_name_error
+from rbn_jax.cli.output import to_json_lists
 from rbn_jax.parameters.optional import require
-from rbn_jax.rates import firing_rates
-from rbn_jax.rates.stationary import check_theory
-from rbn_jax.sensitivity import elasticity, jacobian
 from rbn_jax.sweeps import reductions as red
 from rbn_jax.sweeps.store_directory import checked_path
 from rbn_jax.sweeps.store_status import status
-from rbn_jax.weights import calculate_RBN_weights
+
+if TYPE_CHECKING:
+    import distributed
+    import xarray
 
 REDUCTIONS = f"{red.reduction_help()}, where CONDITION is as 'EI<-30&EE>=10'."
-_SPANS = 12  # runs of missing blocks that are listed
-_DERIVATIVES = {"jacobian": jacobian, "elasticity": elasticity}
+# of the missing blocks of a store
+_MAX_LISTED_RUNS = 12
 
 
-def function(quantity: str, wrt: tuple[str, ...], theory: str | None) -> Callable[[Any], Any]:
-    """What is swept: the weights, derivatives of them, or firing rates by a theory."""
-    if theory is not None and quantity != "rates":
-        raise ValueError(f"--theory {theory}: is for --quantity rates")
-    if quantity == "rates":
-        return rates_by(theory or "quenched")
-    if quantity == "weights":
-        return calculate_RBN_weights
-    if quantity not in _DERIVATIVES:
-        raise unknown_name_error(quantity, ["weights", "rates", *_DERIVATIVES], "quantity")
-    return functools.partial(_DERIVATIVES[quantity], calculate_RBN_weights, wrt=wrt)
+def parse_reductions(
+    specs: list[str] | None, over: list[str] | None, fn: Callable[..., object]
+) -> list[red.Reduction] | None:
+    """Return the reductions that `REDUCTIONS` describes, over some dimensions or all.
 
-
-@functools.cache
-def rates_by(theory: str) -> Callable[[Any], Any]:
-    """`firing_rates` by a theory, with its labels; a store knows the theory by its name."""
-    check_theory(theory)
-
-    def found(params: Any) -> Any:
-        return firing_rates(params, theory)
-
-    functools.update_wrapper(found, firing_rates)
-    if theory != "quenched":
-        found.__name__ = f"firing_rates_{theory}"
-    return found
-
-
-def reductions(
-    specs: list[str] | None, over: list[str] | None, fn: Callable[[Any], Any]
-) -> list[Any] | None:
-    """Reductions from their names, or as `REDUCTIONS` has them."""
-    if over and not specs:
-        raise ValueError(f"--over {over[0]}: is for --reduce")
+    Raises:
+        ValueError: another text; dimensions without a reduction.
+    """
+    if not specs:
+        if over:
+            raise ValueError(f"--over {over[0]}: is for --reduce")
+        return None
     dims = tuple(over) if over else None
     try:
-        return [_reduction(spec, dims, fn) for spec in specs] if specs else None
+        return [_reduction(spec, dims, fn) for spec in specs]
     except ValueError as error:
         raise ValueError(f"--reduce {error}") from None
 
@@ -75,88 +53,64 @@ def _reduction(spec: str, over: tuple[str, ...] | None, fn: Callable[[Any], Any]
         raise ValueError(f"{spec}: {error}") from None
 
 
-def parse_shard(text: str | None) -> tuple[int, int] | None:
-    """(i, n) from i/n."""
-    if text is None:
-        return None
-    first, slash, count = text.partition("/")
-    if not slash or not first.isdecimal() or not count.isdecimal():
-        raise ValueError(f"--shard {text}: must be i/n, whole numbers with 0 <= i < n")
-    return int(first), int(count)
-
-
 @contextlib.contextmanager
-def client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
-    """A client of a scheduler, or of a cluster of this many processes; None for neither."""
+def dask_client(
+    workers: int | None, scheduler: str | None
+) -> Iterator["distributed.Client | None"]:
+    """Yield a client of a scheduler, or of a new cluster of processes; None for neither.
+
+    Raises:
+        ValueError: both are asked for, or less than one process.
+    """
     if workers is None and scheduler is None:
         yield None
         return
     if workers is not None and scheduler is not None:
-        raise ValueError(f"--workers {workers} and --scheduler {scheduler}: must be one of them")
+        raise ValueError(f"--workers {workers} and --scheduler {scheduler}: give only one of them")
     if workers is not None and workers < 1:
         raise ValueError(f"--workers {workers}: must be a whole number >= 1")
     distributed = require("distributed", "sweep")
-    if scheduler is not None:
-        with distributed.Client(scheduler) as found:
-            yield found
-        return
-    with (
-        distributed.LocalCluster(n_workers=workers, dashboard_address=None) as cluster,
-        distributed.Client(cluster) as found,
-    ):
-        yield found
+    with contextlib.ExitStack() as stack:
+        cluster = scheduler
+        if workers is not None:
+            # without a dashboard, whose port may be in use
+            cluster = stack.enter_context(
+                distributed.LocalCluster(n_workers=workers, dashboard_address=None)
+            )
+        yield stack.enter_context(distributed.Client(cluster))
 
 
 def print_status(path: Path, as_json: bool) -> None:
-    """What of a store is done and what is missing."""
-    found = status(checked_path(path))
+    """Print how much of the sweep in a store is done and what is missing."""
+    state = status(checked_path(path))
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(state))
         return
-    print(
-        f"{path}: {found['function']}, {found['done']} of {found['count']} {found['units']} done,"
-    )
-    print(f"{found['points_done']} of {found['points']} points")
-    if found["missing"]:
-        print(f"missing {found['units']}: {_spans(found['missing'])}")
+    units, missing = state["units"], state["missing"]
+    print(f"{path}: {state['function']}, {state['done']} of {state['count']} {units} done,")
+    print(f"{state['points_done']} of {state['points']} points")
+    if missing:
+        print(f"missing {units}: {_format_runs(missing)}")
 
 
-def _spans(numbers: list[int]) -> str:
-    """1, 2, 3, 7 as "1-3, 7"; of many spans the first."""
+def _format_runs(numbers: list[int]) -> str:
+    """Format 1, 2, 3, 7 as "1-3, 7"; of many runs only the first are listed."""
     breaks = np.flatnonzero(np.diff(numbers) > 1) + 1
-    spans = [part for part in np.split(np.array(numbers), breaks) if part.size]
-    told = [f"{x[0]}-{x[-1]}" if x.size > 1 else f"{x[0]}" for x in spans[:_SPANS]]
-    more = len(spans) - len(told)
-    return ", ".join([*told, f"and {more} more runs (--json has all)"] if more else told)
+    texts = []
+    for run in np.split(np.array(numbers), breaks):
+        texts.append(f"{run[0]}-{run[-1]}" if run.size > 1 else f"{run[0]}")
+    more = len(texts) - _MAX_LISTED_RUNS
+    if more > 0:
+        texts[_MAX_LISTED_RUNS:] = [f"and {more} more runs (--json lists all)"]
+    return ", ".join(texts)
 
 
-def report(result: Any, store: Path | None, out: Path, as_json: bool) -> None:
-    """Say what is there now; a result in memory is written as netCDF."""
-    if store is not None:
-        print_status(store, as_json)
-        return
-    out = netcdf(out)
-    write(result, out)
+def print_dataset(dataset: "xarray.Dataset", out: Path, as_json: bool) -> None:
+    """Print the variables of a dataset, and the name of its file."""
     if as_json:
-        print(
-            json.dumps({"files": [str(out)], **{k: v.values.tolist() for k, v in result.items()}})
-        )
+        variables = {name: to_json_lists(array.values) for name, array in dataset.items()}
+        print(json.dumps({"files": [str(out)], **variables}))
         return
-    for name, array in result.data_vars.items():
+    for name, array in dataset.data_vars.items():
         print(f"{name} {dict(array.sizes)}\n{array.values}\n")
     print(f"wrote {out}")
-
-
-def netcdf(out: Path) -> Path:
-    """The name of a netCDF file, its suffix added where there is none."""
-    out = out if out.suffix else out.with_suffix(".nc")
-    if out.suffix.lower() != ".nc":
-        raise ValueError(f"--out {out}: must end in .nc, or in nothing")
-    require("netCDF4", "sweep")
-    return out
-
-
-def write(result: Any, out: Path) -> None:
-    """A dataset as netCDF, whole or not at all."""
-    with terminal.whole_file(out) as data:
-        result.to_netcdf(data, engine="netcdf4")

@@ -1,8 +1,9 @@
-"""`rbn-jax rates` and `rbn-jax calibrate`: firing rates of a network, and a network for rates."""
+"""`rbn-jax rates` and `rbn-jax calibrate`: rates of a network, and a network for rates."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import jax
 import numpy as np
@@ -10,30 +11,39 @@ import typer
 from matplotlib.figure import Figure
 
 from rbn_jax import plot
-from rbn_jax import rates as mean
-from rbn_jax.cli import large_sweeps as streaming
-from rbn_jax.cli import terminal
+from rbn_jax.cli.arguments import (
+    FIGURE_SUFFIXES,
+    check_output_file,
+    parse_network,
+    parse_pair,
+)
 from rbn_jax.cli.options import AsJson, Params, Preset, Settings
+from rbn_jax.cli.output import atomic_file, format_table, save_figure
+from rbn_jax.cli.quantities import rates_by_theory
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import read_parameters, to_plain
 from rbn_jax.parameters.domains import NumberField
+from rbn_jax.rates import MeanField, mean_field
+from rbn_jax.rates import calibrate as calibrate_network
 from rbn_jax.rates.equations import THEORIES
 from rbn_jax.rates.validity import warn
 from rbn_jax.sweeps import sweep
 
-CURRENTS = ("I_th_E", "I_th_I")
-_POINTS = 48  # of each axis of a figure
-_ROWS = {
+_BACKGROUND_CURRENTS = "I_th_E,I_th_I"
+# of each axis of a figure
+_POINTS = 48
+_LABELS = {
     "rates": "mean rate [spikes/s]",
     "rate_std": "std of rates across neurons",
     "mu": "mean of the free membrane [mV]",
     "sigma": "intensity of its noise [mV]",
     "spread": "std of means across neurons [mV]",
 }
+"""Label of each attribute of a MeanField that is printed."""
 
-Theory = Annotated[str, typer.Option("--theory", help=", ".join(THEORIES) + ".")]
+Theory = Annotated[str, typer.Option(help=f"One of {', '.join(THEORIES)}.")]
 FigureFile = Annotated[
-    Path | None, typer.Option("--figure", help="PNG, PDF or SVG of rates round this network.")
+    Path | None, typer.Option(help="PNG, PDF or SVG file of the rates around this network.")
 ]
 
 
@@ -45,31 +55,43 @@ def rates(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the stationary firing rates of E and I, and what the theory says of their input.
+    """Print the stationary firing rates of E and I.
+
+    The mean, noise and spread of the input that the theory predicts are printed as well.
 
     Example: rbn-jax rates --set I_th_E=2 --theory exact --figure rates.png
     """
-    net = terminal.parse_network(params, preset, settings)
-    _check_figure(figure)
-    found = _state(net, theory)
+    net = parse_network(params, preset, settings)
+    check_output_file("--figure", figure, FIGURE_SUFFIXES)
+    with jax.enable_x64(True):
+        state = mean_field(net, theory)
+    if not bool(state.converged):
+        table = ", or not one that the table of 'exact' covers" if theory == "exact" else ""
+        raise ValueError(
+            f"{net}: no asynchronous state was found{table}; try another --theory, or "
+            "other parameters"
+        )
+    warn(state.warnings)
     if figure is not None:
-        _draw(figure, net, theory, CURRENTS, None)
+        _draw_rates(figure, net, theory, _read_values(net, _BACKGROUND_CURRENTS.split(",")), None)
     if as_json:
-        print(json.dumps({**_plain(found), "params": to_plain(net)}))
+        numbers = {name: np.asarray(getattr(state, name)).tolist() for name in _LABELS}
+        report = {**numbers, "warnings": _warning_names(state), "params": to_plain(net)}
+        print(json.dumps(report))
         return
-    _print(found)
+    _print_state(state)
     if figure is not None:
         print(f"wrote {figure}")
 
 
 def calibrate(
-    rates: Annotated[str, typer.Option("--rates", help="E,I wanted [spikes/s], as 5,8.")],
+    rates: Annotated[str, typer.Option(help="Wanted rates of E and I [spikes/s], as 5,8.")],
     free: Annotated[
-        str, typer.Option("--free", help="Two parameters that are changed, as gei,s.")
-    ] = ",".join(CURRENTS),
+        str, typer.Option(help="The two parameters to change, as gei,s.")
+    ] = _BACKGROUND_CURRENTS,
     theory: Theory = "quenched",
     out: Annotated[
-        Path | None, typer.Option("--out", help="TOML file of the network, for --params.")
+        Path | None, typer.Option(help="TOML file of the network found, for --params.")
     ] = None,
     figure: FigureFile = None,
     params: Params = None,
@@ -77,92 +99,84 @@ def calibrate(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find two parameters with which E and I fire at the rates wanted.
+    """Find two parameters that give wanted firing rates.
 
     Example: rbn-jax calibrate --rates 5,8 --out net.toml --figure rates.png
     """
-    start = terminal.parse_network(params, preset, settings)
-    _check_figure(figure)
-    if out is not None and out.suffix.lower() != ".toml":
-        raise ValueError(f"--out {out}: must end in .toml")
-    target, names = terminal.parse_pair("--rates", rates), tuple(free.split(","))
-    net = mean.calibrate(start, target, names, theory)
-    parameters = read_parameters(net)
-    values = {name: float(parameters.read(parameters.locate(name))) for name in names}
+    start = parse_network(params, preset, settings)
+    check_output_file("--figure", figure, FIGURE_SUFFIXES)
+    check_output_file("--out", out, [".toml"])
+    target = parse_pair("--rates", rates, ",")
+    names = tuple(free.split(","))
+    net = calibrate_network(start, target, names, theory)
+    values = _read_values(net, names)
     with jax.enable_x64(True):
-        found = mean.mean_field(net, theory)
+        state = mean_field(net, theory)
     if figure is not None:
-        _draw(figure, net, theory, names, target)
+        _draw_rates(figure, net, theory, values, target)
     if out is not None:
-        with terminal.whole_file(out) as draft:
+        with atomic_file(out) as draft:
             net.to_toml(draft)
     if as_json:
-        told = {"rates": target, "theory": theory, "warnings": _names(found)}
-        print(json.dumps({**values, **told, "params": to_plain(net)}))
+        report = {
+            **values,
+            "rates": target,
+            "theory": theory,
+            "warnings": _warning_names(state),
+            "params": to_plain(net),
+        }
+        print(json.dumps(report))
         return
     for name, value in values.items():
         print(f"{name} = {value:.10g}")
-    if np.allclose(found.rates, target, rtol=1e-6):  # else calibrate has warned
-        _print(found)
+    # calibrate has warned if the state found for its result is another one
+    if np.allclose(state.rates, target, rtol=1e-6):
+        _print_state(state)
     for path in (out, figure):
         if path is not None:
             print(f"wrote {path}")
 
 
-def _state(net: NetworkParams, theory: str) -> mean.MeanField:
-    """The state, with its warnings given; an error where there is none."""
-    with jax.enable_x64(True):
-        found = mean.mean_field(net, theory)
-        if not bool(found.converged):
-            raise ValueError(
-                f"{net}: no asynchronous state was found"
-                + (", or not one that the table of 'exact' covers" if theory == "exact" else "")
-                + "; try another --theory, or other parameters"
-            )
-        warn(found.warnings)
-    return found
+def _warning_names(state: MeanField) -> list[str]:
+    """Return the names of the warnings that apply."""
+    return [name for name, applies in state.warnings.items() if bool(applies)]
 
 
-def _plain(found: mean.MeanField) -> dict[str, Any]:
-    arrays = {name: np.asarray(getattr(found, name)).tolist() for name in _ROWS}
-    return {**arrays, "warnings": _names(found)}
+def _print_state(state: MeanField) -> None:
+    matrix = [getattr(state, name) for name in _LABELS]
+    print(format_table(matrix, ["E", "I"], list(_LABELS.values()), digits=4))
 
 
-def _names(found: mean.MeanField) -> list[str]:
-    return [name for name, flag in found.warnings.items() if bool(flag)]
-
-
-def _print(found: mean.MeanField) -> None:
-    width = max(map(len, _ROWS.values()))
-    print(f"{'':{width}}{'E':>10}{'I':>10}")
-    for name, words in _ROWS.items():
-        print(f"{words:{width}}" + "".join(f"{x:10.4g}" for x in np.asarray(getattr(found, name))))
-
-
-def _check_figure(path: Path | None) -> None:
-    if path is not None and path.suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise ValueError(f"--figure {path}: must end in .png, .pdf or .svg")
-    if path is not None and not path.parent.is_dir():
-        raise ValueError(f"--figure {path}: the folder {path.parent} does not exist")
-
-
-def _draw(path: Path, net: NetworkParams, theory: str, names: tuple[str, ...], target: Any) -> None:
-    """Rates over two parameters round their values here."""
+def _draw_rates(
+    path: Path,
+    net: NetworkParams,
+    theory: str,
+    values: dict[str, float],
+    target: tuple[float, float] | None,
+) -> None:
+    """Draw the rates over two parameters around their values in a network."""
     parameters = read_parameters(net)
-    locations = [parameters.locate(name) for name in names]
-    point = [float(parameters.read(location)) for location in locations]
     axes = {}
-    for name, location, value in zip(names, locations, point, strict=True):
-        axes[name] = _round(parameters.field(location), value)
+    for name, value in values.items():
+        field = parameters.field(parameters.locate(name))
+        axes[name] = _values_around(value, field)
     figure = Figure(figsize=(10.0, 4.0), layout="constrained")
-    swept = sweep(streaming.rates_by(theory), net, axes, dtype="float64")
-    plot.plot_rates(swept, target, point, ax=figure.subplots(1, 2))
-    with terminal.whole_file(path) as draft:
-        figure.savefig(draft, dpi=150)
+    dataset = sweep(rates_by_theory(theory), net, axes, dtype="float64")
+    plot.plot_rates(dataset, target, list(values.values()), ax=figure.subplots(1, 2))
+    save_figure(figure, path)
 
 
-def _round(field: NumberField, x: float) -> np.ndarray:
-    """Values from half of x to half more, or 2 mV about a potential, as far as its domain goes."""
-    unit, domain = field.unit, field.domain
-    width = 2.0 if unit == "mV" else max(abs(x), 0.1) / 2
-    return np.linspace(max(x - width, domain.minimum), min(x + width, domain.maximum), _POINTS)
+def _read_values(net: NetworkParams, names: Iterable[str]) -> dict[str, float]:
+    parameters = read_parameters(net)
+    return {name: float(parameters.read(parameters.locate(name))) for name in names}
+
+
+def _values_around(value: float, field: NumberField) -> np.ndarray:
+    """Values from half to one and a half times a value, within the field's domain.
+
+    Potentials, whose zero has no meaning, vary by 2 mV.
+    """
+    width = 2.0 if field.unit == "mV" else max(abs(value), 0.1) / 2
+    start = max(value - width, field.domain.minimum)
+    stop = min(value + width, field.domain.maximum)
+    return np.linspace(start, stop, _POINTS)

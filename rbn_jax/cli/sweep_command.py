@@ -4,7 +4,7 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import jax
 import numpy as np
@@ -12,10 +12,23 @@ import typer
 from matplotlib.figure import Figure
 
 from rbn_jax import plot
-from rbn_jax.cli import large_sweeps as streaming
-from rbn_jax.cli import terminal
-from rbn_jax.cli.app import keep_interrupt_message
-from rbn_jax.cli.options import AsJson, Params, Preset, Settings
+from rbn_jax.cli.arguments import (
+    check_output_file,
+    netcdf_path,
+    parse_axes,
+    parse_network,
+    parse_shard,
+)
+from rbn_jax.cli.large_sweeps import (
+    REDUCTIONS,
+    dask_client,
+    parse_reductions,
+    print_dataset,
+    print_status,
+)
+from rbn_jax.cli.options import AsJson, Params, Preset, Quiet, Settings
+from rbn_jax.cli.output import atomic_file, format_table, to_json_lists, write_netcdf
+from rbn_jax.cli.quantities import quantity_function
 from rbn_jax.cli.weights_command import print_weights
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import to_plain
@@ -26,166 +39,196 @@ from rbn_jax.sensitivity import elasticity
 from rbn_jax.sweeps import sweep as run_sweep
 from rbn_jax.weights import calculate_RBN_weights
 
-DEFAULT_AXES = ["tau_syn_ex=0.5:20:200:log", "tau_syn_in=0.5:20:200:log"]
-OF_RATES = ["I_th_E=1.05:3:60", "I_th_I=0.5:1.5:60"]
+if TYPE_CHECKING:
+    import xarray
+
+_DEFAULT_AXES = {
+    "weights": ["tau_syn_ex=0.5:20:200:log", "tau_syn_in=0.5:20:200:log"],
+    "rates": ["I_th_E=1.05:3:60", "I_th_I=0.5:1.5:60"],
+}
+_ENTRIES = ["EE", "EI", "IE", "II"]
 
 
 def sweep(
     axis: Annotated[
         list[str] | None,
-        typer.Option("--axis", help="name=start:stop:num[:log]; may be given several times."),
+        typer.Option(help="name=start:stop:num[:log]; may be given several times."),
     ] = None,
     sample: Annotated[
         str | None,
-        typer.Option("--sample", help="METHOD:N[:SEED]; axes name=low:high[:log] are sampled."),
+        typer.Option(
+            help="METHOD:N[:SEED]: draw N samples of the axes given as name=low:high[:log]."
+        ),
     ] = None,
     quantity: Annotated[
-        str, typer.Option("--quantity", help="weights, jacobian, elasticity or rates.")
+        str, typer.Option(help="weights, jacobian, elasticity or rates.")
     ] = "weights",
     theory: Annotated[
-        str | None, typer.Option("--theory", help=f"Of rates: {', '.join(THEORIES)}.")
+        str | None, typer.Option(help=f"Theory of the rates: {', '.join(THEORIES)}.")
     ] = None,
     wrt: Annotated[
-        list[str] | None,
-        typer.Option("--wrt", help="Parameter of the derivatives; else the axes."),
+        list[str] | None, typer.Option(help="Parameter of the derivatives; default: the axes.")
     ] = None,
-    reduce: Annotated[
-        list[str] | None,
-        typer.Option("--reduce", help=streaming.REDUCTIONS),
-    ] = None,
+    reduce: Annotated[list[str] | None, typer.Option(help=REDUCTIONS)] = None,
     over: Annotated[
-        list[str] | None, typer.Option("--over", help="Dimension to reduce over; else all.")
+        list[str] | None, typer.Option(help="Dimension to reduce over; default: all.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", help="Name of the netCDF file.")] = Path("sweep.nc"),
+    out: Annotated[Path, typer.Option(help="Name of the netCDF file.")] = Path("sweep.nc"),
     store: Annotated[
-        Path | None, typer.Option("--store", help="Stream into this Zarr store, or go on there.")
+        Path | None,
+        typer.Option(help="Write block by block to this Zarr store, or resume its sweep."),
     ] = None,
-    block_size: Annotated[int | None, typer.Option("--block-size", help="In points.")] = None,
+    block_size: Annotated[int | None, typer.Option(help="Points in a block.")] = None,
     shard: Annotated[
-        str | None,
-        typer.Option("--shard", help="i/n, i from 0 to n - 1: every n-th block of the store."),
+        str | None, typer.Option(help="i/n, i from 0 to n - 1: compute only the i-th of n shares.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", help="Start a Dask cluster of so many processes.")
+        int | None, typer.Option(help="Start a Dask cluster of this many processes.")
     ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option("--scheduler", help="Address of a Dask scheduler.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start the store anew.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the store and start again.")
+    ] = False,
+    quiet: Quiet = False,
     status: Annotated[
-        Path | None, typer.Option("--status", help="Say what of this store is done, and exit.")
+        Path | None, typer.Option(help="Print how much of this store is done, and exit.")
     ] = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="float32 or float64.")] = "float64",
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float64",
     params: Params = None,
     preset: Preset = "nest",
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sweep the weights over axes; write them as netCDF, and a figure beside it.
+    """Sweep weights or rates over axes; write netCDF and a figure.
 
-    Without arguments: NEST's example network over tau_syn_ex and tau_syn_in; firing rates, over
-    the background currents.
-    With --store, of any size: block by block, and resumed when called again.
+    Without --axis, weights are swept over tau_syn_ex and tau_syn_in, rates over the
+    background currents. With --store, a sweep of any size runs block by block, and the
+    same command resumes it.
 
     Example: rbn-jax sweep --axis tau_syn_ex=0.5:20:400:log --axis gei=1:2:300 --out sweep
     """
     if status is not None:
-        streaming.print_status(status, as_json)
+        print_status(status, as_json)
         return
-    net = terminal.parse_network(params, preset, settings)
-    usual = OF_RATES if quantity == "rates" else DEFAULT_AXES
-    axes = terminal.parse_axes(axis or usual, sample)
-    if wrt and quantity in ("weights", "rates"):
+    net = parse_network(params, preset, settings)
+    default_axes = _DEFAULT_AXES.get(quantity, _DEFAULT_AXES["weights"])
+    axes = parse_axes(axis or default_axes, sample)
+    is_derivative = quantity not in ("weights", "rates")
+    if wrt and not is_derivative:
         raise ValueError(f"--wrt {wrt[0]}: is for --quantity jacobian or elasticity")
-    fn = streaming.function(quantity, tuple(wrt or axes), theory)
-    kept = streaming.reductions(reduce, over, fn)
-    options: dict[str, Any] = {
-        "dtype": dtype,
-        "reduce": kept,
-        "store": store,
-        "overwrite": overwrite,
-    }
-    options |= {"block_size": block_size, "shard": streaming.parse_shard(shard)}
-    if store is not None or kept is not None or quantity not in ("weights", "rates"):
-        with keep_interrupt_message(), streaming.client(workers, scheduler) as client:
-            options |= {"client": client, "progress": False if quiet else None}
-            result = run_sweep(fn, net, axes, **options)
-        streaming.report(result, store, out, as_json)
+    fn = quantity_function(quantity, tuple(wrt or axes), theory)
+    reductions = parse_reductions(reduce, over, fn)
+    if store is None:
+        out = netcdf_path(out)
+    # only a grid of weights or rates in memory is drawn; all else may be large
+    is_drawn = store is None and reductions is None and sample is None
+    if is_derivative or not is_drawn:
+        with dask_client(workers, scheduler) as client:
+            dataset = run_sweep(
+                fn,
+                net,
+                axes,
+                dtype=dtype,
+                store=store,
+                reduce=reductions,
+                block_size=block_size,
+                shard=parse_shard(shard),
+                client=client,
+                overwrite=overwrite,
+                progress=False if quiet else None,
+            )
+        if store is not None:
+            print_status(store, as_json)
+        else:
+            write_netcdf(dataset, out)
+            print_dataset(dataset, out, as_json)
         return
-    given = {"--shard": shard, "--overwrite": overwrite, "--block-size": block_size}
-    given |= {"--workers": workers, "--scheduler": scheduler}
-    for option, value in given.items():
-        if value:
+    options_of_large_sweeps = {
+        "--shard": shard,
+        "--overwrite": overwrite or None,
+        "--block-size": block_size,
+        "--workers": workers,
+        "--scheduler": scheduler,
+    }
+    for option, value in options_of_large_sweeps.items():
+        if value is not None:
             raise ValueError(f"{option} is for large sweeps: give --store or --reduce too")
-    _to_file(fn, net, axes, dtype, out, as_json, drawn=sample is None)
-
-
-def _to_file(
-    fn: Any,
-    net: NetworkParams,
-    axes: dict[str, Any],
-    dtype: str,
-    out: Path,
-    as_json: bool,
-    drawn: bool,
-) -> None:
-    """Sweep in memory; write a file, and draw a grid."""
-    out = streaming.netcdf(out)
-    weights = fn is calculate_RBN_weights
-    result, seconds = _timed_sweep(fn, net, axes, dtype, twice=weights)
-    if not drawn:
-        streaming.write(result, out)
-        print(f"wrote {out}")
+    start = time.perf_counter()
+    dataset = run_sweep(fn, net, axes, dtype=dtype)
+    seconds = time.perf_counter() - start
+    files = _write_with_figure(dataset, out)
+    if quantity == "rates":
+        _print_rates(dataset, files, as_json)
         return
-    figure, image = _sweep_figure(result), out.with_suffix(".png")
-    with terminal.whole_file(image) as draft:
-        figure.savefig(draft, dpi=150)
-        streaming.write(result, out)
-    if weights:
-        _report(net, axes, dtype, seconds, [str(out), str(image)], as_json)
-    else:
-        (rates,) = result.data_vars.values()
-        _tell_rates(rates, [str(out), str(image)], as_json)
-
-
-def _timed_sweep(
-    fn: Any, net: NetworkParams, axes: dict[str, np.ndarray], dtype: str, twice: bool
-) -> tuple[Any, float]:
-    """The sweep and its seconds: those of a second run where the first, compiled, is short."""
-
-    def timed() -> tuple[Any, float]:
+    # the first run also compiled the sweep, which matters only if it was short
+    if seconds < 5:
         start = time.perf_counter()
-        found = run_sweep(fn, net, axes, dtype=dtype)
-        return found, time.perf_counter() - start
-
-    result, seconds = timed()
-    return timed() if twice and seconds < 5 else (result, seconds)
+        run_sweep(fn, net, axes, dtype=dtype)
+        seconds = time.perf_counter() - start
+    _print_weights(net, axes, dtype, seconds, files, as_json)
 
 
-def _tell_rates(rates: Any, files: list[str], as_json: bool) -> None:
-    """How many networks have a state, and the range of their rates."""
-    each = rates.transpose("population", ...).values.reshape(2, -1)
-    found = each[:, np.isfinite(each).all(0)]
-    ranges = {
-        x: [float(row.min()), float(row.max())]
-        for x, row in zip("EI", found, strict=True)
-        if row.size
-    }
+def _write_with_figure(dataset: "xarray.Dataset", path: Path) -> list[str]:
+    """Write a dataset and its figure, both or none; return the names of the files."""
+    image = path.with_suffix(".png")
+    check_output_file("--out", image, [".png"])
+    figure = _draw(dataset)
+    with atomic_file(image) as draft:
+        figure.savefig(draft, dpi=150)
+        # within the block, so that the figure is not kept if this fails
+        write_netcdf(dataset, path)
+    return [str(path), str(image)]
+
+
+def _draw(dataset: "xarray.Dataset") -> Figure:
+    """Draw lines over one axis, or maps over two; other axes are at their middle value."""
+    (array,) = dataset.data_vars.values()
+    dims = [dim for dim in array.dims if dim not in RESULT_DIMENSIONS]
+    # maps of the four entries of a matrix, or of the rates of E and I; lines share one panel
+    rows = 1 if "population" in array.dims else 2
+    columns = 2
+    size = (5.0 * columns, 4.0 * rows)
+    if len(dims) == 1:
+        rows, columns = 1, 1
+        size = (6.4, 4.8)
+    middle = {dim: dataset.sizes[dim] // 2 for dim in dims[2:]}
+    section = dataset.isel(middle)
+    figure = Figure(figsize=size, layout="constrained")
+    plot.plot_sweep(section, ax=figure.subplots(rows, columns))
+    labels = []
+    for dim in middle:
+        unit = section[dim].attrs.get("units", "")
+        labels.append(f"{dim} = {section[dim].item():g} {unit}".strip())
+    if labels:
+        figure.suptitle(", ".join(labels))
+    return figure
+
+
+def _print_rates(dataset: "xarray.Dataset", files: list[str], as_json: bool) -> None:
+    """Print how many networks have a state, and the range of their rates."""
+    (array,) = dataset.data_vars.values()
+    population_rates = array.transpose("population", ...).values.reshape(2, -1)
+    has_state = np.isfinite(population_rates).all(axis=0)
+    points, converged = has_state.size, int(has_state.sum())
+    state_rates = population_rates[:, has_state]
+    ranges = {}
+    if converged:
+        for population, numbers in zip("EI", state_rates, strict=True):
+            ranges[population] = [float(numbers.min()), float(numbers.max())]
     if as_json:
-        points = {"points": each.shape[1], "converged": found.shape[1]}
-        print(json.dumps({**points, "ranges": ranges, "files": files}))
+        report = {"points": points, "converged": converged, "ranges": ranges, "files": files}
+        print(json.dumps(report))
         return
-    print(f"{found.shape[1]} of {each.shape[1]} networks have an asynchronous state in the theory")
-    low = int((found < 0.1).any(0).sum())
-    if low:
-        print(f"{low} of them with {REGIMES['low_rate']}")
-    for name, (low, high) in ranges.items():
-        print(f"{name}: {low:.4g} to {high:.4g} spikes/s")
+    print(f"{converged} of {points} networks have an asynchronous state in the theory")
+    low_rates = int((state_rates < 0.1).any(axis=0).sum())
+    if low_rates:
+        print(f"{low_rates} of them with {REGIMES['low_rate']}")
+    for population, (lowest, highest) in ranges.items():
+        print(f"{population}: {lowest:.4g} to {highest:.4g} spikes/s")
     print(f"wrote {' and '.join(files)}")
 
 
-def _report(
+def _print_weights(
     net: NetworkParams,
     axes: dict[str, np.ndarray],
     dtype: str,
@@ -193,18 +236,17 @@ def _report(
     files: list[str],
     as_json: bool,
 ) -> None:
-    points = math.prod(values.size for values in axes.values())
+    """Print weights and elasticities of the network that the sweep is around."""
+    points = math.prod(axis.size for axis in axes.values())
     with jax.enable_x64(True):
         matrix = np.asarray(calculate_RBN_weights(net))
         slopes = elasticity(calculate_RBN_weights, net, list(axes))["calculate_RBN_weights"]
-    values = slopes.values.reshape(4, -1)
+    # shape (entries of the matrix, axes)
+    elasticities = slopes.values.reshape(4, -1)
     if as_json:
         report = {
             "weights": matrix.tolist(),
-            "elasticities": {
-                name: [x if np.isfinite(x) else None for x in column]
-                for name, column in zip(axes, values.T.tolist(), strict=True)
-            },
+            "elasticities": dict(zip(axes, to_json_lists(elasticities.T), strict=True)),
             "axes": {name: axis.tolist() for name, axis in axes.items()},
             "points": points,
             "points_per_second": points / seconds,
@@ -215,23 +257,6 @@ def _report(
         return
     print_weights(net, matrix)
     print("\nelasticities d ln|js| / d ln parameter")
-    print(terminal.table(values, list(axes), ["EE", "EI", "IE", "II"]))
+    print(format_table(elasticities, list(axes), _ENTRIES))
     print(f"\n{points} points, {points / seconds:.3g} per second, {dtype}")
     print(f"wrote {' and '.join(files)}")
-
-
-def _sweep_figure(result: Any) -> Figure:
-    """Lines or maps; over more than two axes, the rest at their middle value."""
-    (array,) = result.data_vars.values()
-    dims = [dim for dim in array.dims if dim not in RESULT_DIMENSIONS]
-    middle = {dim: result.sizes[dim] // 2 for dim in dims[2:]}
-    rows, columns = (1, 1) if len(dims) == 1 else (1, 2) if "population" in array.dims else (2, 2)
-    size = (6.4, 4.8) if len(dims) == 1 else (5.0 * columns, 4.0 * rows)
-    figure = Figure(figsize=size, layout="constrained")
-    shown = result.isel(middle)
-    plot.plot_sweep(shown, ax=figure.subplots(rows, columns))
-    if middle:
-        units = {dim: shown[dim].attrs.get("units", "") for dim in middle}
-        fixed = (f"{dim} = {shown[dim].item():g} {units[dim]}".strip() for dim in middle)
-        figure.suptitle(", ".join(fixed))
-    return figure

@@ -5,24 +5,14 @@ import json
 import jax
 import numpy as np
 
-from rbn_jax.cli import terminal
+from rbn_jax.cli.arguments import parse_network
 from rbn_jax.cli.options import AsJson, Params, Preset, Settings
+from rbn_jax.cli.output import format_table
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import to_plain
 from rbn_jax.weights import calculate_RBN_weights
 
-
-def print_weights(net: NetworkParams, matrix: np.ndarray) -> None:
-    """The weights as two tables, of the matrix and of one synapse."""
-    print(f"{net}, rows are targets, columns sources\n\nweights js [pA*sqrt(N)]")
-    print(terminal.table(matrix, ["E", "I"], ["E", "I"]))
-    print("\nof one synapse, s*js/sqrt(N_E + N_I) [pA]")
-    print(terminal.table(synapses(net, matrix), ["E", "I"], ["E", "I"]))
-
-
-def synapses(net: NetworkParams, matrix: np.ndarray) -> np.ndarray:
-    """The weight of one synapse [pA], from the matrix js [pA sqrt(N)]."""
-    return np.asarray(net.s * matrix / np.sqrt(net.N_E + net.N_I))
+_POPULATIONS = ["E", "I"]
 
 
 def weights(
@@ -35,11 +25,28 @@ def weights(
 
     Example: rbn-jax weights --set tau_syn_ex=3 --set tau_syn_in=2
     """
-    net = terminal.parse_network(params, preset, settings)
+    net = parse_network(params, preset, settings)
     with jax.enable_x64(True):
         matrix = np.asarray(calculate_RBN_weights(net))
-    if as_json:
-        one = synapses(net, matrix).tolist()
-        print(json.dumps({"weights": matrix.tolist(), "synapses": one, "params": to_plain(net)}))
-    else:
+    if not as_json:
         print_weights(net, matrix)
+        return
+    report = {
+        "weights": matrix.tolist(),
+        "synapses": _synaptic_weights(net, matrix).tolist(),
+        "params": to_plain(net),
+    }
+    print(json.dumps(report))
+
+
+def print_weights(net: NetworkParams, matrix: np.ndarray) -> None:
+    """Print the weights as two tables: of the matrix, and of one synapse."""
+    print(f"{net}, rows are targets, columns sources\n\nweights js [pA*sqrt(N)]")
+    print(format_table(matrix, _POPULATIONS, _POPULATIONS))
+    print("\nof one synapse, s*js/sqrt(N_E + N_I) [pA]")
+    print(format_table(_synaptic_weights(net, matrix), _POPULATIONS, _POPULATIONS))
+
+
+def _synaptic_weights(net: NetworkParams, matrix: np.ndarray) -> np.ndarray:
+    """Weight of one synapse [pA], from the matrix js [pA*sqrt(N)]."""
+    return np.asarray(net.s * matrix / np.sqrt(net.N_E + net.N_I))
