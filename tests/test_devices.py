@@ -47,21 +47,21 @@ def run(folder, body, **environment):
     """A Python process that runs SETUP and the body to its end."""
     script = folder / "script.py"
     script.write_text(SETUP + textwrap.dedent(body))
-    words = [sys.executable, str(script), str(folder)]
+    command = [sys.executable, str(script), str(folder)]
     environment = {**os.environ, **environment}
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, env=environment)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert process.returncode == 0, process.stderr
+    return process.stderr
 
 
-def assert_same_to_the_last_bits(found, one):
+def assert_same_to_the_last_bits(swept, one):
     """Other shapes are compiled to other vector loops, which round differently."""
-    assert found.sizes == one.sizes
+    assert swept.sizes == one.sizes
     for name, x in one.variables.items():
         if x.dtype.kind == "f":
-            np.testing.assert_array_max_ulp(found[name].values, x.values, maxulp=4)
+            np.testing.assert_array_max_ulp(swept[name].values, x.values, maxulp=4)
         else:
-            np.testing.assert_array_equal(found[name].values, x.values)
+            np.testing.assert_array_equal(swept[name].values, x.values)
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +88,10 @@ def eight(tmp_path_factory):
 
         # what fills a block up to eight equal parts is counted in no reduction
         axes = {"tau_E": np.arange(1.0, 14), "gei": np.arange(1.0, 4)}
-        found = rbn.sweep(product, net, axes, reduce=["count", "mean", "maximum", "argmax"])
-        assert found["product_count"] == 39
-        assert found["product_mean"] == 14
-        assert (found["product_maximum"], found["product_argmax_tau_E"]) == (26, 13)
+        swept = rbn.sweep(product, net, axes, reduce=["count", "mean", "maximum", "argmax"])
+        assert swept["product_count"] == 39
+        assert swept["product_mean"] == 14
+        assert (swept["product_maximum"], swept["product_argmax_tau_E"]) == (26, 13)
         threes = rbn.sweep(lambda p: p.tau_E > 12, net, axes, block_size=3)["result"]
         assert threes.sum() == 3
 
@@ -105,7 +105,7 @@ def eight(tmp_path_factory):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_eight_devices_give_what_one_gives(eight, dtype):
+def test_eight_devices_give_the_result_of_one(eight, dtype):
     one = rbn.sweep(weights, NET, AXES, dtype=dtype)
     with xr.open_dataset(eight / f"{dtype}.nc", engine="netcdf4") as memory:
         assert_same_to_the_last_bits(memory, one)
@@ -113,23 +113,23 @@ def test_eight_devices_give_what_one_gives(eight, dtype):
         assert_same_to_the_last_bits(streamed, one)
 
 
-def test_eight_devices_are_exact_where_every_rounding_is(eight):
+def test_eight_devices_are_exact_where_no_value_is_rounded(eight):
     with xr.open_dataset(eight / "exact.nc", engine="netcdf4") as memory:
         np.testing.assert_array_equal(memory["product"], 2 * np.arange(1.0, 14))
 
 
-def test_one_device_goes_on_in_the_store_of_eight(eight):
+def test_one_device_resumes_the_store_of_eight(eight):
     store = eight / "shared"
     assert status(store)["missing"]
-    found = rbn.sweep(weights, NET, AXES, store=store)
+    swept = rbn.sweep(weights, NET, AXES, store=store)
     assert status(store)["missing"] == []
-    assert_same_to_the_last_bits(found, rbn.sweep(weights, NET, AXES))
+    assert_same_to_the_last_bits(swept, rbn.sweep(weights, NET, AXES))
 
 
-def test_the_device_that_jax_is_told_to_use_is_the_one(eight):
-    with xr.open_zarr(eight / "third") as found:
+def test_the_default_device_of_jax_is_used(eight):
+    with xr.open_zarr(eight / "third") as swept:
         one = rbn.sweep(weights, NET, AXES, block_size=17)
-        np.testing.assert_array_equal(found[weights.__name__], one[weights.__name__])
+        np.testing.assert_array_equal(swept[weights.__name__], one[weights.__name__])
 
 
 def on_cluster(folder, body, workers=2, threads=1):
@@ -146,7 +146,7 @@ if __name__ == "__main__":
     return run(folder, cluster + textwrap.indent(textwrap.dedent(body), " " * 8))
 
 
-def test_a_cluster_gives_the_same_and_says_what_failed(tmp_path):
+def test_a_cluster_gives_the_same_result_and_reports_failures(tmp_path):
     """Also what a lambda, 64 bits, NaN, shards and a failing block do on workers."""
     body = """
         import warnings
@@ -278,9 +278,9 @@ def test_a_killed_worker_and_ctrl_c_on_a_cluster_lose_no_block(tmp_path):
 
         pids = list(client.run(os.getpid).values())
         watcher = after(kept + 10, lambda: os.kill(pids[0], signal.SIGKILL))
-        found = go().load()
+        swept = go().load()
         watcher.join()
         assert status(store)["missing"] == []
-        np.testing.assert_array_equal(found["slow"], np.linspace(5, 40, 300).astype("float32"))
+        np.testing.assert_array_equal(swept["slow"], np.linspace(5, 40, 300).astype("float32"))
     """
     on_cluster(tmp_path, body)

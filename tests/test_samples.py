@@ -55,7 +55,7 @@ BAD_TEXTS = [
     ("0:2:3:log", "start and stop must be > 0 on a log axis"),
 ]
 
-BAD_WORDS = [
+BAD_AXES = [
     (["tau_E=5:40"], None, "--axis tau_E=5:40: .*add --sample sobol:1024"),
     (["tau_E=5:40:log"], None, "--axis tau_E=5:40:log: .*add --sample sobol:1024"),
     (["tau_E=5:40:3"], "sobol:8", "--sample sobol:8: no --axis has a range"),
@@ -110,7 +110,7 @@ def test_samples_fill_their_ranges_along_one_dimension(method):
         ("uniform", lambda seed: np.random.default_rng(seed).uniform(size=(64, 3))),
     ],
 )
-def test_the_points_are_scipys_and_numpys(method, points, seed):
+def test_points_equal_those_of_scipy_and_numpy(method, points, seed):
     values = columns(sample(method, RANGES, 64, seed=seed))
     expected = qmc.scale(points(seed), LOW, HIGH)
     expected[:, 1] = 0.5 * 40.0 ** points(seed)[:, 1]
@@ -118,7 +118,7 @@ def test_the_points_are_scipys_and_numpys(method, points, seed):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_seed_is_a_sample(method):
+def test_each_seed_gives_its_own_sample(method):
     first = columns(sample(method, RANGES, 16))
     np.testing.assert_array_equal(first, columns(sample(method, RANGES, 16, seed=0)))
     assert (first != columns(sample(method, RANGES, 16, seed=1))).all()
@@ -143,15 +143,15 @@ def test_a_sobol_sequence_of_no_power_of_two_warns():
         assert sample("sobol", OK, 100)["tau_E"].shape == (100,)
 
 
-def test_whole_numbers_of_numpy_will_do():
+def test_integers_of_numpy_are_accepted():
     found = sample("sobol", {"tau_E": [np.float32(5), np.int64(40)]}, np.int64(8), seed=np.uint8(1))
     np.testing.assert_array_equal(found["tau_E"], sample("sobol", OK, 8, seed=1)["tau_E"])
 
 
-@pytest.mark.parametrize(("arguments", "words"), BAD, ids=[words for _, words in BAD])
-def test_bad_arguments_are_named(arguments, words):
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[message for _, message in BAD])
+def test_bad_arguments_raise(arguments, message):
     method, ranges, n, *seed = arguments
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         sample(method, ranges, n, **({"seed": seed[0]} if seed else {}))
 
 
@@ -194,20 +194,20 @@ def test_a_text_is_a_spaced_axis(text, values):
     np.testing.assert_array_equal(ds["tau_E"], values)
 
 
-@pytest.mark.parametrize(("text", "words"), BAD_TEXTS)
-def test_a_bad_text_is_named(text, words):
-    with pytest.raises(ValueError, match=f"^{re.escape(words)}$"):
+@pytest.mark.parametrize(("text", "message"), BAD_TEXTS)
+def test_a_bad_text_raises(text, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         spaced(text)
-    with pytest.raises(ValueError, match=f"^{re.escape(f'axis tau_E={text!r}: {words}')}$"):
+    with pytest.raises(ValueError, match=f"^{re.escape(f'axis tau_E={text!r}: {message}')}$"):
         rbn.sweep(rbn.calculate_RBN_weights, NET, {"tau_E": text})
-    with pytest.raises(ValueError, match=f"^{re.escape(f'--axis tau_E={text}: {words}')}"):
+    with pytest.raises(ValueError, match=f"^{re.escape(f'--axis tau_E={text}: {message}')}"):
         parse_axes([f"tau_E={text}"])
 
 
 @pytest.mark.parametrize(("text", "seed"), [("sobol:16", 0), ("sobol:16:5", 5), ("uniform:16", 0)])
 def test_ranges_on_the_command_line_are_sampled(text, seed):
-    words = ["gei=1:2:3", "tau_E=5:40", "gie=1:2:4:log", "tau_syn_ex=0.5:20:log"]
-    axes = parse_axes(words, text)
+    axis_texts = ["gei=1:2:3", "tau_E=5:40", "gie=1:2:4:log", "tau_syn_ex=0.5:20:log"]
+    axes = parse_axes(axis_texts, text)
     assert list(axes) == ["tau_E", "tau_syn_ex", "gei", "gie"]  # the samples first
     ranges = {"tau_E": (5, 40), "tau_syn_ex": (0.5, 20, "log")}
     for name, axis in sample(text.partition(":")[0], ranges, 16, seed=seed).items():
@@ -216,7 +216,7 @@ def test_ranges_on_the_command_line_are_sampled(text, seed):
     np.testing.assert_array_equal(axes["gie"], np.geomspace(1, 2, 4))
 
 
-@pytest.mark.parametrize(("words", "text", "message"), BAD_WORDS)
-def test_bad_words_on_the_command_line_are_named(words, text, message):
+@pytest.mark.parametrize(("axis_texts", "sampler", "message"), BAD_AXES)
+def test_bad_command_line_arguments_raise(axis_texts, sampler, message):
     with pytest.raises(ValueError, match=message):
-        parse_axes(words, sample=text)
+        parse_axes(axis_texts, sample=sampler)

@@ -20,32 +20,32 @@ from rbn_jax.sweeps.store_status import status
     ("fn", "axes"),
     [(weights, AXES), (slopes, AXES), (shares, AXES), (several, AXES), (weights, PAIRED)],
 )
-def test_streamed_is_what_is_in_memory(tmp_path, fn, axes, dtype):
-    whole = rbn.sweep(fn, NET, axes, dtype=dtype)
+def test_a_stored_result_equals_the_result_in_memory(tmp_path, fn, axes, dtype):
+    in_memory = rbn.sweep(fn, NET, axes, dtype=dtype)
     store = tmp_path / "a.zarr"
     streamed = rbn.sweep(fn, NET, axes, dtype=dtype, store=store, block_size=9)
     assert all(x.chunks is not None for x in streamed.data_vars.values())
-    xr.testing.assert_allclose(streamed.load(), whole, rtol=4 * np.finfo(dtype).eps)
-    assert streamed.attrs == whole.attrs
-    for name, x in whole.variables.items():
+    xr.testing.assert_allclose(streamed.load(), in_memory, rtol=4 * np.finfo(dtype).eps)
+    assert streamed.attrs == in_memory.attrs
+    for name, x in in_memory.variables.items():
         assert (x.dtype, x.attrs) == (streamed[name].dtype, streamed[name].attrs)
     xr.testing.assert_identical(rbn.sweep(fn, NET, axes, dtype=dtype, block_size=9), streamed)
 
 
 def test_one_point_can_be_stored(tmp_path):
-    found = rbn.sweep(weights, NET, {}, store=tmp_path / "a.zarr").load()
-    xr.testing.assert_identical(found, rbn.sweep(weights, NET, {}))
+    stored = rbn.sweep(weights, NET, {}, store=tmp_path / "a.zarr").load()
+    xr.testing.assert_identical(stored, rbn.sweep(weights, NET, {}))
 
 
-def test_xarray_opens_a_store_as_it_is(tmp_path):
+def test_xarray_opens_a_store(tmp_path):
     rbn.sweep(weights, NET, AXES, store=tmp_path / "a.zarr", block_size=9)
-    found = xr.open_zarr(tmp_path / "a.zarr")
-    assert found["tau_E"].attrs["units"] == "ms"
-    assert rbn.NetworkParams.from_mapping(json.loads(found.attrs["params"])) == NET
-    assert np.isfinite(found["calculate_RBN_weights"]).all()
+    stored = xr.open_zarr(tmp_path / "a.zarr")
+    assert stored["tau_E"].attrs["units"] == "ms"
+    assert rbn.NetworkParams.from_mapping(json.loads(stored.attrs["params"])) == NET
+    assert np.isfinite(stored["calculate_RBN_weights"]).all()
 
 
-def test_only_what_is_missing_or_damaged_is_computed_again(tmp_path):
+def test_only_missing_and_damaged_chunks_are_computed_again(tmp_path):
     calls = []
 
     def count(tau):
@@ -74,14 +74,14 @@ def test_only_what_is_missing_or_damaged_is_computed_again(tmp_path):
     assert status(store)["points_done"] == 12
 
 
-def test_nan_is_stored_and_its_block_named(tmp_path):
+def test_nan_is_stored_and_a_warning_names_its_block(tmp_path):
     def fn(p):
         return jnp.where((p.tau_E > 6) & (p.tau_E < 9), jnp.nan, p.tau_E)
 
     axes = {"tau_E": np.arange(1.0, 13.0)}
     with pytest.warns(RuntimeWarning, match=r"fn is NaN in 1 of 4 blocks, first in block 2 of 4"):
-        found = rbn.sweep(fn, NET, axes, block_size=3, store=tmp_path / "a.zarr")
-    np.testing.assert_array_equal(np.flatnonzero(np.isnan(found["fn"])), [6, 7])
+        stored = rbn.sweep(fn, NET, axes, block_size=3, store=tmp_path / "a.zarr")
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(stored["fn"])), [6, 7])
 
 
 def fails_above(limit, how):
@@ -94,7 +94,7 @@ def fails_above(limit, how):
 
 
 @pytest.mark.parametrize("how", ["raises", "another shape"])
-def test_a_block_that_fails_is_named_and_the_others_kept(tmp_path, how):
+def test_an_error_names_the_failed_block_and_the_others_are_stored(tmp_path, how):
     axes, store = {"tau_E": np.arange(1.0, 41.0)}, tmp_path / "a.zarr"
     with pytest.raises(RuntimeError, match=r"block 3 of 4 \(tau_E 31 to 40 ms\)"):
         rbn.sweep(fails_above(30, how), NET, axes, store=store, block_size=10)
@@ -105,19 +105,19 @@ def test_a_block_that_fails_is_named_and_the_others_kept(tmp_path, how):
 
 
 @pytest.mark.parametrize("reduce", [None, ["minimum", "mean", "argmax"]])
-def test_shards_together_are_the_whole(tmp_path, reduce):
-    same = {"fn": weights, "params": NET, "axes": AXES, "reduce": reduce}
+def test_all_shards_together_give_the_complete_result(tmp_path, reduce):
+    arguments = {"fn": weights, "params": NET, "axes": AXES, "reduce": reduce}
     store = tmp_path / "a.zarr"
     for i in range(3):
-        found = rbn.sweep(**same, store=store, block_size=1, shard=(i, 3))
+        stored = rbn.sweep(**arguments, store=store, block_size=1, shard=(i, 3))
         state = status(store)
         assert state["points_done"] == pytest.approx(70 * (i + 1) / 3, abs=6)
-        assert (found is None) == (reduce is not None and i < 2)
+        assert (stored is None) == (reduce is not None and i < 2)
     assert state["missing"] == []
-    xr.testing.assert_allclose(found.load(), rbn.sweep(**same), rtol=1e-6)
+    xr.testing.assert_allclose(stored.load(), rbn.sweep(**arguments), rtol=1e-6)
 
 
-def test_reductions_do_not_depend_on_blocks_and_resume(tmp_path):
+def test_reductions_do_not_depend_on_blocks_and_are_resumed(tmp_path):
     def products(p):  # one rounding each: XLA compiles longer ones differently for other shapes
         return jnp.stack([jnp.stack([p.tau_E * p.gei, -p.tau_I * p.tau_E])] * 2)
 
@@ -131,35 +131,35 @@ def test_reductions_do_not_depend_on_blocks_and_resume(tmp_path):
         red.Fraction(strong),
         red.Examples(strong, 3),
     ]
-    same = {"fn": products, "params": NET, "axes": AXES, "reduce": [*kinds, *more]}
-    whole = rbn.sweep(**same)
+    arguments = {"fn": products, "params": NET, "axes": AXES, "reduce": [*kinds, *more]}
+    in_memory = rbn.sweep(**arguments)
     for block_size in (1, 9):
-        xr.testing.assert_identical(rbn.sweep(**same, block_size=block_size), whole)
+        xr.testing.assert_identical(rbn.sweep(**arguments, block_size=block_size), in_memory)
     store = tmp_path / "a.zarr"
-    rbn.sweep(**same, store=store, block_size=1)
+    rbn.sweep(**arguments, store=store, block_size=1)
     part = store / "parts" / "4.npz"
     part.write_bytes(part.read_bytes()[:50])
     assert status(store)["missing"] == [4]
-    xr.testing.assert_identical(rbn.sweep(**same, store=store), whole)
-    xr.testing.assert_identical(xr.open_zarr(store).load().drop_attrs(), whole.drop_attrs())
+    xr.testing.assert_identical(rbn.sweep(**arguments, store=store), in_memory)
+    xr.testing.assert_identical(xr.open_zarr(store).load().drop_attrs(), in_memory.drop_attrs())
 
-    all_of_it = rbn.sweep(products, NET, AXES)["products"]
+    all_products = rbn.sweep(products, NET, AXES)["products"]
     dims = list(AXES)
-    np.testing.assert_array_equal(whole["products_minimum"], all_of_it.min(dims))
-    np.testing.assert_array_equal(whole["products_count"], 70)
-    hit = all_of_it.sel(target="E", source="I") < -300
-    assert whole["strong_fraction"] == hit.mean()
+    np.testing.assert_array_equal(in_memory["products_minimum"], all_products.min(dims))
+    np.testing.assert_array_equal(in_memory["products_count"], 70)
+    hit = all_products.sel(target="E", source="I") < -300
+    assert in_memory["strong_fraction"] == hit.mean()
     first = hit.stack(point=dims)
     first = first[first.values].point.values[:3]
     for i, name in enumerate(dims):
         np.testing.assert_array_equal(
-            whole[f"strong_examples_{name}"], [point[i] for point in first]
+            in_memory[f"strong_examples_{name}"], [point[i] for point in first]
         )
-    where = whole["products_argmin_tau_E"].sel(target="E", source="E")
-    assert where == all_of_it.sel(target="E", source="E").min(["gei", "tau_I"]).idxmin("tau_E")
+    where = in_memory["products_argmin_tau_E"].sel(target="E", source="E")
+    assert where == all_products.sel(target="E", source="E").min(["gei", "tau_I"]).idxmin("tau_E")
 
 
-def test_a_bar_when_asked_and_none_without_a_terminal(capsys):
+def test_a_progress_bar_is_shown_only_on_request_without_a_terminal(capsys):
     rbn.sweep(weights, NET, AXES, block_size=9)
     assert capsys.readouterr().err == ""
     rbn.sweep(weights, NET, AXES, block_size=9, progress=True)
@@ -167,7 +167,7 @@ def test_a_bar_when_asked_and_none_without_a_terminal(capsys):
 
 
 @pytest.mark.parametrize("value", [np.nan, 0.0, 0, False])
-def test_a_block_of_nothing_but_fill_values_is_done_too(tmp_path, value):
+def test_a_block_of_fill_values_counts_as_done(tmp_path, value):
     calls = []
 
     def count(tau):
@@ -177,15 +177,15 @@ def test_a_block_of_nothing_but_fill_values_is_done_too(tmp_path, value):
     def fn(p):
         return jnp.where(at_run_time(p, count) > 0, value, value)
 
-    same = {"axes": {"tau_E": np.arange(1.0, 13.0)}, "store": tmp_path / "a.zarr"}
+    arguments = {"axes": {"tau_E": np.arange(1.0, 13.0)}, "store": tmp_path / "a.zarr"}
     with pytest.warns(RuntimeWarning) if np.isnan(value) else contextlib.nullcontext():
-        rbn.sweep(fn, NET, **same, block_size=3)
+        rbn.sweep(fn, NET, **arguments, block_size=3)
     assert status(tmp_path / "a.zarr")["missing"] == []
-    rbn.sweep(fn, NET, **same)
+    rbn.sweep(fn, NET, **arguments)
     assert len(calls) == 12
 
 
-def test_a_second_call_touches_no_file(tmp_path):
+def test_a_second_call_changes_no_file(tmp_path):
     store = tmp_path / "a.zarr"
     rbn.sweep(weights, NET, AXES, store=store, block_size=9)
     before = {x: (x.stat().st_mtime_ns, x.stat().st_ino) for x in store.rglob("*")}
@@ -193,26 +193,26 @@ def test_a_second_call_touches_no_file(tmp_path):
     assert before == {x: (x.stat().st_mtime_ns, x.stat().st_ino) for x in store.rglob("*")}
 
 
-def test_a_changed_bit_is_found_by_its_checksum(tmp_path):
-    found = rbn.sweep(weights, NET, AXES, store=tmp_path / "a.zarr", block_size=9)
+def test_a_changed_bit_is_detected_by_the_checksum(tmp_path):
+    stored = rbn.sweep(weights, NET, AXES, store=tmp_path / "a.zarr", block_size=9)
     file = chunks(tmp_path / "a.zarr", "calculate_RBN_weights")[2]
     data = bytearray(file.read_bytes())
     data[7] ^= 1
     file.write_bytes(data)
     with pytest.raises(ValueError, match="checksum"):
-        found.load()
+        stored.load()
 
 
-def test_an_empty_folder_is_taken_and_a_relative_one_found_again(tmp_path, monkeypatch):
+def test_an_empty_directory_and_a_relative_path_are_accepted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("a.zarr").mkdir()
-    found = rbn.sweep(weights, NET, AXES, store="a.zarr", block_size=9)
+    stored = rbn.sweep(weights, NET, AXES, store="a.zarr", block_size=9)
     monkeypatch.chdir("/")
-    xr.testing.assert_identical(found.load(), rbn.sweep(weights, NET, AXES, block_size=9))
+    xr.testing.assert_identical(stored.load(), rbn.sweep(weights, NET, AXES, block_size=9))
     assert os.listdir(tmp_path) == ["a.zarr"]
 
 
-def test_labels_of_samples_and_of_results_come_back_from_a_store(tmp_path):
+def test_labels_of_samples_and_results_are_read_back_from_a_store(tmp_path):
     def fn(p):
         return xr.DataArray(p.tau_E * jnp.arange(3.0), dims="k", coords={"k": list("xyz")})
 
@@ -220,8 +220,8 @@ def test_labels_of_samples_and_of_results_come_back_from_a_store(tmp_path):
     axes = {"tau_E": xr.DataArray([1.0, 2.0, 3.0], dims="sample", coords=coords)}
     memory = rbn.sweep(fn, NET, axes, block_size=2)
     for _ in range(2):
-        found = rbn.sweep(fn, NET, axes, store=tmp_path / "a.zarr", block_size=2)
-        xr.testing.assert_identical(found.load(), memory)
+        stored = rbn.sweep(fn, NET, axes, store=tmp_path / "a.zarr", block_size=2)
+        xr.testing.assert_identical(stored.load(), memory)
 
 
 def test_nested_parameters_and_elements_of_arrays_are_stored_and_resumed(tmp_path):

@@ -16,7 +16,7 @@ from rbn_jax.sweeps.store_status import status
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"fn": lambda p: 2 * weights(p)}, "function: .*calculate_RBN_weights.*result"),
         ({"axes": {**AXES, "gei": [1.0, 2.0]}}, "axes gei: .*5 values from 1 to 2.*2 values"),
@@ -26,16 +26,16 @@ from rbn_jax.sweeps.store_status import status
         ({"reduce": "minimum"}, "reduce: null in the store"),
     ],
 )
-def test_another_sweep_is_refused_until_it_is_to_be_overwritten(tmp_path, change, words):
-    same = {"fn": weights, "params": NET, "axes": AXES, "store": tmp_path / "a.zarr"}
-    rbn.sweep(**same, block_size=9)
-    with pytest.raises(ValueError, match=words):
-        rbn.sweep(**{**same, **change})
-    rbn.sweep(**{**same, **change}, overwrite=True)
+def test_a_store_of_another_sweep_is_refused_unless_overwrite(tmp_path, change, message):
+    arguments = {"fn": weights, "params": NET, "axes": AXES, "store": tmp_path / "a.zarr"}
+    rbn.sweep(**arguments, block_size=9)
+    with pytest.raises(ValueError, match=message):
+        rbn.sweep(**{**arguments, **change})
+    rbn.sweep(**{**arguments, **change}, overwrite=True)
     assert os.listdir(tmp_path) == ["a.zarr"]
 
 
-def test_a_function_of_the_same_name_that_computes_something_else_is_refused(tmp_path):
+def test_a_different_function_of_the_same_name_is_refused(tmp_path):
     def fn(p):
         return p.tau_E
 
@@ -98,7 +98,7 @@ def test_another_format_is_refused(tmp_path):
         rbn.sweep(weights, NET, AXES, store=store)
 
 
-def test_no_other_folder_is_deleted(tmp_path):
+def test_a_directory_without_a_sweep_is_never_deleted(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     for overwrite in (False, True):
         with pytest.raises(ValueError, match="holds no sweep"):
@@ -111,7 +111,7 @@ HUGE |= {name: np.linspace(1, 2, 1000) for name in ("gei", "gie", "gii", "C_m", 
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"store": "file"}, "file is a file"),
         ({"store": "none/a.zarr"}, "the folder .*none does not exist"),
@@ -133,10 +133,10 @@ HUGE |= {name: np.linspace(1, 2, 1000) for name in ("gei", "gie", "gii", "C_m", 
         ({"axes": HUGE, "store": "a.zarr"}, "takes .* GB, and .* GB are free.*reduce="),
     ],
 )
-def test_bad_input_stops_before_any_work(tmp_path, monkeypatch, options, words):
+def test_bad_input_stops_before_any_work(tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
     Path("file").touch()
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         rbn.sweep(**{"fn": never, "params": NET, "axes": AXES, **options})
     assert os.listdir() == ["file"]
 
@@ -151,7 +151,7 @@ def test_the_warning_points_at_the_caller(tmp_path):
         assert caught[0].filename == __file__
 
 
-def test_both_figures_of_a_disk_that_is_too_small(tmp_path, monkeypatch):
+def test_an_error_says_what_is_needed_and_free_on_a_small_disk(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(9, 0, 1000))
     with pytest.raises(ValueError, match=r"takes 1.12e-06 GB, and 1e-06 GB are free.*reduce="):
         rbn.sweep(weights, NET, AXES, store=tmp_path / "a.zarr")
@@ -171,12 +171,12 @@ def test_a_link_to_a_store_can_be_overwritten(tmp_path):
     store, link = tmp_path / "a.zarr", tmp_path / "link"
     rbn.sweep(weights, NET, AXES, store=store)
     link.symlink_to(store)
-    found = rbn.sweep(weights, NET, {"gei": [1.0]}, store=link, overwrite=True)
-    assert found.sizes["gei"] == 1
+    stored = rbn.sweep(weights, NET, {"gei": [1.0]}, store=link, overwrite=True)
+    assert stored.sizes["gei"] == 1
     assert sorted(os.listdir(tmp_path)) == ["a.zarr", "link"]
 
 
-def test_a_store_overwritten_just_before_the_work_is_not_mixed_up(tmp_path, monkeypatch):
+def test_a_store_overwritten_before_it_is_locked_is_refused(tmp_path, monkeypatch):
     """Another process may start anew between the look at a store and the lock on it."""
     store, locked = tmp_path / "a.zarr", store_directory.lock
     other = NET.replace(tau_syn_in=4.0)
@@ -194,7 +194,7 @@ def test_a_store_overwritten_just_before_the_work_is_not_mixed_up(tmp_path, monk
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"block_size": True, "store": "a.zarr"}, "block_size=True"),
         ({"block_size": "9"}, "block_size='9'"),
@@ -208,9 +208,9 @@ def test_a_store_overwritten_just_before_the_work_is_not_mixed_up(tmp_path, monk
         ({"client": object()}, "client is a object"),
     ],
 )
-def test_more_bad_input_stops_before_any_work(tmp_path, monkeypatch, options, words):
+def test_more_bad_input_stops_before_any_work(tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
     Path("file").touch()
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         rbn.sweep(**{"fn": never, "params": NET, "axes": AXES, **options})
     assert os.listdir() == ["file"]

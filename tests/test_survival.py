@@ -58,7 +58,7 @@ def wait_for_blocks(store, count):
     raise AssertionError(f"{store} has not got {count} blocks")
 
 
-def test_killed_at_ten_moments_the_result_is_the_same_bits(tmp_path):
+def test_a_sweep_killed_ten_times_gives_the_same_bits(tmp_path):
     rng, store = random.Random(0), tmp_path / "a.zarr"
     kills = 0
     for i in range(10):
@@ -76,12 +76,12 @@ def test_killed_at_ten_moments_the_result_is_the_same_bits(tmp_path):
     assert kills >= 7
     assert finish(start("go(sys.argv[1])", store)) == (0, "")
     assert finish(start("go(sys.argv[1])", tmp_path / "b.zarr")) == (0, "")
-    with xr.open_zarr(store) as found, xr.open_zarr(tmp_path / "b.zarr") as whole:
-        for name, x in whole.variables.items():
-            assert found[name].values.tobytes() == x.values.tobytes()
+    with xr.open_zarr(store) as stored, xr.open_zarr(tmp_path / "b.zarr") as uninterrupted:
+        for name, x in uninterrupted.variables.items():
+            assert stored[name].values.tobytes() == x.values.tobytes()
 
 
-def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path):
+def test_ctrl_c_stops_cleanly_and_says_how_to_resume(tmp_path):
     store = tmp_path / "a.zarr"
     process = start("go(sys.argv[1])", store)
     wait_for_blocks(store, 3)
@@ -104,9 +104,9 @@ def test_ctrl_c_within_a_finalizer_is_not_lost(tmp_path):
 
         accept, last = ArrayStoreSink.accept, [Last()]
 
-        def dropping(*found):
+        def dropping(*stored):
             last.clear()
-            return accept(*found)
+            return accept(*stored)
 
         ArrayStoreSink.accept = dropping
         go(sys.argv[1])
@@ -119,7 +119,7 @@ def test_ctrl_c_within_a_finalizer_is_not_lost(tmp_path):
     assert 1 <= kept < 60
 
 
-def test_ctrl_c_on_the_command_line_says_how_to_go_on(tmp_path):
+def test_ctrl_c_on_the_command_line_says_how_to_resume(tmp_path):
     store = tmp_path / "a.zarr"
     words = "--axis tau_E=5:40:300 --axis gei=1:2:300 --block-size 90 --quiet --store".split()
     body = """
@@ -146,7 +146,7 @@ def test_two_processes_share_a_store_and_a_third_cannot_overwrite_it(tmp_path):
     assert status(store)["missing"] == []
 
 
-def test_a_full_disk_is_named_and_what_is_finished_kept(tmp_path):
+def test_a_full_disk_is_reported_and_finished_blocks_remain(tmp_path):
     mount = ["unshare", "-rm", "sh", "-c"]
     tmpfs = f'mount -t tmpfs -o size=2m none {tmp_path} && exec "$@"'
     if not shutil.which("unshare") or subprocess.run([*mount, tmpfs, "sh", "true"]).returncode:
@@ -169,7 +169,7 @@ def test_a_full_disk_is_named_and_what_is_finished_kept(tmp_path):
     assert finish(start(body, tmp_path / "a.zarr", command=[*mount, tmpfs, "sh"])) == (3, "")
 
 
-def test_a_read_only_store_is_named_and_what_is_finished_kept(tmp_path):
+def test_a_read_only_store_is_reported_and_finished_blocks_remain(tmp_path):
     store = tmp_path / "a.zarr"
     assert finish(start("go(sys.argv[1], shard=(0, 2))", store)) == (0, "")
     mount = ["unshare", "-rm", "sh", "-c"]

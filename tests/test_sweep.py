@@ -28,26 +28,26 @@ def at(net, **values):
         return np.asarray(weights(net.replace(**values)))
 
 
-def test_every_point_of_a_grid_is_the_function_there():
+def test_every_grid_point_equals_the_function():
     axes = {"tau_E": [5.0, 20.0], "tau_syn_in": [1.0, 5.0, 20.0], "gei": np.linspace(1, 2, 4)}
-    found = rbn.sweep(weights, NET, axes, dtype="float64")["calculate_RBN_weights"]
-    assert found.dims == ("tau_E", "tau_syn_in", "gei", "target", "source")
-    assert found.dtype == np.float64
+    swept = rbn.sweep(weights, NET, axes, dtype="float64")["calculate_RBN_weights"]
+    assert swept.dims == ("tau_E", "tau_syn_in", "gei", "target", "source")
+    assert swept.dtype == np.float64
     for index in np.ndindex(2, 3, 4):
         point = {name: axes[name][i] for name, i in zip(axes, index, strict=True)}
-        np.testing.assert_allclose(found.sel(point), at(NET, **point), rtol=1e-15)
-    assert found.sel(target="E", source="I").max() < 0 < found.sel(source="E").min()
+        np.testing.assert_allclose(swept.sel(point), at(NET, **point), rtol=1e-15)
+    assert swept.sel(target="E", source="I").max() < 0 < swept.sel(source="E").min()
 
 
-def test_infinities_of_both_signs_are_no_nan():
+def test_infinities_of_both_signs_are_not_reported_as_nan():
     def fn(p):
         return p["x"] * jnp.inf
 
-    found = rbn.sweep(fn, {"x": 1.0}, {"x": [-1.0, 2.0]})["fn"]
-    np.testing.assert_array_equal(found, [-np.inf, np.inf])
+    swept = rbn.sweep(fn, {"x": 1.0}, {"x": [-1.0, 2.0]})["fn"]
+    np.testing.assert_array_equal(swept, [-np.inf, np.inf])
 
 
-def test_labels_units_and_what_was_held_fixed():
+def test_result_has_labels_units_and_fixed_parameters():
     ds = rbn.sweep(weights, NET, {"tau_E": [5.0, 20.0], "gei": [1.0]})
     assert ds["calculate_RBN_weights"].attrs["units"] == "pA*sqrt(N)"
     assert ds["tau_E"].attrs == {"units": "ms"}
@@ -69,29 +69,29 @@ def test_paired_samples_share_a_dimension():
         "tau_I": xr.DataArray(tau[1], dims="sample"),
     }
     ds = rbn.sweep(weights, NET, axes, dtype="float64")
-    found = ds["calculate_RBN_weights"]
-    assert found.dims == ("sample", "gei", "target", "source")
+    swept = ds["calculate_RBN_weights"]
+    assert swept.dims == ("sample", "gei", "target", "source")
     assert list(ds["sample"].values) == list("abcde")
     np.testing.assert_array_equal(ds["tau_I"], tau[1])
     for i, j in np.ndindex(5, 2):
         point = at(NET, tau_E=tau[0, i], tau_I=tau[1, i], gei=axes["gei"][j])
-        np.testing.assert_allclose(found[i, j], point, rtol=1e-15)
+        np.testing.assert_allclose(swept[i, j], point, rtol=1e-15)
 
 
 def test_an_entry_of_the_matrix_can_be_an_axis():
     values = [0.1, 0.2, 1.0]
     axes = {"baseline_conn_prob_EI": values, "baseline_conn_prob_EE": [0.2, 0.4]}
-    found = rbn.sweep(weights, NET, axes, dtype="float64")["calculate_RBN_weights"]
+    swept = rbn.sweep(weights, NET, axes, dtype="float64")["calculate_RBN_weights"]
     np.testing.assert_allclose(
-        found.sel(baseline_conn_prob_EE=0.4, baseline_conn_prob_EI=0.1),
+        swept.sel(baseline_conn_prob_EE=0.4, baseline_conn_prob_EI=0.1),
         at(NET, baseline_conn_prob_EI=0.1, baseline_conn_prob_EE=0.4),
         rtol=1e-15,
     )
 
 
-def test_no_axes_is_one_point():
-    found = rbn.sweep(weights, NET, {})["calculate_RBN_weights"]
-    np.testing.assert_allclose(found, at(NET), rtol=1e-6)
+def test_without_axes_the_result_is_one_point():
+    swept = rbn.sweep(weights, NET, {})["calculate_RBN_weights"]
+    np.testing.assert_allclose(swept, at(NET), rtol=1e-6)
 
 
 def divisions_on_the_whole_grid(fn):
@@ -105,7 +105,7 @@ def divisions_on_the_whole_grid(fn):
     return sum("[7,7,7,7" in line and "= div " in line for line in program.splitlines())
 
 
-def test_a_grid_costs_its_distinct_evaluations():
+def test_each_expression_is_evaluated_over_its_own_dimensions_only():
     """No peak depends on more than two of the four time constants; a product of all does."""
     assert divisions_on_the_whole_grid(weights) == 0
     assert divisions_on_the_whole_grid(lambda p: p.tau_E / (p.tau_I * p.tau_syn_ex * p.tau_syn_in))
@@ -137,15 +137,15 @@ def test_a_mapping_of_numbers_can_be_swept():
     np.testing.assert_allclose(ds["result"], [2.5, 3.1498026247371826], rtol=1e-14)
 
 
-def test_dtype_is_jaxs_default_or_the_one_asked_for():
+def test_dtype_is_the_argument_or_the_default_of_jax():
     axes = {"tau_E": [10.0, 20.0]}
     for enabled in (False, True):
         with jax.enable_x64(enabled):
             default = rbn.sweep(weights, NET, axes)["calculate_RBN_weights"].dtype
             assert default == (np.float64 if enabled else np.float32)
             for dtype in ("float32", np.float64, jnp.float32):
-                found = rbn.sweep(weights, NET, axes, dtype=dtype)["calculate_RBN_weights"]
-                assert found.dtype == np.dtype(dtype)
+                swept = rbn.sweep(weights, NET, axes, dtype=dtype)["calculate_RBN_weights"]
+                assert swept.dtype == np.dtype(dtype)
 
 
 def test_jacobian_and_elasticity_can_be_swept():
@@ -284,7 +284,7 @@ def test_bad_parameters_stop_before_anything_runs(params, message):
         rbn.sweep(never, params, {"tau_I": [1.0]})
 
 
-def test_a_bad_dtype_or_result_is_named():
+def test_a_bad_dtype_or_result_raises():
     with pytest.raises(ValueError, match="dtype='float16': must be float32 or float64"):
         rbn.sweep(never, NET, {"tau_I": [1.0]}, dtype="float16")
     with pytest.raises(ValueError, match="dtype='quad': must be float32"):
@@ -302,7 +302,7 @@ def test_a_bad_dtype_or_result_is_named():
         lambda p: math.sqrt(p.gei),
     ],
 )
-def test_a_function_that_jax_cannot_trace_is_told_so(fn):
+def test_a_function_that_jax_cannot_trace_raises_with_advice(fn):
     for call in (
         lambda: rbn.sweep(fn, NET, {"gei": [1.0, 2.0]}),
         lambda: rbn.jacobian(fn, NET, "gei"),
@@ -313,7 +313,7 @@ def test_a_function_that_jax_cannot_trace_is_told_so(fn):
             call()
 
 
-def test_names_that_clash_in_a_result_are_errors():
+def test_name_clashes_in_a_result_raise():
     axes = {"tau_I": [1.0]}
     with pytest.raises(ValueError, match="both called 'tau_I'"):
         rbn.sweep(lambda p: {"tau_I": p.tau_I}, NET, axes)
@@ -329,12 +329,12 @@ def test_names_that_clash_in_a_result_are_errors():
         rbn.sweep(weights(NET), NET, axes)
 
 
-def test_a_mapping_with_a_nested_list_for_the_matrix():
+def test_a_mapping_may_hold_a_nested_list_for_the_matrix():
     net = {**NET.to_dict(), "baseline_conn_prob": [[0.2, 0.5], [0.5, 0.5]]}
     net = {k: v for k, v in net.items() if not isinstance(v, str | bool)}
     axes = {"baseline_conn_prob_EE": [0.2, 0.4]}
-    found = rbn.sweep(weights, net, axes)["calculate_RBN_weights"]
-    np.testing.assert_allclose(found[1], at(NET, baseline_conn_prob_EE=0.4), rtol=1e-6)
+    swept = rbn.sweep(weights, net, axes)["calculate_RBN_weights"]
+    np.testing.assert_allclose(swept[1], at(NET, baseline_conn_prob_EE=0.4), rtol=1e-6)
     slopes = rbn.elasticity(weights, net, "baseline_conn_prob_EE")["calculate_RBN_weights"]
     assert float(slopes[0, 0, 0]) == pytest.approx(-0.5, rel=1e-6)
 
