@@ -1,4 +1,4 @@
-"""`rbn-jax` and `python -m rbn_jax`."""
+"""Entry point of `rbn-jax` and `python -m rbn_jax`."""
 
 from rbn_jax.parameters.optional import require
 

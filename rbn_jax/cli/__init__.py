@@ -1,4 +1,4 @@
-"""The command line: a module for each command, loaded when the command is called."""
+"""The command line: a module for each command, imported when the command is called."""
 
 from rbn_jax.cli.app import run
 
