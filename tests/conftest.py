@@ -1,3 +1,5 @@
+"""Settings and fixtures of all tests."""
+
 import platform
 import sys
 
@@ -16,7 +18,7 @@ settings.load_profile("fixed")
 
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request):
-    """Each precision in turn, in a context in which JAX has it."""
+    """Each precision in turn; JAX computes in it."""
     with jax.enable_x64(request.param == "float64"), jax.numpy_dtype_promotion("strict"):
         yield np.dtype(request.param)
 
@@ -29,9 +31,9 @@ def x64():
 
 @pytest.fixture
 def nest_wheel():
-    """Skips where PyPI has no NEST; elsewhere NEST is installed, or the test fails."""
-    covered = sys.platform == "linux" and platform.machine() == "x86_64"
-    if not covered or sys.version_info >= (3, 14):
+    """Skip the test where PyPI has no NEST; elsewhere the test fails if NEST is missing."""
+    has_wheel = sys.platform == "linux" and platform.machine() == "x86_64"
+    if not has_wheel or sys.version_info >= (3, 14):
         pytest.skip("PyPI has no nest-simulator for this platform or Python")
 
 

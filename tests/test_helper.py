@@ -1,4 +1,4 @@
-"""The drop-in: NEST's helper.py name by name, and its NEST example on top of it."""
+"""The drop-in for NEST's helper.py: signatures, results in float64, and errors."""
 
 import inspect
 import json
@@ -24,74 +24,83 @@ NET = GOLDEN["calculate_RBN_weights"][0]["params"]
         ("raster_plot", "(spiketimes, tlim=None, colorgroups=None, ax=None, markersize=0.5)"),
     ],
 )
-def test_signatures_are_the_references(name, signature):
-    found = inspect.signature(getattr(helper, name), eval_str=False)
-    plain = [
-        p.replace(annotation=p.empty)
-        for p in found.parameters.values()
-        if p.kind is not p.KEYWORD_ONLY
-    ]
-    assert str(inspect.Signature(plain)) == signature
+def test_positional_parameters_are_those_of_the_reference(name, signature):
+    parameters = []
+    for parameter in inspect.signature(getattr(helper, name)).parameters.values():
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            parameters.append(parameter.replace(annotation=parameter.empty))
+    assert str(inspect.Signature(parameters)) == signature
 
 
-@pytest.mark.parametrize("enabled", [False, True])
+@pytest.mark.parametrize("x64_enabled", [False, True])
 @pytest.mark.parametrize("name", ["postsynaptic_current_to_potential", "rheobase_current"])
-def test_scalars_are_floats_equal_to_the_references(name, enabled):
-    with jax.enable_x64(enabled):
+def test_scalars_are_floats_equal_to_the_reference(name, x64_enabled):
+    with jax.enable_x64(x64_enabled):
         for case in GOLDEN[name]:
-            case = dict(case)
-            value = case.pop("value")
-            found = getattr(helper, name)(**case)
-            assert type(found) is float
-            # the sum of the peak and the term in e_l may cancel, the reference's as well
-            slack = 1e-12 * abs(value) + 1e-15 * abs(case.get("e_l", 0.0))
-            assert abs(found - value) <= slack, case
+            arguments = dict(case)
+            expected = arguments.pop("value")
+            result = getattr(helper, name)(**arguments)
+            assert type(result) is float
+            # the peak and the term in e_l may cancel, in the reference as well
+            tolerance = 1e-12 * abs(expected) + 1e-15 * abs(arguments.get("e_l", 0.0))
+            assert abs(result - expected) <= tolerance, case
 
 
-@pytest.mark.parametrize("enabled", [False, True])
-def test_weights_are_writable_float64_equal_to_the_references(enabled):
-    with jax.enable_x64(enabled):
+@pytest.mark.parametrize("x64_enabled", [False, True])
+def test_weights_are_writable_float64_equal_to_the_reference(x64_enabled):
+    with jax.enable_x64(x64_enabled):
         for case in GOLDEN["calculate_RBN_weights"]:
-            found = helper.calculate_RBN_weights(case["params"])
-            assert (found.shape, found.dtype) == ((2, 2), np.float64)
-            np.testing.assert_allclose(found, case["value"], rtol=1e-12)
-            found *= 2  # NEST's network.py scales them in place
+            weights = helper.calculate_RBN_weights(case["params"])
+            assert (weights.shape, weights.dtype) == ((2, 2), np.float64)
+            np.testing.assert_allclose(weights, case["value"], rtol=1e-12)
+            weights *= 2  # NEST's network.py scales them in place
 
 
-def test_arrays_go_in_and_out_elementwise():
-    found = helper.postsynaptic_current_to_potential(np.array([10.0, 20.0]), 5.0)
-    assert found.dtype == np.float64
-    np.testing.assert_allclose(found, [2.5, 3.1498026247371826], rtol=1e-14)
+def test_lists_and_numpy_numbers_give_the_same_weights_as_floats():
+    expected = helper.calculate_RBN_weights(
+        {**NET, "baseline_conn_prob": np.array(NET["baseline_conn_prob"])}
+    )
+    lists = {**NET, "baseline_conn_prob": np.array(NET["baseline_conn_prob"]).tolist()}
+    np.testing.assert_array_equal(helper.calculate_RBN_weights(lists), expected)
+    numpy_numbers = dict(NET)
+    for name, value in NET.items():
+        if isinstance(value, int | float):
+            numpy_numbers[name] = np.float64(value)
+    np.testing.assert_array_equal(helper.calculate_RBN_weights(numpy_numbers), expected)
 
 
-def test_float32_that_goes_in_is_computed_in_float64():
+def test_arrays_give_arrays_elementwise():
+    peaks = helper.postsynaptic_current_to_potential(np.array([10.0, 20.0]), 5.0)
+    assert peaks.dtype == np.float64
+    np.testing.assert_allclose(peaks, [2.5, 3.1498026247371826], rtol=1e-14)
+
+
+def test_float32_arguments_are_computed_in_float64():
     single = {**NET, "baseline_conn_prob": np.array(NET["baseline_conn_prob"], np.float32)}
     assert helper.calculate_RBN_weights(single).dtype == np.float64
     tau = np.array([10.0], np.float32)
-    assert helper.postsynaptic_current_to_potential(tau, tau)[0] == pytest.approx(
-        10 / np.e, rel=1e-15
-    )
+    peak = helper.postsynaptic_current_to_potential(tau, tau)[0]
+    assert peak == pytest.approx(10 / np.e, rel=1e-15)
 
 
-def test_equal_time_constants_are_no_hole():
+def test_equal_time_constants_give_the_limit():
     assert helper.postsynaptic_current_to_potential(10.0, 10.0) == pytest.approx(10 / np.e)
     weights = helper.calculate_RBN_weights({**NET, "tau_syn_ex": 20.0, "tau_syn_in": 10.0})
     assert np.isfinite(weights).all()
 
 
 def test_c_m_is_ignored_with_a_warning_as_in_the_reference():
-    quiet = helper.calculate_RBN_weights({**NET, "C_m": 1.0})
+    expected = helper.calculate_RBN_weights({**NET, "C_m": 1.0})
     with pytest.warns(UserWarning, match=r"C_m=250.0 pF is ignored"):
-        loud = helper.calculate_RBN_weights({**NET, "C_m": 250.0})
-    np.testing.assert_array_equal(loud, quiet)
+        weights = helper.calculate_RBN_weights({**NET, "C_m": 250.0})
+    np.testing.assert_array_equal(weights, expected)
     with jax.enable_x64(True):
-        np.testing.assert_allclose(
-            rbn.calculate_RBN_weights({**NET, "C_m": 250.0}), 250 * quiet, rtol=1e-14
-        )
+        weights = rbn.calculate_RBN_weights({**NET, "C_m": 250.0})
+    np.testing.assert_allclose(weights, 250 * expected, rtol=1e-14)
 
 
 @pytest.mark.parametrize(
-    ("bad", "message"),
+    ("invalid", "message"),
     [
         ({"gei": None}, "params lacks gei$"),
         ({"tau_E": "20"}, "tau_E='20': must be a number, not a str"),
@@ -107,25 +116,31 @@ def test_c_m_is_ignored_with_a_warning_as_in_the_reference():
         ({"baseline_conn_prob": "dense"}, "baseline_conn_prob='dense'"),
     ],
 )
-def test_bad_networks_are_named(bad, message):
+def test_an_invalid_value_of_a_network_is_named(invalid, message):
     with pytest.raises(ValueError, match=message):
-        helper.calculate_RBN_weights({**NET, **bad})
+        helper.calculate_RBN_weights({**NET, **invalid})
 
 
-def test_a_missing_key_and_a_list_of_pairs_are_named():
+def test_missing_keys_are_named():
+    params = {name: value for name, value in NET.items() if name not in ("N_E", "tau_E")}
     with pytest.raises(ValueError, match="lacks N_E, tau_E"):
-        helper.calculate_RBN_weights({k: v for k, v in NET.items() if k not in ("N_E", "tau_E")})
+        helper.calculate_RBN_weights(params)
+
+
+def test_a_list_of_pairs_is_refused():
     with pytest.raises(ValueError, match="params is a list: must be a dictionary"):
         helper.calculate_RBN_weights(list(NET.items()))
 
 
-@pytest.mark.parametrize("bad", [{"tau_m": -1.0}, {"tau_syn": 0.0}, {"c_m": np.nan}, {"e_l": "0"}])
-def test_bad_neurons_are_named(bad):
-    good = {"tau_m": 20.0, "tau_syn": 5.0, "c_m": 1.0, "e_l": 0.0}
-    (name,) = bad
+@pytest.mark.parametrize(
+    "invalid", [{"tau_m": -1.0}, {"tau_syn": 0.0}, {"c_m": np.nan}, {"e_l": "0"}]
+)
+def test_an_invalid_value_of_a_neuron_is_named(invalid):
+    (name,) = invalid
+    arguments = {"tau_m": 20.0, "tau_syn": 5.0, "c_m": 1.0, "e_l": 0.0}
     with pytest.raises(ValueError, match=f"{name}="):
-        helper.postsynaptic_current_to_potential(**{**good, **bad})
-    if name != "tau_syn":
-        good = {"tau_m": 20.0, "e_l": 0.0, "v_th": 20.0, "c_m": 1.0}
+        helper.postsynaptic_current_to_potential(**{**arguments, **invalid})
+    arguments = {"tau_m": 20.0, "e_l": 0.0, "v_th": 20.0, "c_m": 1.0}
+    if name in arguments:
         with pytest.raises(ValueError, match=f"{name}="):
-            helper.rheobase_current(**{**good, **bad})
+            helper.rheobase_current(**{**arguments, **invalid})

@@ -1,4 +1,4 @@
-"""Against NEST itself. Each simulation runs in a process of its own: NEST keeps one kernel."""
+"""Comparison with NEST. Each simulation has its own process, as NEST has one kernel in each."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from rbn_jax import helper
 
 pytestmark = pytest.mark.usefixtures("nest_wheel")
-PAIRS = [(20.0, 5.0), (10.0, 5.0), (20.0, 3.0), (10.0, 2.0), (10.0, 10.0), (3.0, 12.0)]
+TIME_CONSTANTS = [(20.0, 5.0), (10.0, 5.0), (20.0, 3.0), (10.0, 2.0), (10.0, 10.0), (3.0, 12.0)]
 
 PSP = """
 import json, sys
@@ -61,23 +61,25 @@ print("RESULT" + json.dumps([events["times"].tolist(), events["senders"].tolist(
 """
 
 
-def nest(script, *arguments):
-    """What a script prints after RESULT; NEST prints a banner before."""
+def run_nest(script, *arguments):
+    """Return what a script prints after RESULT; NEST prints a banner before."""
     command = [sys.executable, "-c", script, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.split("RESULT")[1])
+    process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout.split("RESULT")[1])
 
 
-def test_psp_of_an_iaf_psc_exp_neuron_peaks_where_the_formula_says():
-    found = nest(PSP, json.dumps(PAIRS))
-    expected = [helper.postsynaptic_current_to_potential(*pair) for pair in PAIRS]
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+def test_the_psp_of_an_iaf_psc_exp_neuron_has_the_peak_of_the_formula():
+    peaks = run_nest(PSP, json.dumps(TIME_CONSTANTS))
+    expected = [helper.postsynaptic_current_to_potential(*pair) for pair in TIME_CONSTANTS]
+    np.testing.assert_allclose(peaks, expected, rtol=1e-6)
 
 
-def test_a_network_built_with_these_weights_runs_and_is_drawn():
-    spikes = np.array(nest(NETWORK))
-    rate = 1000 * spikes.shape[1] / 500 / 500
-    assert 0.1 < rate < 50  # it fires, and inhibition holds it below 1/t_ref = 200
+def test_a_network_with_these_weights_runs_and_is_drawn():
+    spikes = np.array(run_nest(NETWORK))
+    neurons, seconds = 500, 0.5
+    rate = spikes.shape[1] / neurons / seconds
+    # the network is active, and inhibition keeps it far below 1 / t_ref = 200 spikes/s
+    assert 0.1 < rate < 50
     ax = helper.raster_plot({"times": spikes[0], "senders": spikes[1]})
     assert sum(len(line.get_xdata()) for line in ax.lines) == spikes.shape[1]
