@@ -1,0 +1,171 @@
+"""From the local minima of one fit to its result: uncertainty, optima and advice."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rbn_jax.fitting import kernels, uncertainty
+from rbn_jax.fitting.multistart import LocalMinima
+from rbn_jax.fitting.objective import Data, Problem, count_data
+from rbn_jax.fitting.result import FitResult, Identifiability, Optimum
+from rbn_jax.parameters.access import Parameters
+from rbn_jax.parameters.labels import function_name
+
+# A singular value up to this one, of columns of norm 1, is 0 up to rounding. Singular values
+# from a Hessian are roots of its eigenvalues, so their rounding error is that of squares.
+_JACOBIAN_TOLERANCE = {"float32": 1e-4, "float64": 1e-8}
+_HESSIAN_TOLERANCE = {"float32": 1e-2, "float64": 1e-6}
+# two optima are distinct if they differ by more in a parameter, as `Coordinate.position` gives it
+_MIN_DISTANCE = 1e-3
+
+
+def summarise(
+    problem: Problem,
+    data: Data,
+    parameters: Parameters,
+    minima: LocalMinima,
+    absolute_sigma: bool,
+    method: str,
+    notes: tuple[str, ...],
+) -> FitResult:
+    """Return the result at the best local minimum; there is one row.
+
+    parameters: those that the user gave, in their own dtype
+    notes: further advice
+    """
+    x = minima.at_best(minima.ends.x)[0]
+    held = minima.at_best(minima.held)[0]
+    errors = _decompose(problem, data, x, np.isnan(held))
+    step = uncertainty.parameter_steps(data.coordinates, x)
+    directions = uncertainty.open_directions(data.coordinates, errors, step)
+    chi_square = 2 * float(minima.at_best(minima.ends.cost)[0])
+    k = len(x)
+    n_data = int(count_data(problem, data.select_rows(None))[0])
+    reduced = uncertainty.reduced_chi_square(chi_square, n_data, k)
+    absolute_sigma = absolute_sigma or problem.loss is not None
+    variance = 1.0 if absolute_sigma else reduced
+    covariance = uncertainty.scale_variance(errors.covariance(), variance)
+    stderr = uncertainty.standard_errors(problem, data, x, errors, variance)
+    deviance = chi_square
+    if problem.loss is None:
+        deviance = n_data * math.log(chi_square / n_data) if chi_square > 0 else -math.inf
+    at_bound = {}
+    for c, bound in zip(data.coordinates, held, strict=True):
+        if not np.isnan(bound):
+            at_bound[c.name] = str(uncertainty.active_side(c, bound))
+    values = _to_floats(problem.values(data.parameters, x))
+    converged = minima.at_best(minima.converged)[0]
+    result = FitResult(
+        function=function_name(problem.fn),
+        method=method if problem.loss is None else "bfgs",
+        params=parameters.replace(values).build(),
+        names=problem.names,
+        values=values,
+        stderr=_to_floats(stderr),
+        covariance=covariance,
+        correlation=uncertainty.correlation(covariance),
+        residuals=_residuals(problem, data, x),
+        chi_square=chi_square,
+        reduced_chi_square=float(reduced),
+        aic=deviance + 2 * k,
+        bic=deviance + k * math.log(n_data),
+        n_data=n_data,
+        n_starts=minima.usable.size,
+        n_lost=int(np.count_nonzero(~minima.usable)),
+        n_reached=int(np.count_nonzero(minima.reached)),
+        optima=_optima(problem, data, minima, bool(directions)),
+        start_costs=np.sort(minima.ends.cost[0]),
+        at_bound=at_bound,
+        identifiability=Identifiability(errors.relative_singular_values(step), directions),
+        status="converged" if converged else "not converged",
+        advice=(),
+        absolute_sigma=absolute_sigma,
+        _problem=problem,
+        _data=data,
+        _best=x,
+    )
+    return dataclasses.replace(result, advice=(*_advice(result, data), *notes))
+
+
+def _decompose(
+    problem: Problem, data: Data, x: np.ndarray, free: np.ndarray
+) -> uncertainty.Uncertainty:
+    if problem.loss is None:
+        jacobian = np.asarray(kernels.jacobian(problem, data, x), float)
+        return uncertainty.from_jacobian(jacobian, free, _JACOBIAN_TOLERANCE[problem.dtype])
+    hessian = np.asarray(kernels.gradient_and_hessian(problem, data, x)[1], float)
+    return uncertainty.from_hessian(hessian, free, _HESSIAN_TOLERANCE[problem.dtype])
+
+
+def _to_floats(numbers: dict[str, np.ndarray]) -> dict[str, float]:
+    return {name: float(number) for name, number in numbers.items()}
+
+
+def _residuals(problem: Problem, data: Data, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Return (prediction - target) / sigma by name; NaN where nothing was measured."""
+    prediction = jax.device_get(problem.predict(data.parameters, jnp.asarray(x)))
+    residuals = {}
+    for name, weight in data.weight.items():
+        weight_or_nan = np.where(weight > 0, weight, np.nan)
+        residuals[name] = weight_or_nan * (prediction[name] - data.target[name])
+    return residuals
+
+
+def _optima(
+    problem: Problem, data: Data, minima: LocalMinima, degenerate: bool
+) -> tuple[Optimum, ...]:
+    """Return the distinct local minima, the best first.
+
+    degenerate: the data leave a direction open: minima of the same cost then are one, wherever
+    they are
+    """
+    x, cost, converged = minima.ends.x[0], minima.ends.cost[0], minima.converged[0]
+    positions = np.stack([c.position(x[:, i]) for i, c in enumerate(data.coordinates)], axis=1)
+    best = int(minima.best[0])
+    by_cost = np.argsort(cost, kind="stable").tolist()
+    # lists of starts at the same minimum, the lowest of them first
+    groups: list[list[int]] = []
+    for start in dict.fromkeys([best, *by_cost]):
+        if not np.isfinite(cost[start]) or not (converged[start] or start == best):
+            continue
+        for group in groups:
+            first = group[0]
+            is_near = np.abs(positions[start] - positions[first]).max() < _MIN_DISTANCE
+            tolerance = minima.rtol * abs(cost[first]) + minima.atol[0]
+            if is_near or (degenerate and cost[start] <= cost[first] + tolerance):
+                group.append(start)
+                break
+        else:
+            groups.append([start])
+    optima = []
+    for group in groups:
+        values = _to_floats(problem.values(data.parameters, x[group[0]]))
+        optima.append(Optimum(values, float(cost[group[0]]), len(group)))
+    return tuple(optima)
+
+
+def _advice(result: FitResult, data: Data) -> list[str]:
+    advice = []
+    n_data, k = result.n_data, len(result.names)
+    if result.status != "converged":
+        advice.append("the best start did not converge: raise max_steps or n_starts")
+    if n_data < k:
+        advice.append(f"{k} free parameters and {n_data} data: their errors are not known")
+    elif n_data == k:
+        advice.append("as many free parameters as data: no residual tells how good the fit is")
+    for direction in result.identifiability.directions:
+        advice.append(f"the data do not determine all parameters: {direction}")
+    for name, side in result.at_bound.items():
+        value = result.values[name]
+        advice.append(f"{name} lies on its {side} bound, {value:g}: widen it, or fix it")
+    if result.n_lost:
+        advice.append(f"fn is not finite at {result.n_lost} of {result.n_starts} starts")
+    if result.n_starts > 4 and result.n_reached == 1:
+        advice.append("only one start reached the best optimum: raise n_starts")
+    for c in data.coordinates:
+        if math.inf > result.stderr[c.name] > c.high - c.low:
+            advice.append(f"{c.name} is known no better than its bounds: fix it, or measure more")
+    return advice
