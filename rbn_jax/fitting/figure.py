@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rbn_jax.fitting.kernels import cost_floor
-from rbn_jax.fitting.objective import Data, Problem
+from rbn_jax.fitting.objective import Objective
 from rbn_jax.fitting.result import FitResult
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ _LOG_AXIS_RATIO = 10
 
 def plot_fit(
     result: FitResult,
-    problem: Problem,
-    data: Data,
+    objective: Objective,
     axes: "Sequence[Axes] | np.ndarray | None",
     x: ArrayLike | None,
     xlabel: str | None,
@@ -32,18 +31,19 @@ def plot_fit(
     import matplotlib.pyplot as plt
 
     if axes is None:
-        axes = plt.subplots(1, 3, figsize=(12.0, 3.6), layout="constrained")[1]
+        _, axes = plt.subplots(1, 3, figsize=(12.0, 3.6), layout="constrained", squeeze=False)
+        axes = axes[0]
     if len(axes) != 3:
         raise ValueError(f"axes: {len(axes)} were given: must be three")
-    with jax.enable_x64(problem.dtype == "float64"):
-        all_predictions = jax.device_get(problem.predict(data.parameters, result._best))
+    with jax.enable_x64(objective.dtype == "float64"):
+        all_predictions = jax.device_get(objective.predict(result._best))
     predictions = {}
     for name, array in all_predictions.items():
-        if name in data.weight:
+        if name in objective.weight:
             predictions[name] = np.ravel(array)
     abscissas = _abscissas(predictions, x)
     for name, prediction in predictions.items():
-        _plot_data(axes[0], abscissas[name], name, data, result.absolute_sigma)
+        _plot_data(axes[0], abscissas[name], name, objective, result.absolute_sigma)
         line = "-" if prediction.size > _MAX_NAMED_VALUES else "_"
         axes[0].plot(abscissas[name], prediction, f"C3{line}", lw=1.2, ms=12, label="fit")
         axes[1].plot(abscissas[name], np.ravel(result.residuals[name]), "k.", ms=3)
@@ -62,7 +62,7 @@ def plot_fit(
     axes[1].axhline(0, color="C3", lw=0.8)
     unit = "sigma" if result.absolute_sigma else "target's unit"
     axes[1].set(xlabel=xlabel, ylabel=f"fit - data [{unit}]")
-    floor = 2 * float(cost_floor(problem, data.target, data.weight))
+    floor = 2 * float(cost_floor(objective))
     _plot_start_costs(axes[2], 2 * result.start_costs, floor)
     return axes
 
@@ -89,10 +89,12 @@ def _tick_labels(predictions: dict[str, np.ndarray], shapes: list[tuple[int, ...
     return list(predictions) if are_numbers else []
 
 
-def _plot_data(ax: "Axes", abscissa: np.ndarray, name: str, data: Data, show_sigma: bool) -> None:
-    weight = np.ravel(data.weight[name])
+def _plot_data(
+    ax: "Axes", abscissa: np.ndarray, name: str, objective: Objective, show_sigma: bool
+) -> None:
+    weight = np.ravel(objective.weight[name])
     is_measured = weight > 0
-    target = np.where(is_measured, np.ravel(data.target[name]), np.nan)
+    target = np.where(is_measured, np.ravel(objective.target[name]), np.nan)
     sigma = 1 / np.where(is_measured, weight, np.nan) if show_sigma else None
     ax.errorbar(abscissa, target, sigma, fmt="k.", ms=3, lw=0.6, label="data", zorder=1)
 

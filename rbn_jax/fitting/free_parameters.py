@@ -120,10 +120,10 @@ class Coordinate:
         if all(self.bounded):
             distance = (high - low) * (0.5 / (root * (root + size)))
             z = jnp.where(u < 0, low + distance, high - distance)
-        elif self.bounded[0]:
-            z = low + self.width * jnp.where(u < 0, 1 / (root + size), root + size)
-        elif self.bounded[1]:
-            z = high - self.width * jnp.where(u < 0, root + size, 1 / (root + size))
+        elif any(self.bounded):
+            anchor, sign = self._anchor
+            rises = sign * u > 0
+            z = anchor + sign * self.width * jnp.where(rises, root + size, 1 / (root + size))
         else:
             z = self.middle + self.width * u
         return jnp.exp(z) if self.log else z
@@ -142,12 +142,10 @@ class Coordinate:
         if all(self.bounded):
             share = (z - low) / (high - low)
             return self.from_share(np.clip(share, _START_DISTANCE, 1 - _START_DISTANCE))
-        if self.bounded[0]:
-            distance = np.maximum((z - low) / self.width, _START_DISTANCE)
-            return (distance - 1 / distance) / 2
-        if self.bounded[1]:
-            distance = np.maximum((high - z) / self.width, _START_DISTANCE)
-            return (1 / distance - distance) / 2
+        if any(self.bounded):
+            anchor, sign = self._anchor
+            distance = np.maximum(sign * (z - anchor) / self.width, _START_DISTANCE)
+            return sign * (distance - 1 / distance) / 2
         return (z - self.middle) / self.width
 
     def from_share(self, share: np.ndarray) -> np.ndarray:
@@ -163,11 +161,14 @@ class Coordinate:
         z = self._to_scale(x)
         if all(self.bounded):
             return (z - low) / (high - low)
+        return (z - self._anchor[0]) / self.width
+
+    @property
+    def _anchor(self) -> tuple[float, int]:
+        """The only bound on the scale z, and the sign of the way inside; 0 without a bound."""
         if self.bounded[0]:
-            return (z - low) / self.width
-        if self.bounded[1]:
-            return (z - high) / self.width
-        return z / self.width
+            return self.scaled_bounds[0], 1
+        return (self.scaled_bounds[1], -1) if self.bounded[1] else (0.0, 1)
 
     def _to_scale(self, x: ArrayLike) -> np.ndarray:
         return np.log(x) if self.log else np.asarray(x, float)

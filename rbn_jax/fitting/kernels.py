@@ -4,7 +4,7 @@ Shapes: coordinates u and parameters x are (k,), or (rows, starts, k) where this
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rbn_jax.fitting.objective import Data, Problem
+from rbn_jax.fitting.objective import Objective
 from rbn_jax.numerics.least_squares import minimise
 from rbn_jax.parameters.optional import require
 
@@ -33,6 +33,7 @@ class Endpoints(NamedTuple):
     cost: half of chi-square, or the loss
     gradient: of the cost in the parameters (k,)
     hessian: J^T J of the residuals, or the Hessian of a loss, in the parameters (k, k)
+    held: the values at which parameters are held (k,), NaN where they are free
     start_cost: the cost at the start
     """
 
@@ -41,24 +42,25 @@ class Endpoints(NamedTuple):
     cost: Any
     gradient: Any
     hessian: Any
+    held: Any
     start_cost: Any
 
 
-@functools.partial(jax.jit, static_argnames=("problem", "steps"))
-def minimise_from(problem: Problem, data: Data, u: Array, held: Array, steps: int) -> Endpoints:
+@functools.partial(jax.jit, static_argnames="steps")
+def minimise_from(objective: Objective, u: Array, held: Array, steps: int) -> Endpoints:
     """Minimise from every start u (rows, starts, k).
 
     held: (rows, starts, k), the values at which parameters are held; NaN where they are free
     """
-    minimise_one = _minimise_squares if problem.loss is None else _minimise_loss
+    minimise_one = _minimise_squares if objective.loss is None else _minimise_loss
     n_rows, n_starts, _ = u.shape
     count = n_rows * n_starts
     batch = batch_size(count)
 
     def minimise_number(number: Array) -> Endpoints:
         row, start = number // n_starts, number % n_starts
-        row_data = data.select_rows(row)
-        return minimise_one(problem, steps, row_data, u[row, start], held[row, start])
+        row_objective = objective.select_rows(row)
+        return minimise_one(row_objective, steps, u[row, start], held[row, start])
 
     def unflatten(array: Array) -> Array:
         flat = array.reshape(-1, *array.shape[2:])[:count]
@@ -76,42 +78,38 @@ def batch_size(count: int) -> int:
     return min(count, _CPU_BATCH_SIZE) if jax.default_backend() == "cpu" else count
 
 
-def _values_and_slopes(data: Data, held: Array, u: Array) -> tuple[Array, Array]:
+def _values_and_slopes(objective: Objective, held: Array, u: Array) -> tuple[Array, Array]:
     """Return x and dx/du, which is 0 for held parameters."""
-    x, slope = jax.jvp(data.to_values, (u,), (jnp.ones_like(u),))
+    x, slope = jax.jvp(objective.to_values, (u,), (jnp.ones_like(u),))
     free = jnp.isnan(held)
     return jnp.where(free, x, held), jnp.where(free, slope, 0)
 
 
-def _minimise_squares(
-    problem: Problem, steps: int, data: Data, start: Array, held: Array
-) -> Endpoints:
-    limits = jnp.asarray([c.limits for c in data.coordinates], start.dtype)
+def _minimise_squares(objective: Objective, steps: int, start: Array, held: Array) -> Endpoints:
+    limits = jnp.asarray([c.limits for c in objective.coordinates], start.dtype)
     point, start_cost = minimise(
-        functools.partial(problem.residuals, data),
-        functools.partial(_values_and_slopes, data, held),
+        objective.residuals,
+        functools.partial(_values_and_slopes, objective, held),
         (limits[:, 0], limits[:, 1]),
         start,
         steps,
-        _COST_TOLERANCE[problem.dtype],
-        1e-2 * cost_floor(problem, data.target, data.weight),
+        _COST_TOLERANCE[objective.dtype],
+        1e-2 * cost_floor(objective),
     )
     u, x, _, cost, gradient, hessian = point
-    return Endpoints(u, x, cost, gradient, hessian, start_cost)
+    return Endpoints(u, x, cost, gradient, hessian, held, start_cost)
 
 
-def _minimise_loss(
-    problem: Problem, steps: int, data: Data, start: Array, held: Array
-) -> Endpoints:
+def _minimise_loss(objective: Objective, steps: int, start: Array, held: Array) -> Endpoints:
     """Minimise by BFGS, then a few Newton steps.
 
     BFGS stops early when the loss has a large constant offset.
     """
     optx = require("optimistix", "fit")
-    tolerance = OPTIMISTIX_TOLERANCE[problem.dtype]
+    tolerance = OPTIMISTIX_TOLERANCE[objective.dtype]
 
     def cost(u: Array) -> Array:
-        return problem.cost(data, _values_and_slopes(data, held, u)[0])
+        return objective.cost(_values_and_slopes(objective, held, u)[0])
 
     # optimistix' tolerances are absolute too: scale the loss to a gradient of length 1
     start_cost, gradient = jax.value_and_grad(cost)(start)
@@ -131,25 +129,23 @@ def _minimise_loss(
         return jnp.where(cost(trial) <= cost(u), trial, u)
 
     u = jax.lax.fori_loop(0, min(steps, 6), take_newton_step, bfgs.value)
-    x = _values_and_slopes(data, held, u)[0]
-    gradient, hessian = gradient_and_hessian(problem, data, x)
-    return Endpoints(u, x, problem.cost(data, x), gradient, hessian, start_cost)
+    x = _values_and_slopes(objective, held, u)[0]
+    gradient, hessian = gradient_and_hessian(objective, x)
+    return Endpoints(u, x, objective.cost(x), gradient, hessian, held, start_cost)
 
 
-def cost_floor(
-    problem: Problem, target: Mapping[str, Any], weight: Mapping[str, Any], batch_axes: int = 0
-) -> Any:
+def cost_floor(objective: Objective, batch_axes: int = 0) -> Any:
     """Return the cost that rounding alone makes, for each index of the first axes.
 
     It is that of residuals which are a rounding error of their targets.
     """
     squares = 0.0
-    for name, weights in weight.items():
-        ratio = weights * target[name]
+    for name, weight in objective.weight.items():
+        ratio = weight * objective.target[name]
         axes = tuple(range(batch_axes, ratio.ndim))
         # a loss is given targets with NaN where nothing was measured
         squares += (ratio * ratio).sum(axes, where=ratio == ratio)
-    return _ROUNDING[problem.dtype] ** 2 * squares
+    return _ROUNDING[objective.dtype] ** 2 * squares
 
 
 def _newton_step(gradient: Array, hessian: Array, held: Array) -> Array:
@@ -185,27 +181,27 @@ def predicted_decrease(gradient: Array, hessian: Array, held: Array) -> Array:
     return jnp.where(is_smooth & (decrease >= 0), decrease, jnp.inf)
 
 
-@functools.partial(jax.jit, static_argnames="problem")
-def residuals(problem: Problem, data: Data, x: Array) -> Array:
+@jax.jit
+def residuals(objective: Objective, x: Array) -> Array:
     """Return the weighted residuals at x."""
-    return problem.residuals(data, x)
+    return objective.residuals(x)
 
 
-@functools.partial(jax.jit, static_argnames="problem")
-def jacobian(problem: Problem, data: Data, x: Array) -> Array:
+@jax.jit
+def jacobian(objective: Objective, x: Array) -> Array:
     """Return the derivatives of the weighted residuals in x."""
-    return jax.jacfwd(functools.partial(problem.residuals, data))(x)
+    return jax.jacfwd(objective.residuals)(x)
 
 
-@functools.partial(jax.jit, static_argnames="problem")
-def gradient_and_hessian(problem: Problem, data: Data, x: Array) -> tuple[Array, Array]:
+@jax.jit
+def gradient_and_hessian(objective: Objective, x: Array) -> tuple[Array, Array]:
     """Return the gradient and the Hessian of the cost in x."""
-    cost = functools.partial(problem.cost, data)
+    cost = objective.cost
     return jax.grad(cost)(x), jax.hessian(cost)(x)
 
 
-@functools.partial(jax.jit, static_argnames="problem")
-def sensitivity(problem: Problem, data: Data, x: Array, free: Array) -> dict[str, Array]:
+@jax.jit
+def sensitivity(objective: Objective, x: Array, free: Array) -> dict[str, Array]:
     """Return dx/dtarget (k, ...) at an optimum x, by name of the target.
 
     By the implicit function theorem: the gradient g in x stays 0, so dx/dt = -H^-1 dg/dt with
@@ -213,10 +209,10 @@ def sensitivity(problem: Problem, data: Data, x: Array, free: Array) -> dict[str
     """
 
     def gradient(target: dict[str, Any]) -> Array:
-        return jax.grad(functools.partial(problem.cost, data.with_target(target)))(x)
+        return jax.grad(objective.with_target(target).cost)(x)
 
-    target_slopes = jax.jacfwd(gradient)(data.target)
-    hessian = gradient_and_hessian(problem, data, x)[1]
+    target_slopes = jax.jacfwd(gradient)(objective.target)
+    hessian = gradient_and_hessian(objective, x)[1]
     both_free = free[:, None] & free[None, :]
     # the identity stands in for parameters that are not free, so that H is regular
     regular = jnp.where(both_free, hessian, jnp.eye(len(x), dtype=x.dtype))
@@ -228,7 +224,7 @@ def sensitivity(problem: Problem, data: Data, x: Array, free: Array) -> dict[str
 
 
 def minimise_by_scipy(
-    problem: Problem, data: Data, starts: np.ndarray, steps: int, on_end: Callable[[], object]
+    objective: Objective, starts: np.ndarray, steps: int, on_end: Callable[[], object]
 ) -> Endpoints:
     """Minimise from starts (starts, k) by SciPy's trust region; the result has one row.
 
@@ -236,31 +232,31 @@ def minimise_by_scipy(
     """
     endpoints = []
     for u in starts:
-        endpoints.append(_minimise_one_by_scipy(problem, data, u, steps))
+        endpoints.append(_minimise_one_by_scipy(objective, u, steps))
         on_end()
     return Endpoints._make(np.array(arrays)[None] for arrays in zip(*endpoints, strict=True))
 
 
-def _minimise_one_by_scipy(problem: Problem, data: Data, u: np.ndarray, steps: int) -> Endpoints:
+def _minimise_one_by_scipy(objective: Objective, u: np.ndarray, steps: int) -> Endpoints:
     """Minimise with true bounds, on the scale z of the coordinates."""
     optimize = require("scipy.optimize", "fit")
-    log = np.array([c.log for c in data.coordinates])
-    bounds = np.array([c.scaled_bounds for c in data.coordinates]).T
+    log = np.array([c.log for c in objective.coordinates])
+    bounds = np.array([c.scaled_bounds for c in objective.coordinates]).T
 
     def to_values(z: np.ndarray) -> np.ndarray:
-        # where() computes both sides: exp may overflow of what is no logarithm
+        # where() computes both sides, and exp may overflow for what is no logarithm
         return np.where(log, np.exp(np.where(log, z, 0)), z)
 
     def scaled_residuals(z: np.ndarray) -> np.ndarray:
-        return np.asarray(residuals(problem, data, to_values(z)))
+        return np.asarray(residuals(objective, to_values(z)))
 
     def scaled_jacobian(z: np.ndarray) -> np.ndarray:
         x = to_values(z)
-        slope = np.where(log, x, 1.0)
-        return np.asarray(jacobian(problem, data, x)) * slope
+        return np.asarray(jacobian(objective, x)) * np.where(log, x, 1.0)
 
-    x = np.asarray(data.to_values(jnp.asarray(u)))
-    start_cost = 0.5 * np.sum(np.square(residuals(problem, data, x)))
+    x = np.asarray(objective.to_values(jnp.asarray(u)))
+    held = np.full_like(u, np.nan)
+    start_cost = 0.5 * np.sum(np.square(residuals(objective, x)))
     try:
         end = optimize.least_squares(
             scaled_residuals,
@@ -276,8 +272,9 @@ def _minimise_one_by_scipy(problem: Problem, data: Data, u: np.ndarray, steps: i
     except ValueError:
         # the residuals are not finite
         zeros = np.zeros(len(u))
-        return Endpoints(u, x, np.inf, zeros, np.outer(zeros, zeros), start_cost)
+        return Endpoints(u, x, np.inf, zeros, np.outer(zeros, zeros), held, start_cost)
     x = to_values(end.x)
-    slopes = np.asarray(jacobian(problem, data, x))
-    u = np.array([c.from_value(value) for c, value in zip(data.coordinates, x, strict=True)])
-    return Endpoints(u, x, end.cost, slopes.T @ end.fun, slopes.T @ slopes, start_cost)
+    slopes = np.asarray(jacobian(objective, x))
+    u = np.array([c.from_value(v) for c, v in zip(objective.coordinates, x, strict=True)])
+    gradient, hessian = slopes.T @ end.fun, slopes.T @ slopes
+    return Endpoints(u, x, end.cost, gradient, hessian, held, start_cost)

@@ -9,7 +9,7 @@ import numpy as np
 
 from rbn_jax.fitting import kernels
 from rbn_jax.fitting.kernels import Endpoints
-from rbn_jax.fitting.objective import Data, Problem
+from rbn_jax.fitting.objective import Objective
 
 # relative difference of the costs of one and the same optimum
 _COST_RTOL = 1e-6
@@ -21,20 +21,21 @@ _NEAR_BOUND = 0.02
 class LocalMinima:
     """The ends of all starts, for one or more rows of a target.
 
-    ends: arrays (rows, starts, ...); the cost is infinite where it is not finite
-    held: (rows, starts, k), the active bound of each parameter; NaN where it is free
+    ends: arrays (rows, starts, ...); the cost is infinite where it or the start's is not finite
     converged: (rows, starts), whether a Newton step would not lower the cost
-    usable: (rows, starts), whether the cost was finite at the start
     rtol, atol: tolerances within which two costs count as the same optimum; atol has shape
         (rows,)
     """
 
     ends: Endpoints
-    held: np.ndarray
     converged: np.ndarray
-    usable: np.ndarray
     rtol: float
     atol: np.ndarray
+
+    @property
+    def usable(self) -> np.ndarray:
+        """Whether the cost was finite at the start, (rows, starts)."""
+        return np.isfinite(self.ends.start_cost)
 
     @property
     def failed(self) -> np.ndarray:
@@ -46,7 +47,7 @@ class LocalMinima:
         """Whether a start ended at the lowest cost of its row, (rows, starts)."""
         cost = self.ends.cost
         lowest = cost.min(1, keepdims=True)
-        same = cost <= lowest + _cost_tolerance(lowest, self.rtol, self.atol)
+        same = cost <= lowest + cost_tolerance(lowest, self.rtol, self.atol)
         return same & np.isfinite(cost)
 
     @functools.cached_property
@@ -56,118 +57,115 @@ class LocalMinima:
         Of starts with the same cost it is one that has converged and has the fewest active
         bounds: a direction that the data leave open may run into bounds.
         """
+        cost = self.ends.cost
         candidates = self.reached & self.converged
-        n_active = np.where(candidates, np.count_nonzero(~np.isnan(self.held), 2), np.inf)
+        n_active = np.where(candidates, np.count_nonzero(~np.isnan(self.ends.held), 2), np.inf)
         candidates &= n_active == n_active.min(1, keepdims=True)
-        cost = np.where(candidates, self.ends.cost, np.inf)
-        return np.where(candidates.any(1), cost.argmin(1), self.ends.cost.argmin(1))
+        lowest = np.where(candidates, cost, np.inf).argmin(1)
+        return np.where(candidates.any(1), lowest, cost.argmin(1))
 
     def at_best(self, array: np.ndarray) -> np.ndarray:
         """Select the best start of each row of an array (rows, starts, ...)."""
         return array[np.arange(len(array)), self.best]
 
+    def best_ends(self) -> Endpoints:
+        """Return the best end of each row: arrays (rows, ...)."""
+        return Endpoints._make(map(self.at_best, self.ends))
+
 
 def multistart(
-    problem: Problem, data: Data, u: np.ndarray, steps: int, progress_bar: Any = None
+    objective: Objective, u: np.ndarray, steps: int, progress_bar: Any = None
 ) -> LocalMinima:
-    """Minimise from starts u (starts, k) for each row of data.
+    """Minimise from starts u (starts, k) for each row of the targets.
 
     progress_bar: is updated after each group of starts that run at once
     """
-    n_rows = len(next(iter(data.weight.values())))
-    n_starts = len(u)
+    n_rows = len(next(iter(objective.weight.values())))
+    n_starts, k = u.shape
     batch = n_starts if progress_bar is None else kernels.batch_size(n_starts)
+    free = np.full((n_rows, batch, k), np.nan, u.dtype)
     parts = []
     for first in range(0, n_starts, batch):
         # the last batch repeats the last start: another shape would be compiled again
         numbers = np.minimum(np.arange(first, first + batch), n_starts - 1)
-        starts = np.broadcast_to(u[numbers], (n_rows, *u[numbers].shape))
-        parts.append(kernels.minimise_from(problem, data, starts, _all_free(starts), steps))
+        starts = np.broadcast_to(u[numbers], free.shape)
+        parts.append(kernels.minimise_from(objective, starts, free, steps))
         if progress_bar is not None:
             progress_bar.update(min(batch, n_starts - first))
     ends = []
     for arrays in zip(*parts, strict=True):
         ends.append(np.concatenate(arrays, 1)[:, :n_starts])
-    return to_local_minima(problem, data, Endpoints._make(ends), steps)
+    return to_local_minima(objective, Endpoints._make(ends), steps)
 
 
-def to_local_minima(problem: Problem, data: Data, ends: Endpoints, steps: int) -> LocalMinima:
+def to_local_minima(objective: Objective, ends: Endpoints, steps: int) -> LocalMinima:
     """Move the ends onto their active bounds, and find out which have converged."""
-    usable = np.isfinite(ends.start_cost)
-    cost = np.where(usable & np.isfinite(ends.cost), ends.cost, np.inf)
+    cost = np.where(np.isfinite(ends.start_cost + ends.cost), ends.cost, np.inf)
     ends = ends._replace(cost=cost)
-    if problem.loss is None:
+    if objective.loss is None:
         rtol = _COST_RTOL
-        atol = np.asarray(kernels.cost_floor(problem, data.target, data.weight, batch_axes=1))
+        atol = np.asarray(kernels.cost_floor(objective, batch_axes=1))
     else:
         # the constant of a log likelihood is arbitrary, so a share of it means nothing
         rtol = 0.0
         atol = _COST_RTOL + 1e2 * np.finfo(cost.dtype).eps * np.abs(cost.min(1))
-    ends, held = _move_onto_bounds(problem, data, ends, rtol, atol, steps)
-    decrease = np.asarray(kernels.predicted_decrease(ends.gradient, ends.hessian, held))
-    converged = np.isfinite(ends.cost) & (decrease <= _threshold(ends.cost, rtol, atol))
-    return LocalMinima(ends, held, converged, usable, rtol, atol)
+    _move_onto_bounds(objective, ends, rtol, atol, steps)
+    decrease = np.asarray(kernels.predicted_decrease(ends.gradient, ends.hessian, ends.held))
+    converged = np.isfinite(cost) & (decrease <= cost_tolerance(cost, 0.1 * rtol, atol))
+    return LocalMinima(ends, converged, rtol, atol)
 
 
-def _cost_tolerance(cost: np.ndarray, rtol: float, atol: np.ndarray) -> np.ndarray:
-    """Return the tolerance for costs (rows, starts)."""
+def cost_tolerance(cost: np.ndarray, rtol: float, atol: np.ndarray) -> np.ndarray:
+    """Return the tolerance for costs (rows, starts).
+
+    With a tenth of rtol it is the decrease below which a start counts as converged.
+    """
     # 0 * infinity would be NaN
     return rtol * np.where(np.isfinite(cost), np.abs(cost), 0) + atol[:, None]
 
 
-def _threshold(cost: np.ndarray, rtol: float, atol: np.ndarray) -> np.ndarray:
-    """Return the decrease of the cost below which a start counts as converged."""
-    return _cost_tolerance(cost, 0.1 * rtol, atol)
-
-
-def _all_free(u: np.ndarray) -> np.ndarray:
-    return np.full_like(u, np.nan)
-
-
 def _move_onto_bounds(
-    problem: Problem, data: Data, ends: Endpoints, rtol: float, atol: np.ndarray, steps: int
-) -> tuple[Endpoints, np.ndarray]:
-    """Hold parameters at bounds, one after the other, where that is no worse.
+    objective: Objective, ends: Endpoints, rtol: float, atol: np.ndarray, steps: int
+) -> None:
+    """Hold parameters at bounds, one after the other, where that is no worse; changes the ends.
 
-    Return the ends and what is held. Coordinates reach a bound only at infinity, so an end
-    near one is minimised again with the parameter exactly there.
+    Coordinates reach a bound only at infinity, so an end near one is minimised again with the
+    parameter exactly there.
     """
-    held = _all_free(ends.u)
     candidates = np.isfinite(ends.cost)
-    for _ in data.coordinates:
-        column, bound = _nearest_bound(data, ends, held, _threshold(ends.cost, rtol, atol))
+    for _ in objective.coordinates:
+        threshold = cost_tolerance(ends.cost, 0.1 * rtol, atol)
+        column, bound = _nearest_bound(objective, ends, threshold)
         candidates &= column >= 0
         rows = np.flatnonzero(candidates.any(1))
         if not len(rows):
-            break
-        trial_held = held.copy()
+            return
+        held = ends.held.copy()
         row, start = np.nonzero(candidates)
-        trial_held[row, start, column[candidates]] = bound[candidates]
-        trial = _minimise_rows(problem, data, ends.u, trial_held, rows, steps)
+        held[row, start, column[candidates]] = bound[candidates]
+        trial = _minimise_rows(objective, ends.u, held, rows, steps)
         cost = ends.cost[rows]
-        no_worse = trial.cost <= cost + 1e-9 * np.abs(cost)
-        candidates[rows] &= no_worse
+        candidates[rows] &= trial.cost <= cost + 1e-9 * np.abs(cost)
         row, start = np.nonzero(candidates[rows])
-        held[rows[row], start] = trial_held[rows[row], start]
-        for name in ("u", "x", "cost", "gradient", "hessian"):
-            getattr(ends, name)[rows[row], start] = getattr(trial, name)[row, start]
-    return ends, held
+        # all but the cost at the start
+        for array, trial_array in zip(ends[:-1], trial[:-1], strict=True):
+            array[rows[row], start] = trial_array[row, start]
 
 
 def _minimise_rows(
-    problem: Problem, data: Data, u: np.ndarray, held: np.ndarray, rows: np.ndarray, steps: int
+    objective: Objective, u: np.ndarray, held: np.ndarray, rows: np.ndarray, steps: int
 ) -> Endpoints:
     """Minimise some rows again."""
     # the number of rows is rounded up to a power of 2, so that few shapes are compiled
     size = min(len(u), max(8, 2 ** math.ceil(math.log2(len(rows)))))
     repeated = np.resize(rows, size)
-    row_data = data.select_rows(repeated)
-    ends = kernels.minimise_from(problem, row_data, u[repeated], held[repeated], steps)
+    row_objective = objective.select_rows(repeated)
+    ends = kernels.minimise_from(row_objective, u[repeated], held[repeated], steps)
     return Endpoints._make(np.asarray(array)[: len(rows)] for array in ends)
 
 
 def _nearest_bound(
-    data: Data, ends: Endpoints, held: np.ndarray, threshold: np.ndarray
+    objective: Objective, ends: Endpoints, threshold: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return for each end the parameter that is nearest to a bound, and that bound.
 
@@ -182,8 +180,8 @@ def _nearest_bound(
     # where fn has no derivative both sides may be NaN or infinite
     with np.errstate(invalid="ignore"):
         falls = 0.5 * np.square(ends.gradient) > curvature * threshold[..., None]
-    falls &= np.isnan(held)
-    for i, c in enumerate(data.coordinates):
+    falls &= np.isnan(ends.held)
+    for i, c in enumerate(objective.coordinates):
         for bound, bounded, sign in ((c.low, c.bounded[0], 1), (c.high, c.bounded[1], -1)):
             if not bounded:
                 continue

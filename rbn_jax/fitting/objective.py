@@ -20,30 +20,51 @@ Loss = Callable[[Any, Any], Any]
 """Computes one number from the prediction and the target; JAX code."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """The static part of a fit: functions, names and choices. It is hashable, for jit.
+def _static() -> Any:
+    """Make a field that is part of the compiled program, and not a leaf of the pytree."""
+    return dataclasses.field(metadata={"static": True})
 
-    names: the free parameters, in the order of x
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What a fit minimises, as a function of the free parameters x (k,).
+
+    It is a pytree: functions, names and choices are static; the numbers are its leaves, so that
+    a fit with other numbers is not compiled again.
+
     ties: (name, function of all values) of each tied parameter
     priors: (name, mean, standard deviation)
+    parameters: those held fixed; the values of the free ones are replaced
+    coordinates: one for each free parameter, in the order of x
+    target: arrays by name of what fn returns, 0 where not measured
+    weight: 1 / sigma by name, 0 where not measured
     """
 
-    fn: Callable[[Any], Any]
-    names: tuple[str, ...]
-    ties: tuple[tuple[str, TieFunction], ...]
-    priors: tuple[tuple[str, float, float], ...]
-    robust: Robust
-    loss: Loss | None
-    dtype: Dtype
+    fn: Callable[[Any], Any] = _static()
+    ties: tuple[tuple[str, TieFunction], ...] = _static()
+    priors: tuple[tuple[str, float, float], ...] = _static()
+    robust: Robust = _static()
+    loss: Loss | None = _static()
+    dtype: Dtype = _static()
+    parameters: Parameters
+    coordinates: tuple[Coordinate, ...]
+    target: dict[str, Any]
+    weight: dict[str, Any]
 
-    def values(self, parameters: Parameters, x: Array | np.ndarray) -> dict[str, Any]:
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the free parameters."""
+        return tuple(c.name for c in self.coordinates)
+
+    def values(self, x: Array | np.ndarray) -> dict[str, Any]:
         """Return the values of the free and the tied parameters by name.
 
-        x: values of the free parameters along the first axis
+        The free parameters are along the first axis of x.
         """
         values = dict(zip(self.names, x, strict=True))
         if self.ties:
+            parameters = self.parameters
             all_values = dict(parameters.numbers)
             for name in parameters.names():
                 all_values[name] = parameters.read(parameters.locate(name))
@@ -52,21 +73,21 @@ class Problem:
                 values[name] = all_values[name] = tie(all_values)
         return values
 
-    def predict(self, parameters: Parameters, x: Array | np.ndarray) -> dict[str, Array]:
+    def predict(self, x: Array | np.ndarray) -> dict[str, Array]:
         """Return the arrays that fn returns, by name."""
-        result = self.fn(parameters.replace(self.values(parameters, x)).build())
+        result = self.fn(self.parameters.replace(self.values(x)).build())
         variables = label_result(self.fn, result)
         return {name: variable.data for name, variable in variables.items()}
 
-    def residuals(self, data: "Data", x: Array) -> Array:
+    def residuals(self, x: Array) -> Array:
         """Return (prediction - target) / sigma, 0 where not measured, and those of the priors.
 
         A robust loss rho is part of the residuals: r^2 becomes rho(r^2).
         """
-        prediction = self.predict(data.parameters, x)
+        prediction = self.predict(x)
         residuals = []
-        for name, weight in data.weight.items():
-            weighted = weight * (prediction[name] - data.target[name])
+        for name, weight in self.weight.items():
+            weighted = weight * (prediction[name] - self.target[name])
             residuals.append(jnp.where(weight > 0, weighted, 0).ravel())
         robust = _apply_robust_loss(self.robust, jnp.concatenate(residuals))
         return jnp.concatenate([robust, self.prior_residuals(x)])
@@ -78,57 +99,40 @@ class Problem:
             residuals.append((x[self.names.index(name)] - mean) / standard_deviation)
         return jnp.asarray(residuals, x.dtype)
 
-    def cost(self, data: "Data", x: Array) -> Array:
+    def cost(self, x: Array) -> Array:
         """Return half the sum of squares, or the user's loss and that of the priors."""
         if self.loss is None:
-            residuals = self.residuals(data, x)
+            residuals = self.residuals(x)
             return 0.5 * (residuals @ residuals)
-        prediction: Any = self.predict(data.parameters, x)
-        target: Any = data.target
+        prediction: Any = self.predict(x)
+        target: Any = self.target
         if len(prediction) == 1:
             (prediction,) = prediction.values()
             (target,) = target.values()
         return self.loss(prediction, target) + 0.5 * jnp.sum(self.prior_residuals(x) ** 2)
 
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """The numbers of a fit. They are leaves, so that other numbers are not compiled again.
-
-    parameters: those held fixed; the values of the free ones are replaced
-    coordinates: one for each free parameter
-    target: arrays by name of what fn returns, 0 where not measured
-    weight: 1 / sigma by name, 0 where not measured
-    """
-
-    parameters: Parameters
-    coordinates: tuple[Coordinate, ...]
-    target: dict[str, Any]
-    weight: dict[str, Any]
-
     def to_values(self, u: Array) -> Array:
-        """Return the parameters at coordinates u (..., k)."""
+        """Return x at coordinates u (..., k)."""
         values = [c.to_value(u[..., i]) for i, c in enumerate(self.coordinates)]
         return jnp.stack(values, -1)
 
-    def with_target(self, target: dict[str, Any]) -> "Data":
-        """Return the same data with another target."""
+    def with_target(self, target: dict[str, Any]) -> "Objective":
+        """Return the same objective with another target."""
         return dataclasses.replace(self, target=target)
 
-    def select_rows(self, rows: Any) -> "Data":
+    def select_rows(self, rows: Any) -> "Objective":
         """Index the first axis of targets and weights; None adds an axis of length 1."""
         target = {name: array[rows] for name, array in self.target.items()}
         weight = {name: array[rows] for name, array in self.weight.items()}
         return dataclasses.replace(self, target=target, weight=weight)
 
 
-def count_data(problem: Problem, data: Data) -> np.ndarray:
+def count_data(objective: Objective) -> np.ndarray:
     """Return the numbers measured in each row (rows,), and priors; 0 if none was measured."""
     counts = 0
-    for weight in data.weight.values():
+    for weight in objective.weight.values():
         counts += np.count_nonzero(weight.reshape(len(weight), -1), axis=1)
-    return np.where(counts > 0, counts + len(problem.priors), 0)
+    return np.where(counts > 0, counts + len(objective.priors), 0)
 
 
 def _apply_robust_loss(robust: Robust, residuals: Array) -> Array:

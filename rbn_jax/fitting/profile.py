@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from rbn_jax.fitting.kernels import minimise_from
-from rbn_jax.fitting.objective import Data, Problem
+from rbn_jax.fitting.objective import Objective
 from rbn_jax.parameters.optional import require
 
 if TYPE_CHECKING:
@@ -19,20 +19,20 @@ _MAX_BRACKET_STEPS = 60
 
 
 def profile_interval(
-    result: "FitResult", problem: Problem, data: Data, name: str, level: float
+    result: "FitResult", objective: Objective, name: str, level: float
 ) -> tuple[float, float]:
     """Return the values of a parameter at which the profile chi-square reaches the quantile."""
-    index = problem.names.index(name)
-    c = data.coordinates[index]
+    index = objective.names.index(name)
+    c = objective.coordinates[index]
     value, error = result.values[name], result.stderr[name]
     quantile = _quantile(result, level)
     rise = quantile if result.absolute_sigma else quantile * result.reduced_chi_square
     if not math.isfinite(rise) or error == math.inf:
         return c.low, c.high
-    start = coordinates_at(problem, data, result._best)
+    start = coordinates_at(objective, result._best)
 
     def excess(trial: float) -> float:
-        chi_square = _profile_chi_square(problem, data, start, index, trial)
+        chi_square = _profile_chi_square(objective, start, index, trial)
         # roots, which are nearly linear in the parameter, suit brentq better
         return math.sqrt(max(chi_square - result.chi_square, 0)) - math.sqrt(rise)
 
@@ -42,10 +42,10 @@ def profile_interval(
     return _root(excess, value, -step, c.low), _root(excess, value, step, c.high)
 
 
-def coordinates_at(problem: Problem, data: Data, x: np.ndarray) -> np.ndarray:
+def coordinates_at(objective: Objective, x: np.ndarray) -> np.ndarray:
     """Return the coordinates of parameters; those on a bound are moved inside."""
-    pairs = zip(data.coordinates, np.asarray(x, float), strict=True)
-    return np.array([c.from_value(value) for c, value in pairs], problem.dtype)
+    pairs = zip(objective.coordinates, np.asarray(x, float), strict=True)
+    return np.array([c.from_value(value) for c, value in pairs], objective.dtype)
 
 
 def _quantile(result: "FitResult", level: float) -> float:
@@ -57,15 +57,13 @@ def _quantile(result: "FitResult", level: float) -> float:
     return float(stats.f.ppf(level, 1, freedom)) if freedom > 0 else math.inf
 
 
-def _profile_chi_square(
-    problem: Problem, data: Data, start: np.ndarray, index: int, value: float
-) -> float:
+def _profile_chi_square(objective: Objective, start: np.ndarray, index: int, value: float) -> float:
     """Return the lowest chi-square with one parameter held at a value."""
-    held = np.full((1, 1, len(start)), np.nan, problem.dtype)
+    held = np.full((1, 1, len(start)), np.nan, objective.dtype)
     held[..., index] = value
-    with jax.enable_x64(problem.dtype == "float64"):
-        row = data.select_rows(None)
-        return 2 * minimise_from(problem, row, start[None, None], held, 100).cost.item()
+    with jax.enable_x64(objective.dtype == "float64"):
+        row = objective.select_rows(None)
+        return 2 * minimise_from(row, start[None, None], held, 100).cost.item()
 
 
 def _root(excess: Callable[[float], float], value: float, step: float, bound: float) -> float:

@@ -12,7 +12,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from rbn_jax.fitting import kernels
-from rbn_jax.fitting.objective import Data, Problem
+from rbn_jax.fitting.objective import Objective
 from rbn_jax.fitting.profile import profile_interval
 from rbn_jax.parameters import access, checks
 
@@ -106,9 +106,8 @@ class FitResult:
     status: str
     advice: tuple[str, ...]
     absolute_sigma: bool
-    # a result that was read from JSON lacks these
-    _problem: Problem | None = dataclasses.field(default=None, repr=False)
-    _data: Data | None = dataclasses.field(default=None, repr=False)
+    # a result that was read from JSON lacks these two
+    _objective: Objective | None = dataclasses.field(default=None, repr=False)
     _best: Any = dataclasses.field(default=None, repr=False)
 
     def report(self) -> str:
@@ -129,12 +128,12 @@ class FitResult:
             ValueError: no free parameter of this name, a level outside (0, 1), or a result
                 that was read from JSON, which holds no function.
         """
-        problem, data = self._with_function()
+        objective = self._with_function()
         if name not in self.names:
             raise checks.unknown_name_error(name, self.names, "free parameter")
         if not checks.is_number(level) or not 0 < level < 1:
             raise ValueError(f"level={level!r}: must be between 0 and 1")
-        return profile_interval(self, problem, data, name, level)
+        return profile_interval(self, objective, name, level)
 
     def sensitivity(self) -> dict[str, dict[str, np.ndarray]]:
         """Return d parameter / d target, by free name and name of what fn returns.
@@ -143,10 +142,10 @@ class FitResult:
         unit of the target. It is 0 for a parameter on a bound, NaN for one that the data do not
         constrain.
         """
-        problem, data = self._with_function()
+        objective = self._with_function()
         free = np.array([name not in self.at_bound for name in self.names])
-        with jax.enable_x64(problem.dtype == "float64"):
-            slopes = jax.device_get(kernels.sensitivity(problem, data, self._best, free))
+        with jax.enable_x64(objective.dtype == "float64"):
+            slopes = jax.device_get(kernels.sensitivity(objective, self._best, free))
         sensitivities = {}
         for i, name in enumerate(self.names):
             factor = np.nan if math.isinf(self.stderr[name]) else 1.0
@@ -167,8 +166,7 @@ class FitResult:
         """
         from rbn_jax.fitting.implicit_derivatives import refit
 
-        problem, data = self._with_function()
-        return refit(self, problem, data, target)
+        return refit(self, self._with_function(), target)
 
     def plot(
         self,
@@ -188,8 +186,7 @@ class FitResult:
         """
         from rbn_jax.fitting.figure import plot_fit
 
-        problem, data = self._with_function()
-        return plot_fit(self, problem, data, axes, x, xlabel)
+        return plot_fit(self, self._with_function(), axes, x, xlabel)
 
     def to_json(self) -> str:
         """Return everything but the function as JSON; "inf" and "nan" are text there."""
@@ -227,10 +224,10 @@ class FitResult:
             fields[name] = tuple(fields[name])
         return cls(**fields)
 
-    def _with_function(self) -> tuple[Problem, Data]:
-        if self._problem is None or self._data is None:
+    def _with_function(self) -> Objective:
+        if self._objective is None:
             raise ValueError(f"the result was read from JSON, without {self.function}: fit again")
-        return self._problem, self._data
+        return self._objective
 
 
 def to_plain(value: object) -> Any:

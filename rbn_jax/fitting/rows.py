@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rbn_jax.fitting import uncertainty
-from rbn_jax.fitting.multistart import LocalMinima, multistart
-from rbn_jax.fitting.objective import Data, Problem, count_data
+from rbn_jax.fitting.multistart import multistart
+from rbn_jax.fitting.objective import Objective, count_data
 from rbn_jax.fitting.progress import progress_bar
 from rbn_jax.fitting.report import fixed_section
 from rbn_jax.parameters.access import Parameters
@@ -108,8 +108,7 @@ class RowResults(NamedTuple):
 
 
 def fit_rows(
-    problem: Problem,
-    data: Data,
+    objective: Objective,
     parameters: Parameters,
     u: np.ndarray,
     absolute_sigma: bool,
@@ -123,8 +122,8 @@ def fit_rows(
 
     Ctrl-C stops between batches: rows that are not fitted by then are marked.
     """
-    k = len(problem.names)
-    names = (*problem.names, *(name for name, _ in problem.ties))
+    k = len(objective.names)
+    names = (*objective.names, *(name for name, _ in objective.ties))
     results = RowResults(
         x=np.full((n_rows, k), np.nan),
         held=np.full((n_rows, k), np.nan),
@@ -133,13 +132,13 @@ def fit_rows(
         n_reached=np.zeros(n_rows, int),
         status=np.full(n_rows, "not fitted", dtype=f"<U{max(map(len, STATES))}"),
     )
-    batch = min(n_rows, batch_size or _default_batch_size(data, u))
+    batch = min(n_rows, batch_size or _default_batch_size(objective, u))
     try:
         with progress_bar(progress, n_rows, " fits") as bar:
             for first in range(0, n_rows, batch):
                 # the last batch repeats the last row: another shape would be compiled again
                 rows = np.minimum(np.arange(first, first + batch), n_rows - 1)
-                batch_results = fit_batch(problem, data.select_rows(rows), u, steps, absolute_sigma)
+                batch_results = fit_batch(objective.select_rows(rows), u, steps, absolute_sigma)
                 count = min(batch, n_rows - first)
                 for array, batch_array in zip(results, batch_results, strict=True):
                     array[first : first + count] = batch_array[:count]
@@ -149,68 +148,52 @@ def fit_rows(
         message = f"stopped: {done} of {n_rows} rows are fitted, the others marked 'not fitted'"
         warnings.warn(message, RuntimeWarning, stacklevel=3)
     values = {}
-    for name, array in problem.values(parameters, results.x.T).items():
+    for name, array in objective.values(results.x.T).items():
         values[name] = np.asarray(array)
     at_bound = {}
-    for c, bounds in zip(data.coordinates, results.held.T, strict=True):
+    for c, bounds in zip(objective.coordinates, results.held.T, strict=True):
         at_bound[c.name] = uncertainty.active_side(c, bounds)
     return FitRows(
-        function=function_name(problem.fn),
+        function=function_name(objective.fn),
         params=parameters.replace(values).build(),
-        names=problem.names,
+        names=objective.names,
         values=values,
         stderr=dict(zip(names, results.stderr.T, strict=True)),
         at_bound=at_bound,
         chi_square=2 * results.cost,
-        n_data=count_data(problem, data),
+        n_data=count_data(objective),
         n_reached=results.n_reached,
         n_starts=len(u),
         status=results.status,
     )
 
 
-def _default_batch_size(data: Data, u: np.ndarray) -> int:
+def _default_batch_size(objective: Objective, u: np.ndarray) -> int:
     """Return the number of rows whose residuals and Jacobians at all starts take about 64 MB."""
     n_starts, k = u.shape
-    n_residuals = sum(weight[0].size for weight in data.weight.values())
+    n_residuals = sum(weight[0].size for weight in objective.weight.values())
     return max(1, _BATCH_BYTES // (8 * n_residuals * (k + 3) * n_starts))
 
 
-def fit_batch(
-    problem: Problem, data: Data, u: np.ndarray, steps: int, absolute_sigma: bool
-) -> RowResults:
+def fit_batch(objective: Objective, u: np.ndarray, steps: int, absolute_sigma: bool) -> RowResults:
     """Fit all rows of data at once."""
-    minima = multistart(problem, data, u, steps)
+    minima = multistart(objective, u, steps)
+    best = minima.best_ends()
+    n_data = count_data(objective)
     status = np.where(minima.at_best(minima.converged), "converged", "not converged")
     status = np.where(minima.failed, "not finite", status)
-    status = np.where(count_data(problem, data) > 0, status, "no data")
+    status = np.where(n_data > 0, status, "no data")
     failed = np.isin(status, ("not finite", "no data"))
-    stderr = _standard_errors(problem, data, minima, absolute_sigma)
+    # an eigenvalue of J^T J has a rounding error of eps
+    tolerance = np.sqrt(1e2 * np.finfo(best.hessian.dtype).eps)
+    errors = uncertainty.from_hessian(best.hessian, np.isnan(best.held), tolerance)
+    variance = uncertainty.data_variance(objective, 2 * best.cost, n_data, absolute_sigma)
+    stderr = uncertainty.standard_errors(objective, best.x, errors, variance)
     return RowResults(
-        x=np.where(failed[:, None], np.nan, minima.at_best(minima.ends.x)),
-        held=np.where(failed[:, None], np.nan, minima.at_best(minima.held)),
-        stderr=np.where(failed[:, None], np.nan, stderr),
-        cost=np.where(failed, np.nan, minima.at_best(minima.ends.cost)),
+        x=np.where(failed[:, None], np.nan, best.x),
+        held=np.where(failed[:, None], np.nan, best.held),
+        stderr=np.where(failed[:, None], np.nan, np.stack(list(stderr.values()), -1)),
+        cost=np.where(failed, np.nan, best.cost),
         n_reached=np.where(failed, 0, minima.reached.sum(1)),
         status=status,
     )
-
-
-def _standard_errors(
-    problem: Problem, data: Data, minima: LocalMinima, absolute_sigma: bool
-) -> np.ndarray:
-    """Return the standard errors of free and tied parameters, (rows, values)."""
-    x = minima.at_best(minima.ends.x)
-    free = np.isnan(minima.at_best(minima.held))
-    hessian = minima.at_best(minima.ends.hessian)
-    # an eigenvalue of J^T J has a rounding error of eps
-    tolerance = np.sqrt(1e2 * np.finfo(hessian.dtype).eps)
-    decomposition = uncertainty.from_hessian(hessian, free, tolerance)
-    if absolute_sigma or problem.loss is not None:
-        variance = np.ones(len(x))
-    else:
-        chi_square = 2 * minima.at_best(minima.ends.cost)
-        n_data = count_data(problem, data)
-        variance = uncertainty.reduced_chi_square(chi_square, n_data, x.shape[1])
-    errors = uncertainty.standard_errors(problem, data, x, decomposition, variance)
-    return np.stack(list(errors.values()), axis=-1)

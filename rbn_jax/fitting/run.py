@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from rbn_jax.fitting.free_parameters import Coordinate, FreeMapping, first_start, read_free
 from rbn_jax.fitting.kernels import minimise_by_scipy
 from rbn_jax.fitting.multistart import LocalMinima, multistart, to_local_minima
-from rbn_jax.fitting.objective import Data, Dtype, Loss, Problem, Robust, read_measurements
+from rbn_jax.fitting.objective import Dtype, Loss, Objective, Robust, read_measurements
 from rbn_jax.fitting.progress import progress_bar
 from rbn_jax.fitting.result import FitResult
 from rbn_jax.fitting.rows import FitRows, fit_rows
@@ -173,7 +173,7 @@ def fit(
     max_steps = _whole_number("max_steps", max_steps, 1)
     if batch_size is not None:
         batch_size = _whole_number("batch_size", batch_size, 1)
-    dtype_name = getattr(dtype, "name", dtype)
+    dtype_name: Any = getattr(dtype, "name", dtype)
     _check_choice("method", method, get_args(Method))
     _check_choice("robust loss", robust, get_args(Robust))
     _check_choice("dtype", dtype_name, get_args(Dtype))
@@ -190,38 +190,37 @@ def fit(
         raise ValueError("a prior or a robust loss is in units of sigma: give sigma too")
     if sigma is not None and loss is not None:
         raise ValueError("sigma is for least squares: a loss of your own has its own")
-    problem = Problem(
-        fn=fn,
-        names=tuple(c.name for c in coordinates),
-        ties=tuple(ties.items()),
-        priors=tuple((name, *prior) for name, prior in priors.items()),
-        robust=robust,
-        loss=loss,
-        dtype=dtype_name,
-    )
     with jax.enable_x64(dtype_name == "float64"):
         converted = parameters.astype(dtype_name)
         measurements = read_measurements(
             fn, converted, target, sigma, rows, loss is not None, dtype_name
         )
-        n_rows = measurements.n_rows
-        data = Data(converted, coordinates, measurements.target, measurements.weight)
+        objective = Objective(
+            fn=fn,
+            ties=tuple(ties.items()),
+            priors=tuple((name, *prior) for name, prior in priors.items()),
+            robust=robust,
+            loss=loss,
+            dtype=dtype_name,
+            parameters=converted,
+            coordinates=coordinates,
+            target=measurements.target,
+            weight=measurements.weight,
+        )
         values, notes = first_start(parameters, free, coordinates)
         u = start_coordinates(values, coordinates, n_starts, seed).astype(dtype_name)
-        absolute_sigma = sigma is not None
-        if n_rows is None:
-            row = data.select_rows(None)
-            minima = _minimise_one_row(problem, row, u, method, max_steps, progress)
-            return summarise(problem, data, parameters, minima, absolute_sigma, method, notes)
+        if measurements.n_rows is None:
+            row = objective.select_rows(None)
+            minima = _minimise_one_row(row, u, method, max_steps, progress)
+            return summarise(objective, parameters, minima, sigma is not None, method, notes)
         if method == "trf":
             raise ValueError("method='trf' is for one fit: take method='lm' for many rows")
         return fit_rows(
-            problem,
-            data,
+            objective,
             parameters,
             u,
-            absolute_sigma,
-            n_rows,
+            sigma is not None,
+            measurements.n_rows,
             steps=max_steps,
             batch_size=batch_size,
             progress=progress,
@@ -229,7 +228,7 @@ def fit(
 
 
 def _minimise_one_row(
-    problem: Problem, row: Data, u: np.ndarray, method: Method, steps: int, progress: bool | None
+    row: Objective, u: np.ndarray, method: Method, steps: int, progress: bool | None
 ) -> LocalMinima:
     """Return the local minima of one fit.
 
@@ -238,12 +237,12 @@ def _minimise_one_row(
     """
     with progress_bar(progress, len(u), " starts") as bar:
         if method == "trf":
-            ends = minimise_by_scipy(problem, row.select_rows(0), u, steps, bar.update)
-            minima = to_local_minima(problem, row, ends, steps)
+            ends = minimise_by_scipy(row.select_rows(0), u, steps, bar.update)
+            minima = to_local_minima(row, ends, steps)
         else:
-            minima = multistart(problem, row, u, steps, bar)
+            minima = multistart(row, u, steps, bar)
     if not minima.usable.any():
-        values = problem.values(row.parameters, row.to_values(jnp.asarray(u[0])))
+        values = row.values(row.to_values(jnp.asarray(u[0])))
         start = ", ".join(f"{name} {float(value):g}" for name, value in values.items())
         raise ValueError(
             f"fn, or its distance to the target, is not finite at any start: ({start})"

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbn_jax.fitting import kernels, uncertainty
+from rbn_jax.fitting.kernels import Endpoints
 from rbn_jax.fitting.multistart import LocalMinima
-from rbn_jax.fitting.objective import Data, Problem, count_data
+from rbn_jax.fitting.objective import Objective, count_data
 from rbn_jax.fitting.result import FitResult, Identifiability, Optimum
 from rbn_jax.parameters.access import Parameters
 from rbn_jax.parameters.labels import function_name
@@ -23,8 +24,7 @@ _MIN_DISTANCE = 1e-3
 
 
 def summarise(
-    problem: Problem,
-    data: Data,
+    objective: Objective,
     parameters: Parameters,
     minima: LocalMinima,
     absolute_sigma: bool,
@@ -36,94 +36,87 @@ def summarise(
     parameters: those that the user gave, in their own dtype
     notes: further advice
     """
-    x = minima.at_best(minima.ends.x)[0]
-    held = minima.at_best(minima.held)[0]
-    errors = _decompose(problem, data, x, np.isnan(held))
-    step = uncertainty.parameter_steps(data.coordinates, x)
-    directions = uncertainty.open_directions(data.coordinates, errors, step)
-    chi_square = 2 * float(minima.at_best(minima.ends.cost)[0])
+    best = Endpoints._make(array[0] for array in minima.best_ends())
+    x = best.x
+    converged = minima.at_best(minima.converged)[0]
+    errors = _decompose(objective, x, np.isnan(best.held))
+    step = uncertainty.parameter_steps(objective.coordinates, x)
+    directions = uncertainty.open_directions(objective.coordinates, errors, step)
+    chi_square = 2 * float(best.cost)
     k = len(x)
-    n_data = int(count_data(problem, data.select_rows(None))[0])
-    reduced = uncertainty.reduced_chi_square(chi_square, n_data, k)
-    absolute_sigma = absolute_sigma or problem.loss is not None
-    variance = 1.0 if absolute_sigma else reduced
+    n_data = int(count_data(objective.select_rows(None))[0])
+    variance = uncertainty.data_variance(objective, chi_square, n_data, absolute_sigma)
     covariance = uncertainty.scale_variance(errors.covariance(), variance)
-    stderr = uncertainty.standard_errors(problem, data, x, errors, variance)
+    stderr = uncertainty.standard_errors(objective, x, errors, variance)
     deviance = chi_square
-    if problem.loss is None:
+    if objective.loss is None:
         deviance = n_data * math.log(chi_square / n_data) if chi_square > 0 else -math.inf
     at_bound = {}
-    for c, bound in zip(data.coordinates, held, strict=True):
+    for c, bound in zip(objective.coordinates, best.held, strict=True):
         if not np.isnan(bound):
             at_bound[c.name] = str(uncertainty.active_side(c, bound))
-    values = _to_floats(problem.values(data.parameters, x))
-    converged = minima.at_best(minima.converged)[0]
+    values = _to_floats(objective.values(x))
     result = FitResult(
-        function=function_name(problem.fn),
-        method=method if problem.loss is None else "bfgs",
+        function=function_name(objective.fn),
+        method=method if objective.loss is None else "bfgs",
         params=parameters.replace(values).build(),
-        names=problem.names,
+        names=objective.names,
         values=values,
         stderr=_to_floats(stderr),
         covariance=covariance,
         correlation=uncertainty.correlation(covariance),
-        residuals=_residuals(problem, data, x),
+        residuals=_residuals(objective, x),
         chi_square=chi_square,
-        reduced_chi_square=float(reduced),
+        reduced_chi_square=float(uncertainty.reduced_chi_square(chi_square, n_data, k)),
         aic=deviance + 2 * k,
         bic=deviance + k * math.log(n_data),
         n_data=n_data,
         n_starts=minima.usable.size,
         n_lost=int(np.count_nonzero(~minima.usable)),
         n_reached=int(np.count_nonzero(minima.reached)),
-        optima=_optima(problem, data, minima, bool(directions)),
+        optima=_optima(objective, minima, bool(directions)),
         start_costs=np.sort(minima.ends.cost[0]),
         at_bound=at_bound,
         identifiability=Identifiability(errors.relative_singular_values(step), directions),
         status="converged" if converged else "not converged",
         advice=(),
-        absolute_sigma=absolute_sigma,
-        _problem=problem,
-        _data=data,
+        absolute_sigma=absolute_sigma or objective.loss is not None,
+        _objective=objective,
         _best=x,
     )
-    return dataclasses.replace(result, advice=(*_advice(result, data), *notes))
+    return dataclasses.replace(result, advice=(*_advice(result, objective), *notes))
 
 
-def _decompose(
-    problem: Problem, data: Data, x: np.ndarray, free: np.ndarray
-) -> uncertainty.Uncertainty:
-    if problem.loss is None:
-        jacobian = np.asarray(kernels.jacobian(problem, data, x), float)
-        return uncertainty.from_jacobian(jacobian, free, _JACOBIAN_TOLERANCE[problem.dtype])
-    hessian = np.asarray(kernels.gradient_and_hessian(problem, data, x)[1], float)
-    return uncertainty.from_hessian(hessian, free, _HESSIAN_TOLERANCE[problem.dtype])
+def _decompose(objective: Objective, x: np.ndarray, free: np.ndarray) -> uncertainty.Uncertainty:
+    if objective.loss is None:
+        jacobian = np.asarray(kernels.jacobian(objective, x), float)
+        return uncertainty.from_jacobian(jacobian, free, _JACOBIAN_TOLERANCE[objective.dtype])
+    hessian = np.asarray(kernels.gradient_and_hessian(objective, x)[1], float)
+    return uncertainty.from_hessian(hessian, free, _HESSIAN_TOLERANCE[objective.dtype])
 
 
 def _to_floats(numbers: dict[str, np.ndarray]) -> dict[str, float]:
     return {name: float(number) for name, number in numbers.items()}
 
 
-def _residuals(problem: Problem, data: Data, x: np.ndarray) -> dict[str, np.ndarray]:
+def _residuals(objective: Objective, x: np.ndarray) -> dict[str, np.ndarray]:
     """Return (prediction - target) / sigma by name; NaN where nothing was measured."""
-    prediction = jax.device_get(problem.predict(data.parameters, jnp.asarray(x)))
+    prediction = jax.device_get(objective.predict(jnp.asarray(x)))
     residuals = {}
-    for name, weight in data.weight.items():
+    for name, weight in objective.weight.items():
         weight_or_nan = np.where(weight > 0, weight, np.nan)
-        residuals[name] = weight_or_nan * (prediction[name] - data.target[name])
+        residuals[name] = weight_or_nan * (prediction[name] - objective.target[name])
     return residuals
 
 
-def _optima(
-    problem: Problem, data: Data, minima: LocalMinima, degenerate: bool
-) -> tuple[Optimum, ...]:
+def _optima(objective: Objective, minima: LocalMinima, degenerate: bool) -> tuple[Optimum, ...]:
     """Return the distinct local minima, the best first.
 
     degenerate: the data leave a direction open: minima of the same cost then are one, wherever
     they are
     """
     x, cost, converged = minima.ends.x[0], minima.ends.cost[0], minima.converged[0]
-    positions = np.stack([c.position(x[:, i]) for i, c in enumerate(data.coordinates)], axis=1)
+    positions = np.stack([c.position(x[:, i]) for i, c in enumerate(objective.coordinates)], axis=1)
     best = int(minima.best[0])
     by_cost = np.argsort(cost, kind="stable").tolist()
     # lists of starts at the same minimum, the lowest of them first
@@ -142,12 +135,12 @@ def _optima(
             groups.append([start])
     optima = []
     for group in groups:
-        values = _to_floats(problem.values(data.parameters, x[group[0]]))
+        values = _to_floats(objective.values(x[group[0]]))
         optima.append(Optimum(values, float(cost[group[0]]), len(group)))
     return tuple(optima)
 
 
-def _advice(result: FitResult, data: Data) -> list[str]:
+def _advice(result: FitResult, objective: Objective) -> list[str]:
     advice = []
     n_data, k = result.n_data, len(result.names)
     if result.status != "converged":
@@ -165,7 +158,7 @@ def _advice(result: FitResult, data: Data) -> list[str]:
         advice.append(f"fn is not finite at {result.n_lost} of {result.n_starts} starts")
     if result.n_starts > 4 and result.n_reached == 1:
         advice.append("only one start reached the best optimum: raise n_starts")
-    for c in data.coordinates:
+    for c in objective.coordinates:
         if math.inf > result.stderr[c.name] > c.high - c.low:
             advice.append(f"{c.name} is known no better than its bounds: fix it, or measure more")
     return advice

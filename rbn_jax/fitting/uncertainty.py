@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbn_jax.fitting.free_parameters import Coordinate
-from rbn_jax.fitting.objective import Data, Problem
+from rbn_jax.fitting.objective import Objective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +109,18 @@ def reduced_chi_square(
     return np.where(freedom > 0, chi_square / np.maximum(freedom, 1), np.nan)
 
 
+def data_variance(
+    objective: Objective,
+    chi_square: np.ndarray | float,
+    n_data: np.ndarray | int,
+    absolute_sigma: bool,
+) -> np.ndarray | float:
+    """Return the variance of the data in units of sigma^2: 1 where sigma is known."""
+    if absolute_sigma or objective.loss is not None:
+        return 1.0
+    return reduced_chi_square(chi_square, n_data, len(objective.coordinates))
+
+
 def scale_variance(variance: np.ndarray, factor: np.ndarray | float) -> np.ndarray:
     """Return variance times factor; an infinite variance stays infinite."""
     # the other side of where() may be 0 times infinity
@@ -117,8 +129,7 @@ def scale_variance(variance: np.ndarray, factor: np.ndarray | float) -> np.ndarr
 
 
 def standard_errors(
-    problem: Problem,
-    data: Data,
+    objective: Objective,
     x: np.ndarray,
     uncertainty: Uncertainty,
     factor: np.ndarray | float,
@@ -127,11 +138,11 @@ def standard_errors(
 
     factor: the variance of a datum in units of sigma^2, (...)
     """
-    slopes = dict(zip(problem.names, np.eye(len(problem.names)), strict=True))
-    for name, _ in problem.ties:
+    slopes = dict(zip(objective.names, np.eye(len(objective.names)), strict=True))
+    for name, _ in objective.ties:
 
         def tied_value(x: jax.Array, name: str = name) -> jax.Array:
-            return problem.values(data.parameters, x)[name]
+            return objective.values(x)[name]
 
         slope = jnp.vectorize(jax.jacfwd(tied_value), signature="(k)->(k)")
         slopes[name] = np.asarray(slope(x), float)
