@@ -1,7 +1,7 @@
 """The figure of a fit: data and fit, residuals, and the costs of the starts."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -30,11 +30,12 @@ def plot_fit(
     """Plot on three axes, new ones by default, and return them."""
     import matplotlib.pyplot as plt
 
-    if axes is None:
-        _, axes = plt.subplots(1, 3, figsize=(12.0, 3.6), layout="constrained", squeeze=False)
-        axes = axes[0]
-    if len(axes) != 3:
-        raise ValueError(f"axes: {len(axes)} were given: must be three")
+    panels: Any = axes
+    if panels is None:
+        panels = plt.subplots(1, 3, figsize=(12.0, 3.6), layout="constrained")[1]
+    if len(panels) != 3:
+        raise ValueError(f"axes: {len(panels)} were given: must be three")
+    values_ax, residuals_ax, costs_ax = panels
     with jax.enable_x64(objective.dtype == "float64"):
         all_predictions = jax.device_get(objective.predict(result._best))
     predictions = {}
@@ -43,10 +44,10 @@ def plot_fit(
             predictions[name] = np.ravel(array)
     abscissas = _abscissas(predictions, x)
     for name, prediction in predictions.items():
-        _plot_data(axes[0], abscissas[name], name, objective, result.absolute_sigma)
+        _plot_data(values_ax, abscissas[name], name, objective, result.absolute_sigma)
         line = "-" if prediction.size > _MAX_NAMED_VALUES else "_"
-        axes[0].plot(abscissas[name], prediction, f"C3{line}", lw=1.2, ms=12, label="fit")
-        axes[1].plot(abscissas[name], np.ravel(result.residuals[name]), "k.", ms=3)
+        values_ax.plot(abscissas[name], prediction, f"C3{line}", lw=1.2, ms=12, label="fit")
+        residuals_ax.plot(abscissas[name], np.ravel(result.residuals[name]), "k.", ms=3)
     tick_labels = []
     if x is None:
         shapes = [array.shape for array in all_predictions.values()]
@@ -54,17 +55,17 @@ def plot_fit(
         if not tick_labels and xlabel is None:
             xlabel = "number of the value"
     if tick_labels:
-        for ax in axes[:2]:
+        for ax in panels[:2]:
             ax.set_xticks(range(len(tick_labels)), tick_labels)
-    axes[0].set(xlabel=xlabel, ylabel=result.function)
-    handles, labels = axes[0].get_legend_handles_labels()
-    axes[0].legend(handles[:2], labels[:2], frameon=False)
-    axes[1].axhline(0, color="C3", lw=0.8)
+    values_ax.set(xlabel=xlabel, ylabel=result.function)
+    handles, labels = values_ax.get_legend_handles_labels()
+    values_ax.legend(handles[:2], labels[:2], frameon=False)
+    residuals_ax.axhline(0, color="C3", lw=0.8)
     unit = "sigma" if result.absolute_sigma else "target's unit"
-    axes[1].set(xlabel=xlabel, ylabel=f"fit - data [{unit}]")
+    residuals_ax.set(xlabel=xlabel, ylabel=f"fit - data [{unit}]")
     floor = 2 * float(cost_floor(objective))
-    _plot_start_costs(axes[2], 2 * result.start_costs, floor)
-    return axes
+    _plot_start_costs(costs_ax, 2 * result.start_costs, floor)
+    return panels
 
 
 def _abscissas(predictions: dict[str, np.ndarray], x: ArrayLike | None) -> dict[str, np.ndarray]:

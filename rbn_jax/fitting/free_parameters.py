@@ -25,7 +25,7 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from rbn_jax.parameters import checks, domains
-from rbn_jax.parameters.access import Location, Parameters, read_parameters
+from rbn_jax.parameters.access import Location, read_parameters
 
 Scale = Literal["log", "linear"]
 TieFunction = Callable[[Mapping[str, Any]], Any]
@@ -175,11 +175,20 @@ class Coordinate:
 
 
 class FreeParameters(NamedTuple):
-    """Coordinates of the free parameters, ties by name, and (mean, sd) of priors by name."""
+    """What `fit` is given as `free`, read and checked.
+
+    coordinates: one for each free parameter
+    first_start: values at the first start (k,); NaN for the middle of the bounds
+    ties: by name of the tied parameter
+    priors: (mean, standard deviation) by name
+    notes: on values in `params` that are outside their bounds
+    """
 
     coordinates: tuple[Coordinate, ...]
+    first_start: np.ndarray
     ties: dict[str, TieFunction]
     priors: dict[str, tuple[float, float]]
+    notes: tuple[str, ...]
 
 
 def read_free(params: object, free: FreeMapping) -> FreeParameters:
@@ -207,42 +216,28 @@ def read_free(params: object, free: FreeMapping) -> FreeParameters:
             tied[name] = spec
     if not untied:
         raise ValueError("free: every parameter is tied, and none is left to be found")
-    coordinates = tuple(_coordinate(parameters, name, spec) for name, spec in untied.items())
+    coordinates = []
+    first_start = []
+    notes = []
+    for name, spec in untied.items():
+        value = float(parameters.read(parameters.locate(name)))
+        c = _coordinate(name, spec, value)
+        coordinates.append(c)
+        if spec.start is not None:
+            value = spec.start
+        elif not c.low <= value <= c.high:
+            notes.append(
+                f"{name} = {value:g} in params is outside its bounds: the first start has "
+                f"{c.to_value(0.0):.4g}"
+            )
+        is_usable = spec.start is not None or c.low < value < c.high
+        first_start.append(value if is_usable and (value > 0 or not c.log) else math.nan)
     ties = {name: _tie(name, spec, untied) for name, spec in tied.items()}
     priors = {}
     for name, spec in untied.items():
         if spec.prior is not None:
             priors[name] = _prior(name, spec.prior)
-    return FreeParameters(coordinates, ties, priors)
-
-
-def first_start(
-    parameters: Parameters, free: FreeMapping, coordinates: tuple[Coordinate, ...]
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the values at the first start, and notes on values outside their bounds.
-
-    A value is the start asked for, else that in `params`, else the middle of the bounds.
-    """
-    values = []
-    notes = []
-    for c in coordinates:
-        spec = free[c.name]
-        if isinstance(spec, Free) and spec.start is not None:
-            values.append(spec.start)
-            continue
-        value = float(parameters.read(parameters.locate(c.name)))
-        inside = c.low < value < c.high and not (c.log and value <= 0)
-        if inside:
-            values.append(value)
-            continue
-        middle = float(c.to_value(np.float64(0.0)))
-        values.append(middle)
-        if not c.low <= value <= c.high:
-            notes.append(
-                f"{c.name} = {value:g} in params is outside its bounds: the first start has "
-                f"{middle:.4g}"
-            )
-    return np.array(values), tuple(notes)
+    return FreeParameters(tuple(coordinates), np.array(first_start), ties, priors, tuple(notes))
 
 
 def _read_spec(name: str, spec: object) -> Free:
@@ -253,7 +248,7 @@ def _read_spec(name: str, spec: object) -> Free:
     return Free(low=spec[0], high=spec[1])
 
 
-def _coordinate(parameters: Parameters, name: str, spec: Free) -> Coordinate:
+def _coordinate(name: str, spec: Free, value: float) -> Coordinate:
     low = _bound(name, spec.low, -math.inf)
     high = _bound(name, spec.high, math.inf)
     if spec.scale == "log" and low == -math.inf:
@@ -265,9 +260,7 @@ def _coordinate(parameters: Parameters, name: str, spec: Free) -> Coordinate:
     log = spec.scale == "log" or (spec.scale is None and low > 0)
     if log and low < 0:
         raise ValueError(f"{name}: the low bound {low:g} must not be below 0 on a log scale")
-    if spec.start is None:
-        value = float(parameters.read(parameters.locate(name)))
-    else:
+    if spec.start is not None:
         value = _start(name, spec.start, low, high, log)
     if log and value <= 0:
         value = next(bound for bound in (low, high, 1.0) if 0 < bound < math.inf)

@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 from rbn_jax.fitting.kernels import OPTIMISTIX_TOLERANCE
 from rbn_jax.fitting.objective import Objective
-from rbn_jax.fitting.profile import coordinates_at
 from rbn_jax.parameters.optional import require
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ def refit(
     optx = require("optimistix", "fit")
     targets = target if isinstance(target, dict) else {next(iter(objective.target)): target}
     shapes = {name: np.shape(array) for name, array in objective.target.items()}
-    if {name: jnp.shape(array) for name, array in targets.items()} != shapes:
+    if {name: np.shape(array) for name, array in targets.items()} != shapes:
         raise ValueError(f"target: must have the names and shapes {shapes}")
     if objective.loss is not None:
         raise ValueError("refit is for least squares; sensitivity() is there for any loss")
@@ -43,7 +42,7 @@ def refit(
     solution = optx.least_squares(
         residuals,
         optx.LevenbergMarquardt(rtol=tolerance, atol=tolerance),
-        jnp.asarray(coordinates_at(objective, result._best)),
+        jnp.asarray(objective.from_values(result._best)),
         args=targets,
         max_steps=200,
         throw=False,

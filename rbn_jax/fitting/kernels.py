@@ -275,6 +275,6 @@ def _minimise_one_by_scipy(objective: Objective, u: np.ndarray, steps: int) -> E
         return Endpoints(u, x, np.inf, zeros, np.outer(zeros, zeros), held, start_cost)
     x = to_values(end.x)
     slopes = np.asarray(jacobian(objective, x))
-    u = np.array([c.from_value(v) for c, v in zip(objective.coordinates, x, strict=True)])
     gradient, hessian = slopes.T @ end.fun, slopes.T @ slopes
+    u = objective.from_values(x)
     return Endpoints(u, x, end.cost, gradient, hessian, held, start_cost)

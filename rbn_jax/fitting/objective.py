@@ -116,6 +116,11 @@ class Objective:
         values = [c.to_value(u[..., i]) for i, c in enumerate(self.coordinates)]
         return jnp.stack(values, -1)
 
+    def from_values(self, x: np.ndarray) -> np.ndarray:
+        """Return u at parameters x (k,); those on a bound are moved inside."""
+        pairs = zip(self.coordinates, np.asarray(x, float), strict=True)
+        return np.array([c.from_value(value) for c, value in pairs], self.dtype)
+
     def with_target(self, target: dict[str, Any]) -> "Objective":
         """Return the same objective with another target."""
         return dataclasses.replace(self, target=target)

@@ -29,7 +29,7 @@ def profile_interval(
     rise = quantile if result.absolute_sigma else quantile * result.reduced_chi_square
     if not math.isfinite(rise) or error == math.inf:
         return c.low, c.high
-    start = coordinates_at(objective, result._best)
+    start = objective.from_values(result._best)
 
     def excess(trial: float) -> float:
         chi_square = _profile_chi_square(objective, start, index, trial)
@@ -40,12 +40,6 @@ def profile_interval(
     if not math.isfinite(step) or step <= 0:
         step = 0.01 * (abs(value) or 1.0)
     return _root(excess, value, -step, c.low), _root(excess, value, step, c.high)
-
-
-def coordinates_at(objective: Objective, x: np.ndarray) -> np.ndarray:
-    """Return the coordinates of parameters; those on a bound are moved inside."""
-    pairs = zip(objective.coordinates, np.asarray(x, float), strict=True)
-    return np.array([c.from_value(value) for c, value in pairs], objective.dtype)
 
 
 def _quantile(result: "FitResult", level: float) -> float:

@@ -130,7 +130,7 @@ def fit_rows(
         stderr=np.full((n_rows, len(names)), np.nan),
         cost=np.full(n_rows, np.nan),
         n_reached=np.zeros(n_rows, int),
-        status=np.full(n_rows, "not fitted", dtype=f"<U{max(map(len, STATES))}"),
+        status=np.full(n_rows, "not fitted", dtype="<U13"),
     )
     batch = min(n_rows, batch_size or _default_batch_size(objective, u))
     try:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rbn_jax.fitting.free_parameters import Coordinate, FreeMapping, first_start, read_free
+from rbn_jax.fitting.free_parameters import Coordinate, FreeMapping, read_free
 from rbn_jax.fitting.kernels import minimise_by_scipy
 from rbn_jax.fitting.multistart import LocalMinima, multistart, to_local_minima
 from rbn_jax.fitting.objective import Dtype, Loss, Objective, Robust, read_measurements
@@ -184,9 +184,9 @@ def fit(
     if loss is not None and (robust != "linear" or method != "lm"):
         raise ValueError("loss= is minimised by BFGS: leave method and robust as they are")
     parameters = read_parameters(params)
-    coordinates, ties, priors = read_free(parameters, free)
-    _check_parameters(parameters, coordinates)
-    if sigma is None and (priors or robust != "linear"):
+    free_parameters = read_free(parameters, free)
+    _check_parameters(parameters, free_parameters.coordinates)
+    if sigma is None and (free_parameters.priors or robust != "linear"):
         raise ValueError("a prior or a robust loss is in units of sigma: give sigma too")
     if sigma is not None and loss is not None:
         raise ValueError("sigma is for least squares: a loss of your own has its own")
@@ -197,22 +197,23 @@ def fit(
         )
         objective = Objective(
             fn=fn,
-            ties=tuple(ties.items()),
-            priors=tuple((name, *prior) for name, prior in priors.items()),
+            ties=tuple(free_parameters.ties.items()),
+            priors=tuple((name, *prior) for name, prior in free_parameters.priors.items()),
             robust=robust,
             loss=loss,
             dtype=dtype_name,
             parameters=converted,
-            coordinates=coordinates,
+            coordinates=free_parameters.coordinates,
             target=measurements.target,
             weight=measurements.weight,
         )
-        values, notes = first_start(parameters, free, coordinates)
-        u = start_coordinates(values, coordinates, n_starts, seed).astype(dtype_name)
+        u = start_coordinates(objective, free_parameters.first_start, n_starts, seed)
         if measurements.n_rows is None:
             row = objective.select_rows(None)
             minima = _minimise_one_row(row, u, method, max_steps, progress)
-            return summarise(objective, parameters, minima, sigma is not None, method, notes)
+            return summarise(
+                objective, parameters, minima, sigma is not None, method, free_parameters.notes
+            )
         if method == "trf":
             raise ValueError("method='trf' is for one fit: take method='lm' for many rows")
         return fit_rows(
@@ -253,11 +254,13 @@ def _minimise_one_row(
 
 
 def start_coordinates(
-    first: np.ndarray, coordinates: tuple[Coordinate, ...], n_starts: int, seed: int
+    objective: Objective, first_start: np.ndarray, n_starts: int, seed: int
 ) -> np.ndarray:
-    """Return coordinates of the starts (n_starts, k): of `first`, and of Sobol points."""
-    u = np.empty((n_starts, len(coordinates)))
-    u[0] = [c.from_value(value) for c, value in zip(coordinates, first, strict=True)]
+    """Return coordinates of the starts (n_starts, k): `first_start`, then Sobol points."""
+    coordinates = objective.coordinates
+    u = np.empty((n_starts, len(coordinates)), objective.dtype)
+    # NaN stands for the middle, where the coordinate is 0
+    u[0] = np.nan_to_num(objective.from_values(first_start))
     if n_starts > 1:
         qmc = require("scipy.stats", "fit").qmc
         # a Sobol sequence is balanced if its length is a power of 2

@@ -115,28 +115,23 @@ def _optima(objective: Objective, minima: LocalMinima, degenerate: bool) -> tupl
     degenerate: the data leave a direction open: minima of the same cost then are one, wherever
     they are
     """
-    x, cost, converged = minima.ends.x[0], minima.ends.cost[0], minima.converged[0]
+    x, cost = minima.ends.x[0], minima.ends.cost[0]
     positions = np.stack([c.position(x[:, i]) for i, c in enumerate(objective.coordinates)], axis=1)
-    best = int(minima.best[0])
-    by_cost = np.argsort(cost, kind="stable").tolist()
-    # lists of starts at the same minimum, the lowest of them first
-    groups: list[list[int]] = []
-    for start in dict.fromkeys([best, *by_cost]):
-        if not np.isfinite(cost[start]) or not (converged[start] or start == best):
-            continue
-        for group in groups:
-            first = group[0]
-            is_near = np.abs(positions[start] - positions[first]).max() < _MIN_DISTANCE
-            tolerance = minima.rtol * abs(cost[first]) + minima.atol[0]
-            if is_near or (degenerate and cost[start] <= cost[first] + tolerance):
-                group.append(start)
-                break
-        else:
-            groups.append([start])
+    best = minima.best[0]
+    by_cost = np.argsort(cost, kind="stable")
+    is_minimum = minima.converged[0] & (np.arange(len(cost)) != best)
+    remaining = np.concatenate([[best], by_cost[is_minimum[by_cost]]])
     optima = []
-    for group in groups:
-        values = _to_floats(objective.values(x[group[0]]))
-        optima.append(Optimum(values, float(cost[group[0]]), len(group)))
+    while len(remaining):
+        first = remaining[0]
+        distances = np.abs(positions[remaining] - positions[first]).max(1)
+        is_same = distances < _MIN_DISTANCE
+        if degenerate:
+            tolerance = minima.rtol * abs(cost[first]) + minima.atol[0]
+            is_same |= cost[remaining] <= cost[first] + tolerance
+        values = _to_floats(objective.values(x[first]))
+        optima.append(Optimum(values, float(cost[first]), int(is_same.sum())))
+        remaining = remaining[~is_same]
     return tuple(optima)
 
 
