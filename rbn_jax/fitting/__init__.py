@@ -1,4 +1,4 @@
-"""Parameters from data, by gradient: with standard errors, and what the data cannot tell."""
+"""Fit parameters to data by gradients, with standard errors and open directions."""
 
 from rbn_jax.fitting.free_parameters import Free
 from rbn_jax.fitting.result import FitResult

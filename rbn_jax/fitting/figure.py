@@ -1,86 +1,114 @@
-"""A fit in three panels: data and fit, residuals, and the costs of the starts."""
+"""The figure of a fit: data and fit, residuals, and the costs of the starts."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
-from rbn_jax.fitting.kernels import nothing
-from rbn_jax.fitting.objective import Data, Problem
+from rbn_jax.fitting.kernels import cost_floor
+from rbn_jax.fitting.objective import Objective
+from rbn_jax.fitting.result import FitResult
 
-_FEW = 8  # values that are told apart by name, and not joined by a line
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# so few values have their names at the ticks, and are not joined by a line
+_MAX_NAMED_VALUES = 8
+# that many times the lowest cost needs a logarithmic axis
+_LOG_AXIS_RATIO = 10
 
 
-def draw(result: Any, problem: Problem, data: Data, axes: Any, x: Any, xlabel: str | None) -> Any:
-    """Draw on three axes, new ones by default, and return them."""
+def plot_fit(
+    result: FitResult,
+    objective: Objective,
+    axes: "Sequence[Axes] | np.ndarray | None",
+    x: ArrayLike | None,
+    xlabel: str | None,
+) -> "Sequence[Axes] | np.ndarray":
+    """Plot on three axes, new ones by default, and return them."""
     import matplotlib.pyplot as plt
 
-    if axes is None:
-        axes = plt.subplots(1, 3, figsize=(12.0, 3.6), layout="constrained")[1]
-    if len(axes) != 3:
-        raise ValueError(f"axes: {len(axes)} were given: must be three")
-    with jax.enable_x64(problem.dtype == "float64"):
-        fitted = jax.device_get(problem.predict(data.params, result._best))
-    flat = {name: np.ravel(y) for name, y in fitted.items() if name in data.weight}
-    at = _places(flat, x)
-    for name, prediction in flat.items():
-        _data_and_fit(axes[0], at[name], prediction, name, data, result.absolute_sigma)
-        axes[1].plot(at[name], np.ravel(result.residuals[name]), "k.", ms=3)
-    names = _names(flat, fitted) if x is None else []
-    for ax in axes[:2] if names else ():
-        ax.set_xticks(range(len(names)), names)
-    xlabel = xlabel or (None if names or x is not None else "number of the value")
-    axes[0].set(xlabel=xlabel, ylabel=result.function)
-    handles, labels = axes[0].get_legend_handles_labels()
-    axes[0].legend(handles[:2], labels[:2], frameon=False)
-    axes[1].axhline(0, color="C3", lw=0.8)
+    panels: Any = axes
+    if panels is None:
+        panels = plt.subplots(1, 3, figsize=(12.0, 3.6), layout="constrained")[1]
+    if len(panels) != 3:
+        raise ValueError(f"axes: {len(panels)} were given: must be three")
+    values_ax, residuals_ax, costs_ax = panels
+    with jax.enable_x64(objective.dtype == "float64"):
+        all_predictions = jax.device_get(objective.predict(result._best))
+    predictions = {}
+    for name, array in all_predictions.items():
+        if name in objective.weight:
+            predictions[name] = np.ravel(array)
+    abscissas = _abscissas(predictions, x)
+    for name, prediction in predictions.items():
+        _plot_data(values_ax, abscissas[name], name, objective, result.absolute_sigma)
+        line = "-" if prediction.size > _MAX_NAMED_VALUES else "_"
+        values_ax.plot(abscissas[name], prediction, f"C3{line}", lw=1.2, ms=12, label="fit")
+        residuals_ax.plot(abscissas[name], np.ravel(result.residuals[name]), "k.", ms=3)
+    tick_labels = []
+    if x is None:
+        shapes = [array.shape for array in all_predictions.values()]
+        tick_labels = _tick_labels(predictions, shapes)
+        if not tick_labels and xlabel is None:
+            xlabel = "number of the value"
+    if tick_labels:
+        for ax in panels[:2]:
+            ax.set_xticks(range(len(tick_labels)), tick_labels)
+    values_ax.set(xlabel=xlabel, ylabel=result.function)
+    handles, labels = values_ax.get_legend_handles_labels()
+    values_ax.legend(handles[:2], labels[:2], frameon=False)
+    residuals_ax.axhline(0, color="C3", lw=0.8)
     unit = "sigma" if result.absolute_sigma else "target's unit"
-    axes[1].set(xlabel=xlabel, ylabel=f"fit - data [{unit}]")
-    _waterfall(
-        axes[2], 2 * result.start_costs, 2 * float(nothing(problem, data.target, data.weight))
-    )
-    return axes
+    residuals_ax.set(xlabel=xlabel, ylabel=f"fit - data [{unit}]")
+    floor = 2 * float(cost_floor(objective))
+    _plot_start_costs(costs_ax, 2 * result.start_costs, floor)
+    return panels
 
 
-def _places(flat: dict[str, np.ndarray], x: Any) -> dict[str, np.ndarray]:
-    """Where each value is drawn: at x, or one behind the other."""
-    total = sum(y.size for y in flat.values())
-    at = np.arange(total) if x is None else np.ravel(x)
-    if at.size != total:
-        raise ValueError(f"x has {at.size} values: must have {total}, one for each of the result")
-    ends = np.cumsum([y.size for y in flat.values()])[:-1]
-    return dict(zip(flat, np.split(at, ends), strict=True))
+def _abscissas(predictions: dict[str, np.ndarray], x: ArrayLike | None) -> dict[str, np.ndarray]:
+    """Return x of each value by name; by default all values are numbered."""
+    sizes = [prediction.size for prediction in predictions.values()]
+    abscissa = np.arange(sum(sizes)) if x is None else np.ravel(x)
+    if abscissa.size != sum(sizes):
+        raise ValueError(
+            f"x has {abscissa.size} values: must have {sum(sizes)}, one for each of the result"
+        )
+    parts = np.split(abscissa, np.cumsum(sizes)[:-1])
+    return dict(zip(predictions, parts, strict=True))
 
 
-def _names(flat: dict[str, np.ndarray], fitted: dict[str, np.ndarray]) -> list[str]:
-    """The entries of a single 2x2 matrix, or the names of a few numbers; else nothing."""
-    if [y.shape for y in fitted.values()] == [(2, 2)]:
+def _tick_labels(predictions: dict[str, np.ndarray], shapes: list[tuple[int, ...]]) -> list[str]:
+    """Return the entries of a 2x2 matrix, or the names of a few numbers; else an empty list."""
+    if shapes == [(2, 2)]:
         return ["EE", "EI", "IE", "II"]
-    few = len(flat) <= _FEW and all(y.size == 1 for y in flat.values())
-    return list(flat) if few else []
+    if len(predictions) > _MAX_NAMED_VALUES:
+        return []
+    are_numbers = all(prediction.size == 1 for prediction in predictions.values())
+    return list(predictions) if are_numbers else []
 
 
-def _data_and_fit(
-    ax: Any, at: np.ndarray, prediction: np.ndarray, name: str, data: Data, bars: bool
+def _plot_data(
+    ax: "Axes", abscissa: np.ndarray, name: str, objective: Objective, show_sigma: bool
 ) -> None:
-    weight = np.ravel(data.weight[name])
-    with np.errstate(divide="ignore"):
-        sigma = np.where(weight > 0, 1 / weight, np.nan)
-    measured = np.where(weight > 0, np.ravel(data.target[name]), np.nan)
-    errors = sigma if bars else None
-    ax.errorbar(at, measured, errors, fmt="k.", ms=3, lw=0.6, label="data", zorder=1)
-    line = "-" if prediction.size > _FEW else "_"
-    ax.plot(at, prediction, f"C3{line}", lw=1.2, ms=12, label="fit", zorder=2)
+    weight = np.ravel(objective.weight[name])
+    is_measured = weight > 0
+    target = np.where(is_measured, np.ravel(objective.target[name]), np.nan)
+    sigma = 1 / np.where(is_measured, weight, np.nan) if show_sigma else None
+    ax.errorbar(abscissa, target, sigma, fmt="k.", ms=3, lw=0.6, label="data", zorder=1)
 
 
-def _waterfall(ax: Any, costs: np.ndarray, least: float) -> None:
-    """The costs of the starts in their order; what is a rounding of 0 is 0."""
+def _plot_start_costs(ax: "Axes", costs: np.ndarray, floor: float) -> None:
+    """Plot the sorted costs of the starts; those below the floor of rounding are 0."""
     costs = costs[np.isfinite(costs)]
-    costs = np.where(costs <= least, 0, costs)
+    costs = np.where(costs <= floor, 0, costs)
     ax.plot(np.arange(1, costs.size + 1), costs, "k.-", ms=4, lw=0.6)
-    if costs[-1] > 10 * costs[0]:
-        above = costs[costs > 0][0]  # below it the axis is linear, and so has a place for 0
-        ax.set_yscale("symlog", linthresh=above)
-    elif costs[-1] < 1.01 * costs[0]:  # one optimum: rounding is no landscape
+    if costs[-1] > _LOG_AXIS_RATIO * costs[0]:
+        # below the threshold the axis is linear, so that it can show 0
+        ax.set_yscale("symlog", linthresh=costs[costs > 0][0])
+    elif costs[-1] < 1.01 * costs[0]:
+        # all starts found one optimum: do not magnify their rounding
         ax.set_ylim(0, 2 * costs[0])
     ax.set(xlabel="start, the best first", ylabel="chi-square")

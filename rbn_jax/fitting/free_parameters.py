@@ -1,42 +1,59 @@
-"""Free parameters: bounds, starts, ties, and the unbounded coordinates in which they are sought.
+"""Free parameters: bounds, starts, ties, and the unbounded coordinates of the minimisers.
 
-Between two bounds z = low + (high - low) (1 + u / sqrt(1 + u^2)) / 2, beyond one bound
-z = low + w (u + sqrt(1 + u^2)), without bounds z = z_0 + w u, with z = x or, on a log scale,
-z = ln x. All are smooth and strictly increasing, and far from the middle they flatten no faster
-than 1 / u^2, so that a step that went too far finds back.
+A parameter x is minimised over on the scale z = x or, on a log scale, z = ln x, by a
+coordinate u that has no bounds. With w a width:
+
+    between two bounds    z = low + (high - low) (1 + u / sqrt(1 + u^2)) / 2
+    above a low bound     z = low + w (u + sqrt(1 + u^2))
+    below a high bound    z = high - w (sqrt(1 + u^2) - u)
+    without bounds        z = z_0 + w u
+
+All are smooth and strictly increasing. The distance to a bound falls no faster than 1 / u^2,
+so that the minimiser can come back after a step that was too long.
 """
 
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from numpy.typing import ArrayLike
 
 from rbn_jax.parameters import checks, domains
-from rbn_jax.parameters.access import Parameters, read_parameters
+from rbn_jax.parameters.access import Location, read_parameters
 
-_TIE = re.compile(r"\s*(?:([^*\s]+)\s*\*\s*)?([\w.]+)\s*")
-_SCALES = ("log", "linear")
-_REACH = 1e4
+Scale = Literal["log", "linear"]
+TieFunction = Callable[[Mapping[str, Any]], Any]
+"""Computes the value of a tied parameter from all values by name; JAX code."""
+
+# "tau_E", "2 * tau_E" or "0.5 * w[0,1]"
+_TIE_PATTERN = re.compile(r"\s*(?:([^*\s]+)\s*\*\s*)?([\w.]+(?:\[[\d,\s]+\])?)\s*")
+# between two bounds, the coordinate 1e4 is 2.5e-9 of the range away from the bound
+_LARGEST_COORDINATE = 1e4
+# starts on a bound are moved inside by this share: at the bound u is infinite
+_START_DISTANCE = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
 class Free:
-    """A parameter to be found: its bounds, None or infinite where open.
+    """A parameter to fit.
 
     Args:
-        low, high: the bounds, in the parameter's unit; the optimum may lie on one. On a log scale
-            an open low end is 0.
-        start: where the first start has it; else its value in `params`, if that is inside.
-        scale: "log" to seek it evenly in its logarithm, "linear"; else "log" where low > 0.
-        tie: it is not sought, but follows a free one: a name ("tau_E"), a multiple ("2 * tau_E");
-            or a function, which JAX can trace, of a mapping of all values, those that are tied
-            and stand before it included.
-        prior: (mean, standard deviation) of a Gaussian prior, one more residual.
+        low, high: the bounds in the parameter's unit; None or infinite where open. The optimum
+            may lie on a bound. On a log scale an open low end is 0.
+        start: the value at the first start; by default the value in `params`, if that is
+            within the bounds.
+        scale: "log" to vary the logarithm of the parameter, or "linear"; by default "log" where
+            low > 0.
+        tie: makes the parameter follow others: the name of a free parameter ("tau_E"), a
+            multiple of one ("2 * tau_E"), or a function, which JAX can trace, of a mapping of
+            all values by name. The mapping includes tied parameters that stand before this one.
+        prior: (mean, standard deviation) of a Gaussian prior, which adds one residual.
 
     >>> Free(0.5, 20.0, start=2.0, prior=(5.0, 1.0)).scale is None
     True
@@ -45,21 +62,25 @@ class Free:
     low: float | None = None
     high: float | None = None
     start: float | None = None
-    scale: str | None = None
-    tie: str | Callable[[Mapping[str, Any]], Any] | None = None
+    scale: Scale | None = None
+    tie: str | TieFunction | None = None
     prior: tuple[float, float] | None = None
 
 
+FreeMapping = Mapping[str, Free | Sequence[float | None]]
+"""Free, or (low, high), by name of the parameter."""
+
+
 @dataclasses.dataclass(frozen=True)
-class Tie:
-    """A parameter that is a multiple of another one."""
+class Multiple:
+    """A tie to a multiple of one free parameter."""
 
     factor: float
-    name: str
+    source: str
 
     def __call__(self, values: Mapping[str, Any]) -> Any:
-        """The value that follows."""
-        return self.factor * values[self.name]
+        """Return the value of the tied parameter."""
+        return self.factor * values[self.source]
 
 
 @jax.tree_util.register_dataclass
@@ -67,191 +88,248 @@ class Tie:
 class Coordinate:
     """The map between a parameter x and its unbounded coordinate u.
 
-    Its numbers are leaves of a pytree, so that other bounds compile nothing anew.
+    The numbers are leaves of a pytree, so that a fit with other bounds is not compiled again.
+
+    name: of the parameter
+    log: whether z = ln x
+    bounded: whether there is a low and a high bound on the scale z
+    low, high: the bounds of x
+    scaled_bounds: the bounds of z
+    middle: z_0
+    width: w
     """
 
     name: str = dataclasses.field(metadata={"static": True})
     log: bool = dataclasses.field(metadata={"static": True})
     bounded: tuple[bool, bool] = dataclasses.field(metadata={"static": True})
-    low: Any
-    high: Any
-    ends: tuple[Any, Any]  # the bounds on the scale z
-    middle: Any
-    width: Any
+    low: float
+    high: float
+    scaled_bounds: tuple[float, float]
+    middle: float
+    width: float
 
-    def to_user(self, u: Any) -> Any:
-        """x of u, traced."""
-        low, high = self.ends
-        size = jnp.where(u < 0, -u, u)  # near a bound nothing cancels, nor in the slope
+    def to_value(self, u: ArrayLike) -> Array:
+        """Return x at u; JAX code."""
+        low, high = self.scaled_bounds
+        u = jnp.asarray(u)
+        # not jnp.abs, whose derivative at 0 is 0
+        size = jnp.where(u < 0, -u, u)
         root = jnp.sqrt(1 + u * u)
+        # written with root + size, never root - size: near a bound nothing cancels, neither in
+        # the value nor in the derivative
         if all(self.bounded):
-            share = (high - low) * (0.5 / (root * (root + size)))
-            z = jnp.where(u < 0, low + share, high - share)
-        elif self.bounded[0]:
-            z = low + self.width * jnp.where(u < 0, 1 / (root + size), root + size)
-        elif self.bounded[1]:
-            z = high - self.width * jnp.where(u < 0, root + size, 1 / (root + size))
+            distance = (high - low) * (0.5 / (root * (root + size)))
+            z = jnp.where(u < 0, low + distance, high - distance)
+        elif any(self.bounded):
+            anchor, sign = self._anchor
+            rises = sign * u > 0
+            z = anchor + sign * self.width * jnp.where(rises, root + size, 1 / (root + size))
         else:
             z = self.middle + self.width * u
         return jnp.exp(z) if self.log else z
 
     @property
-    def reach(self) -> tuple[float, float]:
-        """How far u may go: to a part in 10^8 of the range towards a bound."""
-        return -_REACH if self.bounded[0] else -math.inf, _REACH if self.bounded[1] else math.inf
+    def limits(self) -> tuple[float, float]:
+        """The smallest and the largest u that a minimiser may take."""
+        lower = -_LARGEST_COORDINATE if self.bounded[0] else -math.inf
+        upper = _LARGEST_COORDINATE if self.bounded[1] else math.inf
+        return lower, upper
 
-    def from_user(self, x: Any) -> np.ndarray:
-        """u of x, which is moved inside by a millionth where it lies on a bound."""
-        low, high = self.ends
-        z = np.log(x) if self.log else np.asarray(x, float)
+    def from_value(self, x: ArrayLike) -> np.ndarray:
+        """Return u at x; an x on a bound is moved inside."""
+        low, high = self.scaled_bounds
+        z = self._to_scale(x)
         if all(self.bounded):
-            return self.spread(np.minimum(np.maximum((z - low) / (high - low), 1e-6), 1 - 1e-6))
-        if self.bounded[0]:
-            y = np.maximum((z - low) / self.width, 1e-6)
-            return (y - 1 / y) / 2
-        if self.bounded[1]:
-            y = np.maximum((high - z) / self.width, 1e-6)
-            return (1 / y - y) / 2
+            share = (z - low) / (high - low)
+            return self.from_share(np.clip(share, _START_DISTANCE, 1 - _START_DISTANCE))
+        if any(self.bounded):
+            anchor, sign = self._anchor
+            distance = np.maximum(sign * (z - anchor) / self.width, _START_DISTANCE)
+            return sign * (distance - 1 / distance) / 2
         return (z - self.middle) / self.width
 
-    def spread(self, p: np.ndarray) -> np.ndarray:
-        """Coordinates of points p of (0, 1): between two bounds even in z."""
-        return (p - 0.5) / np.sqrt(p * (1 - p))
+    def from_share(self, share: np.ndarray) -> np.ndarray:
+        """Return u at shares of the range of z, in (0, 1).
 
-    def position(self, x: Any) -> np.ndarray:
-        """Where x lies: 0 to 1 between two bounds; beyond one, or with none, in widths."""
-        low, high = self.ends
-        z = np.log(x) if self.log else np.asarray(x, float)
-        origin = low if self.bounded[0] else high if self.bounded[1] else 0.0
-        return (z - origin) / (high - low if all(self.bounded) else self.width)
+        Without two bounds the same u are a distribution around the middle, with long tails.
+        """
+        return (share - 0.5) / np.sqrt(share * (1 - share))
+
+    def position(self, x: ArrayLike) -> np.ndarray:
+        """Return where x lies: a share of the range of z; without two bounds in widths."""
+        low, high = self.scaled_bounds
+        z = self._to_scale(x)
+        if all(self.bounded):
+            return (z - low) / (high - low)
+        return (z - self._anchor[0]) / self.width
+
+    @property
+    def _anchor(self) -> tuple[float, int]:
+        """The only bound on the scale z, and the sign of the way inside; 0 without a bound."""
+        if self.bounded[0]:
+            return self.scaled_bounds[0], 1
+        return (self.scaled_bounds[1], -1) if self.bounded[1] else (0.0, 1)
+
+    def _to_scale(self, x: ArrayLike) -> np.ndarray:
+        return np.log(x) if self.log else np.asarray(x, float)
 
 
-def read_free(
-    params: Any, free: Any
-) -> tuple[tuple[Coordinate, ...], dict[str, Any], dict[str, Any]]:
-    """The coordinates of what is sought, the ties, and the priors by name.
+class FreeParameters(NamedTuple):
+    """What `fit` is given as `free`, read and checked.
+
+    coordinates: one for each free parameter
+    first_start: values at the first start (k,); NaN for the middle of the bounds
+    ties: by name of the tied parameter
+    priors: (mean, standard deviation) by name
+    notes: on values in `params` that are outside their bounds
+    """
+
+    coordinates: tuple[Coordinate, ...]
+    first_start: np.ndarray
+    ties: dict[str, TieFunction]
+    priors: dict[str, tuple[float, float]]
+    notes: tuple[str, ...]
+
+
+def read_free(params: object, free: FreeMapping) -> FreeParameters:
+    """Read and check what `fit` is given as `free`.
 
     Raises:
-        ValueError: every bad entry, by name.
+        ValueError: an unknown name, a number that is named twice, or bad bounds, start, scale,
+            tie or prior.
     """
     if not isinstance(free, Mapping) or not free:
         raise ValueError(f"free={free!r}: must map names of parameters to (low, high) or Free")
-    params = read_parameters(params)
-    specs = {}
-    for name, spec in free.items():
-        params.locate(name)
-        specs[name] = spec if isinstance(spec, Free) else Free(*_pair(name, spec))
-    sought = {name: spec for name, spec in specs.items() if spec.tie is None}
-    if not sought:
+    parameters = read_parameters(params)
+    name_at: dict[Location, str] = {}
+    tied: dict[str, Free] = {}
+    untied: dict[str, Free] = {}
+    for name, entry in free.items():
+        location = parameters.locate_scalar(name)
+        if location in name_at:
+            raise ValueError(f"free: {name_at[location]} and {name} are the same number: keep one")
+        name_at[location] = name
+        spec = _read_spec(name, entry)
+        if spec.tie is None:
+            untied[name] = spec
+        else:
+            tied[name] = spec
+    if not untied:
         raise ValueError("free: every parameter is tied, and none is left to be found")
-    coordinates = tuple(_coordinate(params, name, spec) for name, spec in sought.items())
-    ties = {name: _tie(name, spec, sought) for name, spec in specs.items() if spec.tie is not None}
-    priors = {n: _prior(n, x.prior) for n, x in sought.items() if x.prior is not None}
-    return coordinates, ties, priors
+    coordinates = []
+    first_start = []
+    notes = []
+    for name, spec in untied.items():
+        value = float(parameters.read(parameters.locate(name)))
+        c = _coordinate(name, spec, value)
+        coordinates.append(c)
+        if spec.start is not None:
+            value = spec.start
+        elif not c.low <= value <= c.high:
+            notes.append(
+                f"{name} = {value:g} in params is outside its bounds: the first start has "
+                f"{c.to_value(0.0):.4g}"
+            )
+        is_usable = spec.start is not None or c.low < value < c.high
+        first_start.append(value if is_usable and (value > 0 or not c.log) else math.nan)
+    ties = {name: _tie(name, spec, untied) for name, spec in tied.items()}
+    priors = {}
+    for name, spec in untied.items():
+        if spec.prior is not None:
+            priors[name] = _prior(name, spec.prior)
+    return FreeParameters(tuple(coordinates), np.array(first_start), ties, priors, tuple(notes))
 
 
-def first_start(
-    params: Parameters, free: Mapping[str, Any], coordinates: tuple[Coordinate, ...]
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The values at the first start: those asked for, else the network's, else the middle.
-
-    And, in words, which of the network's are outside the bounds.
-    """
-    found, notes = [], []
-    for c in coordinates:
-        spec = free[c.name]
-        start = spec.start if isinstance(spec, Free) else None
-        value = float(params.read(params.locate(c.name))) if start is None else start
-        if start is None and not (c.low < value < c.high and not (c.log and value <= 0)):
-            middle = float(c.to_user(np.float64(0.0)))
-            if not c.low <= value <= c.high:
-                notes.append(
-                    f"{c.name} = {value:g} in params is outside its bounds: the first start has "
-                    f"{middle:.4g}"
-                )
-            value = middle
-        found.append(value)
-    return np.array(found), tuple(notes)
-
-
-def _pair(name: str, spec: Any) -> tuple[Any, Any]:
+def _read_spec(name: str, spec: object) -> Free:
+    if isinstance(spec, Free):
+        return spec
     if not isinstance(spec, tuple | list) or len(spec) != 2:
         raise ValueError(f"free[{name!r}]={spec!r}: must be (low, high), or Free(...)")
-    return spec[0], spec[1]
+    return Free(low=spec[0], high=spec[1])
 
 
-def _coordinate(params: Parameters, name: str, spec: Free) -> Coordinate:
+def _coordinate(name: str, spec: Free, value: float) -> Coordinate:
     low = _bound(name, spec.low, -math.inf)
-    low = 0.0 if spec.scale == "log" and low == -math.inf else low
     high = _bound(name, spec.high, math.inf)
+    if spec.scale == "log" and low == -math.inf:
+        low = 0.0
     if not low < high:
         raise ValueError(f"{name}: the low bound {low:g} must be below the high one, {high:g}")
-    if spec.scale not in (None, *_SCALES):
-        raise checks.unknown_name_error(str(spec.scale), _SCALES, "scale")
-    log = low > 0 if spec.scale is None else spec.scale == "log"
+    if spec.scale not in (None, *get_args(Scale)):
+        raise checks.unknown_name_error(str(spec.scale), get_args(Scale), "scale")
+    log = spec.scale == "log" or (spec.scale is None and low > 0)
     if log and low < 0:
         raise ValueError(f"{name}: the low bound {low:g} must not be below 0 on a log scale")
-    value = params.read(params.locate_scalar(name))
-    value = float(value)
     if spec.start is not None:
-        if not checks.is_number(spec.start) or not low <= spec.start <= high:
-            raise ValueError(f"{name}: start={spec.start!r} must be from {low:g} to {high:g}")
-        if log and spec.start <= 0:
-            raise ValueError(f"{name}: start={spec.start!r} must be > 0 on a log scale")
-        value = float(spec.start)
+        value = _start(name, spec.start, low, high, log)
     if log and value <= 0:
-        value = low if low > 0 else high if math.isfinite(high) else 1.0
-    middle = math.log(value) if log else value
-    edge = next((x for x in (low, high) if math.isfinite(x)), 0.0)
-    width = 1.0 if log else abs(middle - edge) or max(abs(middle), 1.0)
-    ends = (_log(low), _log(high)) if log else (low, high)
-    bounded = (math.isfinite(ends[0]), math.isfinite(ends[1]))
+        value = next(bound for bound in (low, high, 1.0) if 0 < bound < math.inf)
+    if log:
+        middle = math.log(value)
+        width = 1.0
+        scaled_bounds = (_log(low), _log(high))
+    else:
+        middle = value
+        edge = next((bound for bound in (low, high) if math.isfinite(bound)), 0.0)
+        width = abs(middle - edge) or max(abs(middle), 1.0)
+        scaled_bounds = (low, high)
     return Coordinate(
         name=name,
         log=log,
-        bounded=bounded,
+        bounded=(math.isfinite(scaled_bounds[0]), math.isfinite(scaled_bounds[1])),
         low=low,
         high=high,
-        ends=ends,
+        scaled_bounds=scaled_bounds,
         middle=middle,
         width=width,
     )
 
 
-def _bound(name: str, value: Any, open_end: float) -> float:
-    if value is None:
-        return open_end
-    number = np.asarray(value)
+def _bound(name: str, bound: object, open_bound: float) -> float:
+    if bound is None:
+        return open_bound
+    number = np.asarray(bound)
     if number.ndim or number.dtype.kind not in "iuf" or np.isnan(number):
-        raise ValueError(f"{name}: the bound {value!r} must be a number, or None")
-    return (
-        0.0 if abs(number) < domains.SMALLEST_NORMAL else float(number)
-    )  # subnormal numbers are taken for 0
+        raise ValueError(f"{name}: the bound {bound!r} must be a number, or None")
+    # the formulas do not take subnormal numbers
+    return 0.0 if abs(number) < domains.SMALLEST_NORMAL else float(number)
 
 
-def _tie(name: str, spec: Free, sought: Mapping[str, Any]) -> Any:
-    if any(x is not None for x in (spec.low, spec.high, spec.start, spec.scale, spec.prior)):
+def _start(name: str, start: float, low: float, high: float, log: bool) -> float:
+    if not checks.is_number(start) or not low <= start <= high:
+        raise ValueError(f"{name}: start={start!r} must be from {low:g} to {high:g}")
+    if log and start <= 0:
+        raise ValueError(f"{name}: start={start!r} must be > 0 on a log scale")
+    return float(start)
+
+
+def _tie(name: str, spec: Free, untied: Mapping[str, Free]) -> TieFunction:
+    if spec != Free(tie=spec.tie):
         raise ValueError(f"{name}: a tied parameter has no bounds, start, scale or prior")
     if callable(spec.tie):
         return spec.tie
-    found = _TIE.fullmatch(spec.tie) if isinstance(spec.tie, str) else None
+    error = ValueError(f"{name}: tie={spec.tie!r} must be a name, as '2 * tau_E', or a function")
+    match = _TIE_PATTERN.fullmatch(spec.tie) if isinstance(spec.tie, str) else None
+    if match is None:
+        raise error
     try:
-        factor = float(found[1]) if found and found[1] else 1.0
+        factor = float(match[1] or 1.0)
     except ValueError:
-        found, factor = None, 1.0
-    if not found or not math.isfinite(factor):
-        raise ValueError(f"{name}: tie={spec.tie!r} must be a name, as '2 * tau_E', or a function")
-    if found[2] not in sought:
-        raise checks.unknown_name_error(found[2], sought, f"free parameter in the tie of {name}")
-    return Tie(factor, found[2])
+        raise error from None
+    if not math.isfinite(factor):
+        raise error
+    source = match[2]
+    if source not in untied:
+        raise checks.unknown_name_error(source, untied, f"free parameter in the tie of {name}")
+    return Multiple(factor, source)
 
 
-def _prior(name: str, prior: Any) -> tuple[float, float]:
-    ok = isinstance(prior, tuple | list) and len(prior) == 2 and all(map(checks.is_number, prior))
-    if not ok or prior[1] <= 0:
+def _prior(name: str, prior: Sequence[float]) -> tuple[float, float]:
+    is_pair = isinstance(prior, tuple | list) and len(prior) == 2
+    if not is_pair or not all(map(checks.is_number, prior)) or prior[1] <= 0:
         raise ValueError(f"{name}: prior={prior!r} must be (mean, standard deviation > 0)")
     return float(prior[0]), float(prior[1])
 
 
-def _log(x: float) -> float:
-    return math.log(x) if x > 0 else -math.inf
+def _log(bound: float) -> float:
+    return math.log(bound) if bound > 0 else -math.inf

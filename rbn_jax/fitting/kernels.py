@@ -1,221 +1,280 @@
-"""The kernels of a fit, compiled: minimisers, residuals and their derivatives.
+"""The compiled functions of a fit: minimisers, residuals and derivatives.
 
-Shapes: u and x are (rows, starts, k) where data have rows, and (k,) where they have none.
+Shapes: coordinates u and parameters x are (k,), or (rows, starts, k) where this is said.
 """
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from rbn_jax.fitting.objective import Data, Problem
+from rbn_jax.fitting.objective import Objective
 from rbn_jax.numerics.least_squares import minimise
 from rbn_jax.parameters.optional import require
 
-TOLERANCE = {"float32": 1e-5, "float64": 1e-9}  # of optimistix
-_PROMISE = {"float32": 1e-6, "float64": 1e-12}  # share of the cost that ends Marquardt's method
-ROUNDING = {"float32": 1e-6, "float64": 1e-10}  # share of a target below which a residual is 0
-_LANES = 32  # fits that a CPU runs at once: what they hold stays in its cache
-Found = tuple[Any, Any, Any, Any, Any, Any]
-"""Coordinates, parameters, cost, its gradient and J^T J, or Hessian, in them; cost at the start."""
+# rtol and atol of optimistix' minimisers
+OPTIMISTIX_TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
+# Marquardt's method stops where a step promises to lower the cost by less than this share
+_COST_TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
+# a residual below this share of its target is rounding
+_ROUNDING = {"float32": 1e-6, "float64": 1e-10}
+# with more fits at once, their arrays no longer fit into a CPU's cache
+_CPU_BATCH_SIZE = 32
 
 
-@functools.partial(jax.jit, static_argnames=("problem", "steps"))
-def solve(problem: Problem, data: Data, u: Any, pinned: Any, steps: int) -> Found:
-    """From every start; `pinned`, of the same shape, holds values that stay, NaN where free."""
-    one = _least_squares if problem.loss is None else _own_loss
-    return _at_each(functools.partial(one, problem, steps), data, u, pinned)
+class Endpoints(NamedTuple):
+    """The ends of minimisations. Many have arrays that begin with (rows, starts).
+
+    u, x: coordinates and parameters (k,)
+    cost: half of chi-square, or the loss
+    gradient: of the cost in the parameters (k,)
+    hessian: J^T J of the residuals, or the Hessian of a loss, in the parameters (k, k)
+    held: the values at which parameters are held (k,), NaN where they are free
+    start_cost: the cost at the start
+    """
+
+    u: Any
+    x: Any
+    cost: Any
+    gradient: Any
+    hessian: Any
+    held: Any
+    start_cost: Any
 
 
-def lanes(count: int) -> int:
-    """How many of so many fits run at once."""
-    return min(count, _LANES) if jax.default_backend() == "cpu" else count
+@functools.partial(jax.jit, static_argnames="steps")
+def minimise_from(objective: Objective, u: Array, held: Array, steps: int) -> Endpoints:
+    """Minimise from every start u (rows, starts, k).
+
+    held: (rows, starts, k), the values at which parameters are held; NaN where they are free
+    """
+    minimise_one = _minimise_squares if objective.loss is None else _minimise_loss
+    n_rows, n_starts, _ = u.shape
+    count = n_rows * n_starts
+    batch = batch_size(count)
+
+    def minimise_number(number: Array) -> Endpoints:
+        row, start = number // n_starts, number % n_starts
+        row_objective = objective.select_rows(row)
+        return minimise_one(row_objective, steps, u[row, start], held[row, start])
+
+    def unflatten(array: Array) -> Array:
+        flat = array.reshape(-1, *array.shape[2:])[:count]
+        return flat.reshape(n_rows, n_starts, *array.shape[2:])
+
+    # the last batch is filled up with the first numbers: lax.map(batch_size=) would compile
+    # the minimiser again for the remainder
+    n_batches = -(-count // batch)
+    numbers = jnp.resize(jnp.arange(count), (n_batches, batch))
+    return jax.tree.map(unflatten, jax.lax.map(jax.vmap(minimise_number), numbers))
 
 
-def _at_each(function: Any, data: Data, u: Any, pinned: Any) -> Any:
-    """function(row of data, u, pinned) of every start of every row, some at once."""
-    rows, starts = u.shape[:2]
-    count = rows * starts
-    together = lanes(count)
-
-    def some(number: Any) -> Any:
-        def one(number: Any) -> Any:
-            row, start = number // starts, number % starts
-            return function(data.rows(row), u[row, start], pinned[row, start])
-
-        return jax.vmap(one)(number)
-
-    numbers = jnp.resize(jnp.arange(count), (-(-count // together), together))
-    found = jax.lax.map(some, numbers)
-    return jax.tree.map(
-        lambda y: y.reshape(-1, *y.shape[2:])[:count].reshape(rows, starts, *y.shape[2:]), found
-    )
+def batch_size(count: int) -> int:
+    """Return how many of `count` fits run at once."""
+    return min(count, _CPU_BATCH_SIZE) if jax.default_backend() == "cpu" else count
 
 
-def _to_user(data: Data, u: Any, pinned: Any) -> tuple[Any, Any]:
-    """x and dx/du, with those that are pinned."""
-    x, slope = jax.jvp(data.to_user, (u,), (jnp.ones_like(u),))
-    free = jnp.isnan(pinned)
-    return jnp.where(free, x, pinned), jnp.where(free, slope, 0)
+def _values_and_slopes(objective: Objective, held: Array, u: Array) -> tuple[Array, Array]:
+    """Return x and dx/du, which is 0 for held parameters."""
+    x, slope = jax.jvp(objective.to_values, (u,), (jnp.ones_like(u),))
+    free = jnp.isnan(held)
+    return jnp.where(free, x, held), jnp.where(free, slope, 0)
 
 
-def _least_squares(problem: Problem, steps: int, data: Data, start: Any, pinned: Any) -> Found:
-    least, most = jnp.asarray([c.reach for c in data.coordinates], start.dtype).T
-    end, first = minimise(
-        functools.partial(problem.residuals, data),
-        lambda u: _to_user(data, u, pinned),
-        (least, most),
+def _minimise_squares(objective: Objective, steps: int, start: Array, held: Array) -> Endpoints:
+    limits = jnp.asarray([c.limits for c in objective.coordinates], start.dtype)
+    point, start_cost = minimise(
+        objective.residuals,
+        functools.partial(_values_and_slopes, objective, held),
+        (limits[:, 0], limits[:, 1]),
         start,
         steps,
-        _PROMISE[problem.dtype],
-        1e-2 * nothing(problem, data.target, data.weight),
+        _COST_TOLERANCE[objective.dtype],
+        1e-2 * cost_floor(objective),
     )
-    return end.u, end.x, end.cost, end.slope, end.normal, first
+    u, x, _, cost, gradient, hessian = point
+    return Endpoints(u, x, cost, gradient, hessian, held, start_cost)
 
 
-def _own_loss(problem: Problem, steps: int, data: Data, start: Any, pinned: Any) -> Found:
-    """By BFGS, finished by Newton's steps: a loss may be much larger than what it tells."""
-    optx = require("optimistix", "fit")
-    tolerance = TOLERANCE[problem.dtype]
+def _minimise_loss(objective: Objective, steps: int, start: Array, held: Array) -> Endpoints:
+    """Minimise by BFGS, then a few Newton steps.
 
-    def cost(u: Any) -> Any:
-        return problem.cost(data, _to_user(data, u, pinned)[0])
-
-    # its tolerances are for numbers of order 1
-    first, slope = jax.value_and_grad(cost)(start)
-    size = jnp.sqrt(slope @ slope)
-    scale = jnp.where((size > 0) & jnp.isfinite(size), 1 / size, 1)
-    solver = optx.BFGS(rtol=tolerance, atol=tolerance)
-    near = optx.minimise(
-        lambda u, _: (cost(u) - first) * scale, solver, start, max_steps=steps, throw=False
-    ).value
-
-    def newton(_: Any, u: Any) -> Any:
-        way = _newton(jax.grad(cost)(u), jax.hessian(cost)(u), jnp.full_like(u, jnp.nan))
-        return jnp.where(cost(u - way) <= cost(u), u - way, u)
-
-    u = jax.lax.fori_loop(0, min(steps, 6), newton, near)
-    x = _to_user(data, u, pinned)[0]
-    return u, x, problem.cost(data, x), *curvature(problem, data, x), first
-
-
-def nothing(problem: Problem, target: Any, weight: Any, batch: int = 0) -> Any:
-    """A cost that is nothing, of each batch: of residuals that are a rounding of their targets."""
-    total = 0.0
-    for name, w in weight.items():
-        share = w * target[name]
-        own = tuple(range(batch, share.ndim))
-        total += (share * share).sum(own, where=share == share)  # a NaN was not measured
-    return ROUNDING[problem.dtype] ** 2 * total
-
-
-def unit_diagonal(matrix: Any, free: Any) -> tuple[Any, Any]:
-    """A matrix (..., k, k) over the free parameters scaled to a diagonal of 1, and the scales.
-
-    So the size of a parameter, or of the sigmas of what depends on it, does not matter. Rows and
-    columns of the others, and of those on which nothing depends, are 0.
+    BFGS stops early when the loss has a large constant offset.
     """
-    diagonal = jnp.diagonal(matrix, axis1=-2, axis2=-1)
-    used = free & (diagonal > 0) & jnp.isfinite(diagonal)
-    unit = jnp.where(used, 1 / jnp.sqrt(jnp.where(used, diagonal, 1)), 0)
-    both = unit[..., :, None] * unit[..., None, :]
-    return jnp.where(both > 0, matrix * both, 0), unit
+    optx = require("optimistix", "fit")
+    tolerance = OPTIMISTIX_TOLERANCE[objective.dtype]
+
+    def cost(u: Array) -> Array:
+        return objective.cost(_values_and_slopes(objective, held, u)[0])
+
+    # optimistix' tolerances are absolute too: scale the loss to a gradient of length 1
+    start_cost, gradient = jax.value_and_grad(cost)(start)
+    length = jnp.sqrt(gradient @ gradient)
+    scale = jnp.where((length > 0) & jnp.isfinite(length), 1 / length, 1)
+    bfgs = optx.minimise(
+        lambda u, _: (cost(u) - start_cost) * scale,
+        optx.BFGS(rtol=tolerance, atol=tolerance),
+        start,
+        max_steps=steps,
+        throw=False,
+    )
+
+    def take_newton_step(_: int, u: Array) -> Array:
+        all_free = jnp.full_like(u, jnp.nan)
+        trial = u - _newton_step(jax.grad(cost)(u), jax.hessian(cost)(u), all_free)
+        return jnp.where(cost(trial) <= cost(u), trial, u)
+
+    u = jax.lax.fori_loop(0, min(steps, 6), take_newton_step, bfgs.value)
+    x = _values_and_slopes(objective, held, u)[0]
+    gradient, hessian = gradient_and_hessian(objective, x)
+    return Endpoints(u, x, objective.cost(x), gradient, hessian, held, start_cost)
 
 
-def _newton(slope: Any, matrix: Any, pinned: Any) -> Any:
-    """H^-1 g over the free parameters, a little added to H where it leaves a direction open."""
-    scaled, unit = unit_diagonal(matrix, jnp.isnan(pinned))
-    ridge = 1e2 * jnp.finfo(slope.dtype).eps
-    eye = jnp.eye(slope.shape[-1], dtype=slope.dtype)
-    scaled += eye * jnp.where(unit > 0, ridge, 1)[..., None, :]
-    right = jnp.where(unit > 0, slope * unit, 0)
-    return unit * jnp.linalg.solve(scaled, right[..., None])[..., 0]
+def cost_floor(objective: Objective, batch_axes: int = 0) -> Any:
+    """Return the cost that rounding alone makes, for each index of the first axes.
+
+    It is that of residuals which are a rounding error of their targets.
+    """
+    squares = 0.0
+    for name, weight in objective.weight.items():
+        ratio = weight * objective.target[name]
+        axes = tuple(range(batch_axes, ratio.ndim))
+        # a loss is given targets with NaN where nothing was measured
+        squares += (ratio * ratio).sum(axes, where=ratio == ratio)
+    return _ROUNDING[objective.dtype] ** 2 * squares
+
+
+def _newton_step(gradient: Array, hessian: Array, held: Array) -> Array:
+    """Return H^-1 g over the free parameters, 0 for the others.
+
+    H is scaled to a diagonal of 1: neither the size of a parameter nor the sigmas of the data
+    that depend on it then affect the rounding.
+    """
+    diagonal = jnp.diagonal(hessian, axis1=-2, axis2=-1)
+    used = jnp.isnan(held) & (diagonal > 0) & jnp.isfinite(diagonal)
+    scale = jnp.where(used, 1 / jnp.sqrt(jnp.where(used, diagonal, 1)), 0)
+    scales = scale[..., :, None] * scale[..., None, :]
+    scaled = jnp.where(scales > 0, hessian * scales, 0)
+    # a singular H, of a direction that the data leave open, becomes regular; for parameters
+    # that do not move the diagonal is 1
+    ridge = jnp.where(used, 1e2 * jnp.finfo(gradient.dtype).eps, 1)
+    scaled += jnp.eye(gradient.shape[-1], dtype=gradient.dtype) * ridge[..., None, :]
+    right = jnp.where(used, gradient * scale, 0)
+    return scale * jnp.linalg.solve(scaled, right[..., None])[..., 0]
 
 
 @jax.jit
-def decrement(slope: Any, matrix: Any, pinned: Any) -> Any:
-    """By how much one more step of Newton's promises to lower the cost, g^T H^-1 g / 2.
+def predicted_decrease(gradient: Array, hessian: Array, held: Array) -> Array:
+    """Return g^T H^-1 g / 2, by which a Newton step would lower the cost.
 
-    Infinite where a loss is not convex, or fn has no derivative.
+    It is infinite where a loss is not convex, or fn has no derivative.
     """
-    diagonal = jnp.diagonal(matrix, axis1=-2, axis2=-1)
-    smooth = jnp.all(jnp.isfinite(diagonal + slope) | ~jnp.isnan(pinned), -1)
-    way = _newton(slope, matrix, pinned)
-    promised = 0.5 * jnp.sum(jnp.where(way != 0, slope * way, 0), -1)
-    return jnp.where(smooth & (promised >= 0), promised, jnp.inf)
+    diagonal = jnp.diagonal(hessian, axis1=-2, axis2=-1)
+    is_smooth = jnp.all(jnp.isfinite(diagonal + gradient) | ~jnp.isnan(held), -1)
+    step = _newton_step(gradient, hessian, held)
+    # where the step is 0 the gradient may be infinite
+    decrease = 0.5 * jnp.sum(jnp.where(step != 0, gradient * step, 0), -1)
+    return jnp.where(is_smooth & (decrease >= 0), decrease, jnp.inf)
 
 
-@functools.partial(jax.jit, static_argnames="problem")
-def residuals(problem: Problem, data: Data, x: Any) -> Any:
-    """The weighted residuals at x (k,)."""
-    return problem.residuals(data, x)
+@jax.jit
+def residuals(objective: Objective, x: Array) -> Array:
+    """Return the weighted residuals at x."""
+    return objective.residuals(x)
 
 
-@functools.partial(jax.jit, static_argnames="problem")
-def jacobian(problem: Problem, data: Data, x: Any) -> Any:
-    """Their derivatives in x."""
-    return jax.jacfwd(lambda x: problem.residuals(data, x))(x)
+@jax.jit
+def jacobian(objective: Objective, x: Array) -> Array:
+    """Return the derivatives of the weighted residuals in x."""
+    return jax.jacfwd(objective.residuals)(x)
 
 
-@functools.partial(jax.jit, static_argnames="problem")
-def curvature(problem: Problem, data: Data, x: Any) -> tuple[Any, Any]:
-    """The gradient and the Hessian of the cost in x."""
-    cost = functools.partial(problem.cost, data)
+@jax.jit
+def gradient_and_hessian(objective: Objective, x: Array) -> tuple[Array, Array]:
+    """Return the gradient and the Hessian of the cost in x."""
+    cost = objective.cost
     return jax.grad(cost)(x), jax.hessian(cost)(x)
 
 
-@functools.partial(jax.jit, static_argnames="problem")
-def sensitivity(problem: Problem, data: Data, x: Any, free: Any) -> dict[str, Any]:
-    """dx/dtarget by the implicit function theorem, by name of the target, (k, ...).
+@jax.jit
+def sensitivity(objective: Objective, x: Array, free: Array) -> dict[str, Array]:
+    """Return dx/dtarget (k, ...) at an optimum x, by name of the target.
 
-    The gradient in x stays 0: dx/dt = -H^-1 d(grad)/dt, with the whole Hessian H; parameters
-    that are not free do not move.
+    By the implicit function theorem: the gradient g in x stays 0, so dx/dt = -H^-1 dg/dt with
+    the exact Hessian H. Parameters that are not free do not move.
     """
 
-    def slope(target: Any) -> Any:
-        return jax.grad(functools.partial(problem.cost, data.to_target(target)))(x)
+    def gradient(target: dict[str, Any]) -> Array:
+        return jax.grad(objective.with_target(target).cost)(x)
 
-    moved = jax.jacfwd(slope)(data.target)
-    hessian = curvature(problem, data, x)[1]
-    both = free[:, None] & free[None, :]
-    inverse = jnp.linalg.inv(jnp.where(both, hessian, jnp.eye(len(x), dtype=x.dtype)))
-    inverse = jnp.where(both, inverse, 0)
-    return {name: -jnp.tensordot(inverse, slope, 1) for name, slope in moved.items()}
+    target_slopes = jax.jacfwd(gradient)(objective.target)
+    hessian = gradient_and_hessian(objective, x)[1]
+    both_free = free[:, None] & free[None, :]
+    # the identity stands in for parameters that are not free, so that H is regular
+    regular = jnp.where(both_free, hessian, jnp.eye(len(x), dtype=x.dtype))
+    inverse = jnp.where(both_free, jnp.linalg.inv(regular), 0)
+    slopes = {}
+    for name, target_slope in target_slopes.items():
+        slopes[name] = -jnp.tensordot(inverse, target_slope, 1)
+    return slopes
 
 
-def by_scipy(problem: Problem, data: Data, starts: np.ndarray, steps: int, bar: Any) -> Found:
-    """The ends of (starts, k) by scipy's trust region with true bounds, on the scale z."""
+def minimise_by_scipy(
+    objective: Objective, starts: np.ndarray, steps: int, on_end: Callable[[], object]
+) -> Endpoints:
+    """Minimise from starts (starts, k) by SciPy's trust region; the result has one row.
+
+    on_end: called after each start
+    """
+    endpoints = []
+    for u in starts:
+        endpoints.append(_minimise_one_by_scipy(objective, u, steps))
+        on_end()
+    return Endpoints._make(np.array(arrays)[None] for arrays in zip(*endpoints, strict=True))
+
+
+def _minimise_one_by_scipy(objective: Objective, u: np.ndarray, steps: int) -> Endpoints:
+    """Minimise with true bounds, on the scale z of the coordinates."""
     optimize = require("scipy.optimize", "fit")
-    ends = np.array([c.ends for c in data.coordinates]).T
-    log = np.array([c.log for c in data.coordinates])
+    log = np.array([c.log for c in objective.coordinates])
+    bounds = np.array([c.scaled_bounds for c in objective.coordinates]).T
 
-    def user(z: np.ndarray) -> np.ndarray:
+    def to_values(z: np.ndarray) -> np.ndarray:
+        # where() computes both sides, and exp may overflow for what is no logarithm
         return np.where(log, np.exp(np.where(log, z, 0)), z)
 
-    found = []
-    for u in starts:
-        x = np.asarray(data.to_user(u))
-        first = 0.5 * np.sum(np.square(residuals(problem, data, x)))
-        z = np.where(log, np.log(np.where(log, x, 1)), x)
-        try:
-            best = optimize.least_squares(
-                lambda z: np.asarray(residuals(problem, data, user(z))),
-                z,
-                lambda z: (
-                    np.asarray(jacobian(problem, data, user(z))) * np.where(log, user(z), 1.0)
-                ),
-                ends,
-                x_scale="jac",
-                **dict.fromkeys(("ftol", "xtol", "gtol"), 1e-12),
-                max_nfev=steps,
-            )
-            x, cost, j = user(best.x), best.cost, np.asarray(jacobian(problem, data, user(best.x)))
-            slope_x, normal = j.T @ best.fun, j.T @ j
-        except ValueError:  # the residuals are not finite
-            cost, slope_x, normal = np.inf, np.zeros(len(u)), np.zeros((len(u), len(u)))
-        at = [c.from_user(y) for c, y in zip(data.coordinates, x, strict=True)]
-        found.append((at, x, cost, slope_x, normal, first))
-        bar.update(1)
-    return tuple(map(np.array, zip(*found, strict=True)))  # pyright: ignore[reportReturnType]
+    def scaled_residuals(z: np.ndarray) -> np.ndarray:
+        return np.asarray(residuals(objective, to_values(z)))
+
+    def scaled_jacobian(z: np.ndarray) -> np.ndarray:
+        x = to_values(z)
+        return np.asarray(jacobian(objective, x)) * np.where(log, x, 1.0)
+
+    x = np.asarray(objective.to_values(jnp.asarray(u)))
+    held = np.full_like(u, np.nan)
+    start_cost = 0.5 * np.sum(np.square(residuals(objective, x)))
+    try:
+        end = optimize.least_squares(
+            scaled_residuals,
+            np.where(log, np.log(np.where(log, x, 1)), x),
+            scaled_jacobian,
+            bounds,
+            x_scale="jac",
+            ftol=1e-12,
+            xtol=1e-12,
+            gtol=1e-12,
+            max_nfev=steps,
+        )
+    except ValueError:
+        # the residuals are not finite
+        zeros = np.zeros(len(u))
+        return Endpoints(u, x, np.inf, zeros, np.outer(zeros, zeros), held, start_cost)
+    x = to_values(end.x)
+    slopes = np.asarray(jacobian(objective, x))
+    gradient, hessian = slopes.T @ end.fun, slopes.T @ slopes
+    u = objective.from_values(x)
+    return Endpoints(u, x, end.cost, gradient, hessian, held, start_cost)

@@ -1,174 +1,195 @@
-"""From the starts to their ends, for every row of targets, finished on the bounds they lean on."""
+"""Minimise from many starts, and move the ends onto their active bounds."""
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
 import numpy as np
 
-from rbn_jax.fitting import kernels as s
-from rbn_jax.fitting.objective import Data, Problem
+from rbn_jax.fitting import kernels
+from rbn_jax.fitting.kernels import Endpoints
+from rbn_jax.fitting.objective import Objective
 
-SAME = 1e-6  # relative difference in cost of one and the same optimum
-_LEANING = 0.02  # share of its range within which an end may belong on the bound
+# relative difference of the costs of one and the same optimum
+_COST_RTOL = 1e-6
+# an end may belong on a bound that is nearer than this share of the parameter's range
+_NEAR_BOUND = 0.02
 
 
-@dataclasses.dataclass
-class Ends:
-    """The ends of all starts of some rows.
+@dataclasses.dataclass(frozen=True)
+class LocalMinima:
+    """The ends of all starts, for one or more rows of a target.
 
-    u, x, slope: (rows, starts, k), coordinates, parameters and the gradient in them; normal with
-        one more k, J^T J or the Hessian
-    cost: (rows, starts), infinite where it is not a number
-    pinned: (rows, starts, k), the bounds that the ends lie on; NaN where on none
-    converged, usable: (rows, starts), whether one more step promises nothing, and whether fn was
-        a number at the start
-    same, nothing: what two costs of a row may differ by and be one: a share, and (rows,) more
+    ends: arrays (rows, starts, ...); the cost is infinite where it or the start's is not finite
+    converged: (rows, starts), whether a Newton step would not lower the cost
+    rtol, atol: tolerances within which two costs count as the same optimum; atol has shape
+        (rows,)
     """
 
-    u: np.ndarray
-    x: np.ndarray
-    cost: np.ndarray
-    slope: np.ndarray
-    normal: np.ndarray
-    pinned: np.ndarray
+    ends: Endpoints
     converged: np.ndarray
-    usable: np.ndarray
-    same: float
-    nothing: np.ndarray
+    rtol: float
+    atol: np.ndarray
+
+    @property
+    def usable(self) -> np.ndarray:
+        """Whether the cost was finite at the start, (rows, starts)."""
+        return np.isfinite(self.ends.start_cost)
 
     @property
     def failed(self) -> np.ndarray:
-        """The rows (rows,) of which no end is a number."""
-        return np.asarray(~np.isfinite(self.cost).any(1))
+        """Whether no start of a row ended at a finite cost, (rows,)."""
+        return ~np.isfinite(self.ends.cost).any(1)
 
-    @property
+    @functools.cached_property
     def reached(self) -> np.ndarray:
-        """Which starts came to the best of the row, (rows, starts)."""
-        least = self.cost.min(1, keepdims=True)
-        near = self.cost <= least + self.same * np.abs(least) + self.nothing[:, None]
-        return near & np.isfinite(self.cost)
+        """Whether a start ended at the lowest cost of its row, (rows, starts)."""
+        cost = self.ends.cost
+        lowest = cost.min(1, keepdims=True)
+        same = cost <= lowest + cost_tolerance(lowest, self.rtol, self.atol)
+        return same & np.isfinite(cost)
 
-    @property
-    def little(self) -> np.ndarray:
-        """A fall of the cost that is none, (rows, starts)."""
-        return 0.1 * self.same * np.abs(self.cost) + self.nothing[:, None]
-
-    @property
+    @functools.cached_property
     def best(self) -> np.ndarray:
-        """The number of the best end of each row.
+        """The number of the best start of each row, (rows,).
 
-        Of equal ones it is one that has converged, and that lies on the fewest bounds: a valley
-        may run into some.
+        Of starts with the same cost it is one that has converged and has the fewest active
+        bounds: a direction that the data leave open may run into bounds.
         """
-        settled = self.reached & self.converged
-        bounds = np.where(settled, np.count_nonzero(~np.isnan(self.pinned), 2), np.inf)
-        fewest = settled & (bounds == bounds.min(1, keepdims=True))
-        found = np.where(fewest, self.cost, np.inf)
-        return np.where(fewest.any(1), found.argmin(1), self.cost.argmin(1))
+        cost = self.ends.cost
+        candidates = self.reached & self.converged
+        n_active = np.where(candidates, np.count_nonzero(~np.isnan(self.ends.held), 2), np.inf)
+        candidates &= n_active == n_active.min(1, keepdims=True)
+        lowest = np.where(candidates, cost, np.inf).argmin(1)
+        return np.where(candidates.any(1), lowest, cost.argmin(1))
 
     def at_best(self, array: np.ndarray) -> np.ndarray:
-        """What an array (rows, starts, ...) has at the best ends."""
+        """Select the best start of each row of an array (rows, starts, ...)."""
         return array[np.arange(len(array)), self.best]
 
+    def best_ends(self) -> Endpoints:
+        """Return the best end of each row: arrays (rows, ...)."""
+        return Endpoints._make(map(self.at_best, self.ends))
 
-def follow(problem: Problem, data: Data, u: np.ndarray, steps: int, bar: Any = None) -> Ends:
-    """Follow u (starts, k) for each row of data by the minimiser of the problem.
 
-    With a bar, in as many calls as there are groups of starts that run at once.
+def multistart(
+    objective: Objective, u: np.ndarray, steps: int, progress_bar: Any = None
+) -> LocalMinima:
+    """Minimise from starts u (starts, k) for each row of the targets.
+
+    progress_bar: is updated after each group of starts that run at once
     """
-    rows, starts = len(next(iter(data.weight.values()))), len(u)
-    size = starts if bar is None else s.lanes(starts)
+    n_rows = len(next(iter(objective.weight.values())))
+    n_starts, k = u.shape
+    batch = n_starts if progress_bar is None else kernels.batch_size(n_starts)
+    free = np.full((n_rows, batch, k), np.nan, u.dtype)
     parts = []
-    for first in range(0, starts, size):
-        some = u[np.minimum(np.arange(first, first + size), starts - 1)]  # of one shape
-        every = np.broadcast_to(some, (rows, *some.shape))
-        found = s.solve(problem, data, every, _free(every), steps)
-        parts.append([np.asarray(y) for y in found])
-        if bar is not None:
-            bar.update(min(size, starts - first))
-    ends = [np.concatenate(pieces, 1)[:, :starts] for pieces in zip(*parts, strict=True)]
-    return finish(problem, data, ends, steps)
+    for first in range(0, n_starts, batch):
+        # the last batch repeats the last start: another shape would be compiled again
+        numbers = np.minimum(np.arange(first, first + batch), n_starts - 1)
+        starts = np.broadcast_to(u[numbers], free.shape)
+        parts.append(kernels.minimise_from(objective, starts, free, steps))
+        if progress_bar is not None:
+            progress_bar.update(min(batch, n_starts - first))
+    ends = []
+    for arrays in zip(*parts, strict=True):
+        ends.append(np.concatenate(arrays, 1)[:, :n_starts])
+    return to_local_minima(objective, Endpoints._make(ends), steps)
 
 
-def finish(problem: Problem, data: Data, found: Any, steps: int) -> Ends:
-    """Put the ends on the bounds they lean on, and see what has converged."""
-    u, x, cost, slope, normal, first = (np.array(y) for y in found)
-    usable = np.isfinite(first)
-    cost = np.where(usable & np.isfinite(cost), cost, np.inf)
-    converged = np.zeros(cost.shape, bool)
-    same = _same(problem, data, cost)
-    ends = Ends(u, x, cost, slope, normal, _free(u), converged, usable, *same)
-    _onto_bounds(problem, data, ends, steps)
-    promised = np.asarray(s.decrement(ends.slope, ends.normal, ends.pinned))
-    ends.converged = np.isfinite(ends.cost) & (promised <= ends.little)
-    return ends
+def to_local_minima(objective: Objective, ends: Endpoints, steps: int) -> LocalMinima:
+    """Move the ends onto their active bounds, and find out which have converged."""
+    cost = np.where(np.isfinite(ends.start_cost + ends.cost), ends.cost, np.inf)
+    ends = ends._replace(cost=cost)
+    if objective.loss is None:
+        rtol = _COST_RTOL
+        atol = np.asarray(kernels.cost_floor(objective, batch_axes=1))
+    else:
+        # the constant of a log likelihood is arbitrary, so a share of it means nothing
+        rtol = 0.0
+        atol = _COST_RTOL + 1e2 * np.finfo(cost.dtype).eps * np.abs(cost.min(1))
+    _move_onto_bounds(objective, ends, rtol, atol, steps)
+    decrease = np.asarray(kernels.predicted_decrease(ends.gradient, ends.hessian, ends.held))
+    converged = np.isfinite(cost) & (decrease <= cost_tolerance(cost, 0.1 * rtol, atol))
+    return LocalMinima(ends, converged, rtol, atol)
 
 
-def _same(problem: Problem, data: Data, cost: np.ndarray) -> tuple[float, np.ndarray]:
-    """The share of a cost, and what more, that is no difference.
+def cost_tolerance(cost: np.ndarray, rtol: float, atol: np.ndarray) -> np.ndarray:
+    """Return the tolerance for costs (rows, starts).
 
-    A loss may have any constant: of it a millionth is none, as of a logarithm of a likelihood.
+    With a tenth of rtol it is the decrease below which a start counts as converged.
     """
-    if problem.loss is None:
-        return SAME, np.asarray(s.nothing(problem, data.target, data.weight, batch=1))
-    return 0.0, SAME + 1e2 * np.finfo(cost.dtype).eps * np.abs(cost.min(1))
+    # 0 * infinity would be NaN
+    return rtol * np.where(np.isfinite(cost), np.abs(cost), 0) + atol[:, None]
 
 
-def _free(u: np.ndarray) -> np.ndarray:
-    """Nothing pinned."""
-    return np.full_like(u, np.nan)
+def _move_onto_bounds(
+    objective: Objective, ends: Endpoints, rtol: float, atol: np.ndarray, steps: int
+) -> None:
+    """Hold parameters at bounds, one after the other, where that is no worse; changes the ends.
 
-
-def _onto_bounds(problem: Problem, data: Data, ends: Ends, steps: int) -> None:
-    """Move each end onto the bounds that it leans on, in turn, where that is no worse."""
-    active = np.isfinite(ends.cost)
-    for _ in data.coordinates:
-        column, value = _leaning(data, ends)
-        active &= column >= 0
-        rows = np.flatnonzero(active.any(1))
+    Coordinates reach a bound only at infinity, so an end near one is minimised again with the
+    parameter exactly there.
+    """
+    candidates = np.isfinite(ends.cost)
+    for _ in objective.coordinates:
+        threshold = cost_tolerance(ends.cost, 0.1 * rtol, atol)
+        column, bound = _nearest_bound(objective, ends, threshold)
+        candidates &= column >= 0
+        rows = np.flatnonzero(candidates.any(1))
         if not len(rows):
             return
-        trial = ends.pinned.copy()
-        trial[(*np.nonzero(active), column[active])] = value[active]
-        found = _again(problem, data, ends.u, trial, rows, steps)
+        held = ends.held.copy()
+        row, start = np.nonzero(candidates)
+        held[row, start, column[candidates]] = bound[candidates]
+        trial = _minimise_rows(objective, ends.u, held, rows, steps)
         cost = ends.cost[rows]
-        better = active[rows] & (found[2] <= cost + 1e-9 * np.abs(cost))
-        parts = (ends.u, ends.x, ends.cost, ends.slope, ends.normal, ends.pinned)
-        for whole, part in zip(parts, (*found[:5], trial[rows]), strict=True):
-            some = whole[rows]
-            some[better] = part[better]
-            whole[rows] = some
-        active[rows] = better
+        candidates[rows] &= trial.cost <= cost + 1e-9 * np.abs(cost)
+        row, start = np.nonzero(candidates[rows])
+        # all but the cost at the start
+        for array, trial_array in zip(ends[:-1], trial[:-1], strict=True):
+            array[rows[row], start] = trial_array[row, start]
 
 
-def _again(
-    problem: Problem, data: Data, u: np.ndarray, pinned: np.ndarray, rows: np.ndarray, steps: int
-) -> list[np.ndarray]:
-    """Some rows once more, in a batch of one of a few sizes, so that few are compiled."""
+def _minimise_rows(
+    objective: Objective, u: np.ndarray, held: np.ndarray, rows: np.ndarray, steps: int
+) -> Endpoints:
+    """Minimise some rows again."""
+    # the number of rows is rounded up to a power of 2, so that few shapes are compiled
     size = min(len(u), max(8, 2 ** math.ceil(math.log2(len(rows)))))
-    some = np.resize(rows, size)
-    found = s.solve(problem, data.rows(some), u[some], pinned[some], steps)
-    return [np.array(y)[: len(rows)] for y in found]
+    repeated = np.resize(rows, size)
+    row_objective = objective.select_rows(repeated)
+    ends = kernels.minimise_from(row_objective, u[repeated], held[repeated], steps)
+    return Endpoints._make(np.asarray(array)[: len(rows)] for array in ends)
 
 
-def _leaning(data: Data, ends: Ends) -> tuple[np.ndarray, np.ndarray]:
-    """For each end the parameter, -1 for none, nearest to a bound across which the cost would fall.
+def _nearest_bound(
+    objective: Objective, ends: Endpoints, threshold: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each end the parameter that is nearest to a bound, and that bound.
 
-    And that bound. Along a valley that the data leave open it would not.
+    The cost must fall across the bound by more than the threshold: along a direction that the
+    data leave open it would not. The parameter is -1 where there is none.
     """
-    column, value = np.full(ends.cost.shape, -1), np.zeros(ends.cost.shape)
-    nearest = np.full(ends.cost.shape, _LEANING)
-    promised = 0.5 * np.square(ends.slope)
-    with np.errstate(invalid="ignore"):  # where fn has no derivative
-        falls = promised > np.diagonal(ends.normal, axis1=2, axis2=3) * ends.little[..., None]
-    falls &= np.isnan(ends.pinned)
-    for i, c in enumerate(data.coordinates):
+    column = np.full(ends.cost.shape, -1)
+    nearest_bound = np.zeros(ends.cost.shape)
+    nearest = np.full(ends.cost.shape, _NEAR_BOUND)
+    # a Newton step of one parameter alone lowers the cost by g^2 / 2 H
+    curvature = np.diagonal(ends.hessian, axis1=2, axis2=3)
+    # where fn has no derivative both sides may be NaN or infinite
+    with np.errstate(invalid="ignore"):
+        falls = 0.5 * np.square(ends.gradient) > curvature * threshold[..., None]
+    falls &= np.isnan(ends.held)
+    for i, c in enumerate(objective.coordinates):
         for bound, bounded, sign in ((c.low, c.bounded[0], 1), (c.high, c.bounded[1], -1)):
             if not bounded:
                 continue
             with np.errstate(invalid="ignore", divide="ignore"):
                 distance = np.abs(c.position(ends.x[..., i]) - c.position(bound))
-            leans = (distance < nearest) & (sign * ends.slope[..., i] > 0) & falls[..., i]
-            column[leans], value[leans], nearest[leans] = i, bound, distance[leans]
-    return column, value
+            descends = falls[..., i] & (sign * ends.gradient[..., i] > 0)
+            selected = descends & (distance < nearest)
+            column[selected] = i
+            nearest_bound[selected] = bound
+            nearest[selected] = distance[selected]
+    return column, nearest_bound

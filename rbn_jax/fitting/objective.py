@@ -1,232 +1,308 @@
-"""What is minimised: weighted residuals of a function's result, or a loss of the user's own."""
+"""The function that a fit minimises: weighted residuals, or a loss of the user's own."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from rbn_jax.fitting.free_parameters import Coordinate
+from rbn_jax.fitting.free_parameters import Coordinate, TieFunction
 from rbn_jax.parameters import checks
 from rbn_jax.parameters.access import Parameters
 from rbn_jax.parameters.labels import Variable, explain_trace_errors, label_result
 
-ROBUST = ("linear", "soft_l1", "huber")
+Robust = Literal["linear", "soft_l1", "huber"]
+Dtype = Literal["float32", "float64"]
+Loss = Callable[[Any, Any], Any]
+"""Computes one number from the prediction and the target; JAX code."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """What of a fit is static: functions, names and choices; hashable, for jit."""
-
-    fn: Callable[[Any], Any]
-    names: tuple[str, ...]
-    ties: tuple[tuple[str, Callable[[Mapping[str, Any]], Any]], ...]
-    priors: tuple[tuple[str, float, float], ...]
-    robust: str
-    loss: Callable[[Any, Any], Any] | None
-    dtype: str
-
-    def values(self, params: Parameters, x: Any) -> dict[str, Any]:
-        """The free parameters by name, with those that follow them, or others of params."""
-        found = dict(zip(self.names, x, strict=True))
-        known = dict(found)
-        if self.ties:
-            elements = {name: params.read(params.locate(name)) for name in params.names()}
-            known = params.numbers | elements | found
-        for name, tie in self.ties:
-            found[name] = known[name] = tie(known)
-        return found
-
-    def predict(self, params: Parameters, x: Any) -> dict[str, Any]:
-        """What fn returns, by name."""
-        result = self.fn(params.replace(self.values(params, x)).build())
-        return {name: v.data for name, v in label_result(self.fn, result).items()}
-
-    def residuals(self, data: "Data", x: Any) -> jax.Array:
-        """(prediction - target) / sigma, 0 where nothing was measured, and the priors'.
-
-        A robust loss rho is written into them: r^2 becomes rho(r^2).
-        """
-        found = self.predict(data.params, x)
-        parts = [
-            jnp.where(weight > 0, weight * (found[name] - data.target[name]), 0).ravel()
-            for name, weight in data.weight.items()
-        ]
-        whole = dict(zip(self.names, x, strict=True))
-        own = [jnp.reshape((whole[name] - mean) / sd, 1) for name, mean, sd in self.priors]
-        return jnp.concatenate([_robust(self.robust, jnp.concatenate(parts)), *own])
-
-    def cost(self, data: "Data", x: Any) -> jax.Array:
-        """Half the sum of squares, or the user's loss and the priors' part."""
-        if self.loss is None:
-            r = self.residuals(data, x)
-            return 0.5 * (r @ r)
-        found, target = self.predict(data.params, x), data.target
-        if len(found) == 1:
-            (found,), (target,) = found.values(), target.values()
-        whole = dict(zip(self.names, x, strict=True))
-        own = sum(0.5 * ((whole[name] - mean) / sd) ** 2 for name, mean, sd in self.priors)
-        return self.loss(found, target) + own
+def _static() -> Any:
+    """Make a field that is part of the compiled program, and not a leaf of the pytree."""
+    return dataclasses.field(metadata={"static": True})
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """What of a fit are numbers, so that other ones compile nothing anew.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What a fit minimises, as a function of the free parameters x (k,).
 
-    params: the parameters held fixed, and the free ones, which are written over
-    coordinates: one for each free parameter
-    target, weight: by name, with 1/sigma, 0 where not measured
+    It is a pytree: functions, names and choices are static; the numbers are its leaves, so that
+    a fit with other numbers is not compiled again.
+
+    ties: (name, function of all values) of each tied parameter
+    priors: (name, mean, standard deviation)
+    parameters: those held fixed; the values of the free ones are replaced
+    coordinates: one for each free parameter, in the order of x
+    target: arrays by name of what fn returns, 0 where not measured
+    weight: 1 / sigma by name, 0 where not measured
     """
 
-    params: Parameters
+    fn: Callable[[Any], Any] = _static()
+    ties: tuple[tuple[str, TieFunction], ...] = _static()
+    priors: tuple[tuple[str, float, float], ...] = _static()
+    robust: Robust = _static()
+    loss: Loss | None = _static()
+    dtype: Dtype = _static()
+    parameters: Parameters
     coordinates: tuple[Coordinate, ...]
     target: dict[str, Any]
     weight: dict[str, Any]
 
-    def to_user(self, u: Any) -> Any:
-        """The parameters at coordinates u, (..., k)."""
-        return jnp.stack([c.to_user(u[..., i]) for i, c in enumerate(self.coordinates)], -1)
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the free parameters."""
+        return tuple(c.name for c in self.coordinates)
 
-    def to_target(self, target: dict[str, Any]) -> "Data":
-        """The same with another target."""
+    def values(self, x: Array | np.ndarray) -> dict[str, Any]:
+        """Return the values of the free and the tied parameters by name.
+
+        The free parameters are along the first axis of x.
+        """
+        values = dict(zip(self.names, x, strict=True))
+        if self.ties:
+            parameters = self.parameters
+            all_values = dict(parameters.numbers)
+            for name in parameters.names():
+                all_values[name] = parameters.read(parameters.locate(name))
+            all_values |= values
+            for name, tie in self.ties:
+                values[name] = all_values[name] = tie(all_values)
+        return values
+
+    def predict(self, x: Array | np.ndarray) -> dict[str, Array]:
+        """Return the arrays that fn returns, by name."""
+        result = self.fn(self.parameters.replace(self.values(x)).build())
+        variables = label_result(self.fn, result)
+        return {name: variable.data for name, variable in variables.items()}
+
+    def residuals(self, x: Array) -> Array:
+        """Return (prediction - target) / sigma, 0 where not measured, and those of the priors.
+
+        A robust loss rho is part of the residuals: r^2 becomes rho(r^2).
+        """
+        prediction = self.predict(x)
+        residuals = []
+        for name, weight in self.weight.items():
+            weighted = weight * (prediction[name] - self.target[name])
+            residuals.append(jnp.where(weight > 0, weighted, 0).ravel())
+        robust = _apply_robust_loss(self.robust, jnp.concatenate(residuals))
+        return jnp.concatenate([robust, self.prior_residuals(x)])
+
+    def prior_residuals(self, x: Array) -> Array:
+        """Return (x - mean) / standard deviation of each prior."""
+        residuals = []
+        for name, mean, standard_deviation in self.priors:
+            residuals.append((x[self.names.index(name)] - mean) / standard_deviation)
+        return jnp.asarray(residuals, x.dtype)
+
+    def cost(self, x: Array) -> Array:
+        """Return half the sum of squares, or the user's loss and that of the priors."""
+        if self.loss is None:
+            residuals = self.residuals(x)
+            return 0.5 * (residuals @ residuals)
+        prediction: Any = self.predict(x)
+        target: Any = self.target
+        if len(prediction) == 1:
+            (prediction,) = prediction.values()
+            (target,) = target.values()
+        return self.loss(prediction, target) + 0.5 * jnp.sum(self.prior_residuals(x) ** 2)
+
+    def to_values(self, u: Array) -> Array:
+        """Return x at coordinates u (..., k)."""
+        values = [c.to_value(u[..., i]) for i, c in enumerate(self.coordinates)]
+        return jnp.stack(values, -1)
+
+    def from_values(self, x: np.ndarray) -> np.ndarray:
+        """Return u at parameters x (k,); those on a bound are moved inside."""
+        pairs = zip(self.coordinates, np.asarray(x, float), strict=True)
+        return np.array([c.from_value(value) for c, value in pairs], self.dtype)
+
+    def with_target(self, target: dict[str, Any]) -> "Objective":
+        """Return the same objective with another target."""
         return dataclasses.replace(self, target=target)
 
-    def rows(self, which: Any) -> "Data":
-        """Some rows of targets that have a leading axis; None makes one of a single target."""
-        target, weight = (
-            {name: x[which] for name, x in part.items()} for part in (self.target, self.weight)
-        )
+    def select_rows(self, rows: Any) -> "Objective":
+        """Index the first axis of targets and weights; None adds an axis of length 1."""
+        target = {name: array[rows] for name, array in self.target.items()}
+        weight = {name: array[rows] for name, array in self.weight.items()}
         return dataclasses.replace(self, target=target, weight=weight)
 
 
-def _robust(kind: str, r: jax.Array) -> jax.Array:
-    """r' with r'^2 = rho(r^2), of the sign of r."""
-    if kind == "soft_l1":  # rho = 2 (sqrt(1 + r^2) - 1)
-        return r * jnp.sqrt(2 / (1 + jnp.sqrt(1 + r * r)))
-    if kind == "huber":  # rho = r^2 up to 1, then 2 |r| - 1
-        far = jnp.abs(r) > 1
-        beyond = jnp.sqrt(2 * jnp.where(far, jnp.abs(r), 1) - 1)
-        return jnp.where(far, jnp.sign(r) * beyond, r)
-    return r
+def count_data(objective: Objective) -> np.ndarray:
+    """Return the numbers measured in each row (rows,), and priors; 0 if none was measured."""
+    counts = 0
+    for weight in objective.weight.values():
+        counts += np.count_nonzero(weight.reshape(len(weight), -1), axis=1)
+    return np.where(counts > 0, counts + len(objective.priors), 0)
 
 
-def read_data(
+def _apply_robust_loss(robust: Robust, residuals: Array) -> Array:
+    """Return r' with r'^2 = rho(r^2) and the sign of r."""
+    if robust == "soft_l1":
+        # rho(r^2) = 2 (sqrt(1 + r^2) - 1), written without cancellation
+        return residuals * jnp.sqrt(2 / (1 + jnp.sqrt(1 + residuals * residuals)))
+    if robust == "huber":
+        # rho(r^2) = r^2 up to |r| = 1, then 2 |r| - 1
+        size = jnp.abs(residuals)
+        outlier = size > 1
+        # the inner where keeps the root, and so the derivative, finite for small residuals
+        root = jnp.sqrt(2 * jnp.where(outlier, size, 1) - 1)
+        return jnp.where(outlier, jnp.sign(residuals) * root, residuals)
+    return residuals
+
+
+class Measurements(NamedTuple):
+    """Targets and weights 1 / sigma by name, and the number of rows, None for one fit."""
+
+    target: dict[str, np.ndarray]
+    weight: dict[str, np.ndarray]
+    n_rows: int | None
+
+
+def read_measurements(
     fn: Callable[[Any], Any],
-    params: Parameters,
-    target: Any,
-    sigma: Any,
-    own_loss: bool,
-    dtype: str,
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], int | None]:
-    """Targets, 1/sigma, and the number of rows where the target has one more axis in front.
+    parameters: Parameters,
+    target: object,
+    sigma: object,
+    rows: bool | None,
+    has_loss: bool,
+    dtype: Dtype,
+) -> Measurements:
+    """Read and check targets and sigmas.
+
+    Args:
+        fn: the function; its result is traced, not computed.
+        parameters: the parameters of fn.
+        target, sigma, rows: as `fit` takes them.
+        has_loss: whether the user's loss is minimised, which takes the target with its NaN.
+        dtype: of the arrays.
 
     Raises:
         ValueError: a target of another shape, nothing measured, or a bad sigma.
     """
     with explain_trace_errors(fn):
-        template = jax.eval_shape(lambda p: label_result(fn, fn(p.build())), params)
-    shapes = {name: tuple(v.data.shape) for name, v in template.items()}
-    targets = _by_name(target, template, "target")
-    rows = _rows(targets, shapes)
-    lead = () if rows is None else (rows,)
-    arrays = {name: np.asarray(x, dtype) for name, x in targets.items()}
-    sigmas = _sigmas(sigma, targets, template, lead)
-    weight, clean = {}, {}
-    for name, x in arrays.items():
-        measured = np.isfinite(x)
-        if np.isinf(x).any():
+        template = jax.eval_shape(lambda p: label_result(fn, fn(p.build())), parameters)
+    targets = _arrays_by_name(target, template, "target")
+    n_rows = _count_rows(targets, template, rows)
+    leading = () if n_rows is None else (n_rows,)
+    sigmas = _sigmas(sigma, targets, template, leading)
+    weights = {}
+    for name, array in targets.items():
+        array = array.astype(dtype)
+        if np.isinf(array).any():
             raise ValueError(f"the target {name} is infinite: must be finite, or NaN if not known")
-        weight[name] = np.where(measured, 1 / sigmas[name], 0).astype(dtype)
-        clean[name] = x if own_loss else np.where(measured, x, 0).astype(dtype)
-    if not any((w > 0).any() for w in weight.values()):
+        measured = np.isfinite(array)
+        weights[name] = np.where(measured, 1 / sigmas[name], 0).astype(dtype)
+        targets[name] = array if has_loss else np.where(measured, array, 0).astype(dtype)
+    if not any((weight > 0).any() for weight in weights.values()):
         raise ValueError("the target is NaN everywhere: nothing was measured")
-    return clean, weight, rows
+    return Measurements(targets, weights, n_rows)
 
 
-def _by_name(given: Any, template: Mapping[str, Variable], what: str) -> dict[str, np.ndarray]:
-    if hasattr(given, "data_vars"):
-        given = {str(name): x for name, x in given.data_vars.items()}
-    if not isinstance(given, Mapping):
+def _arrays_by_name(
+    arrays: Any, template: Mapping[str, Variable], what: str
+) -> dict[str, np.ndarray]:
+    """Return float arrays by name from an array, a mapping or an xarray object."""
+    if hasattr(arrays, "data_vars"):
+        arrays = {str(name): array for name, array in arrays.data_vars.items()}
+    if not isinstance(arrays, Mapping):
         if len(template) > 1:
             raise ValueError(f"{what}: fn returns {', '.join(template)}: give a mapping of these")
-        given = {next(iter(template)): given}
-    found = {}
-    for name, x in given.items():
+        arrays = {next(iter(template)): arrays}
+    numbers = {}
+    for name, array in arrays.items():
         if name not in template:
-            raise checks.unknown_name_error(str(name), template, f"name in the {what}")
-        x = _aligned(x, template[name], f"{what} {name}")
+            raise checks.unknown_name_error(name, template, f"name in the {what}")
+        array = _align(array, template[name], f"{what} {name}")
         try:
-            found[name] = np.asarray(x, float)
+            numbers[name] = np.asarray(array, float)
         except (TypeError, ValueError):
-            raise ValueError(f"the {what} {name} is no array of numbers: {x!r}") from None
-    if not found:
-        raise ValueError(f"{what}={given!r}: must hold {', '.join(template)}")
-    return found
+            raise ValueError(f"the {what} {name} is no array of numbers: {array!r}") from None
+    if not numbers:
+        raise ValueError(f"{what}={arrays!r}: must hold {', '.join(template)}")
+    return numbers
 
 
-def _aligned(x: Any, like: Variable, what: str) -> Any:
-    """An xarray object with its dimensions, and what lies along them, in the order of fn's."""
-    if not set(like.dims) & set(getattr(x, "dims", ())):
-        return x
-    x = x.expand_dims([dim for dim in like.dims if dim not in x.dims]).transpose(..., *like.dims)
-    for name, dims, values in like.coords:
-        if (name,) == dims and name in x.indexes:
-            if set(x.indexes[name]) != set(values):
-                raise ValueError(
-                    f"the {what} has {name} {list(x.indexes[name])}: fn {list(values)}"
-                )
-            x = x.sel({name: list(values)})
-    return x
+def _align(array: Any, variable: Variable, what: str) -> Any:
+    """Put dimensions and labels of an xarray object in the order of fn's result."""
+    dims = getattr(array, "dims", ())
+    if not set(variable.dims) & set(dims):
+        return array
+    array = array.expand_dims([dim for dim in variable.dims if dim not in dims])
+    array = array.transpose(..., *variable.dims)
+    for name, coord_dims, labels in variable.coords:
+        if (name,) != coord_dims or name not in array.indexes:
+            continue
+        index = array.indexes[name]
+        if set(index) != set(labels):
+            raise ValueError(f"the {what} has {name} {list(index)}: fn {list(labels)}")
+        array = array.sel({name: list(labels)})
+    return array
 
 
-def _rows(targets: Mapping[str, np.ndarray], shapes: Mapping[str, Any]) -> int | None:
-    rows = set()
-    for name, x in targets.items():
-        if x.shape == shapes[name]:
-            rows.add(None)
-        elif x.shape[1:] == shapes[name] and x.ndim == len(shapes[name]) + 1 and x.shape[0]:
-            rows.add(x.shape[0])
+def _count_rows(
+    targets: Mapping[str, np.ndarray], template: Mapping[str, Variable], rows: bool | None
+) -> int | None:
+    """Return the length of the additional first axis; None if there is none."""
+    lengths: set[int | None] = set()
+    for name, array in targets.items():
+        shape = template[name].data.shape
+        if array.shape == shape:
+            lengths.add(None)
+        elif array.shape and array.shape[1:] == shape and len(array):
+            lengths.add(len(array))
         else:
             raise ValueError(
-                f"the target {name} has the shape {x.shape}: fn returns {shapes[name]}; for many "
+                f"the target {name} has the shape {array.shape}: fn returns {shape}; for many "
                 "fits at once, one more axis in front"
             )
-    if len(rows) > 1:
-        raise ValueError(f"the targets have different numbers of rows: {sorted(map(str, rows))}")
-    return rows.pop()
+    if len(lengths) > 1:
+        raise ValueError(f"the targets have different numbers of rows: {sorted(map(str, lengths))}")
+    n_rows = lengths.pop()
+    if rows is True and n_rows is None:
+        raise ValueError(
+            "rows=True: the target has the shape of one result of fn: must have one more axis in "
+            "front, which counts the rows"
+        )
+    if rows is False and n_rows is not None:
+        raise ValueError(
+            f"rows=False: the target has {n_rows} rows: must have the shape of one result of fn"
+        )
+    return n_rows
 
 
 def _sigmas(
-    sigma: Any, measured: Any, template: Mapping[str, Variable], lead: tuple[int, ...]
+    sigma: Any,
+    targets: Mapping[str, np.ndarray],
+    template: Mapping[str, Variable],
+    leading: tuple[int, ...],
 ) -> dict[str, np.ndarray]:
-    if sigma is None or (np.ndim(sigma) == 0 and not isinstance(sigma, Mapping)):
-        number = np.asarray(1.0 if sigma is None else sigma)
-        given = dict.fromkeys(template, number)
+    """Return the standard deviations of each target, broadcast to its shape."""
+    if sigma is None:
+        sigma = 1.0
+    if isinstance(sigma, Mapping) or np.ndim(sigma) > 0:
+        sigma_by_name = _arrays_by_name(sigma, template, "sigma")
     else:
-        given = _by_name(sigma, template, "sigma")
-    found = {}
-    for name in measured:
-        shape = tuple(template[name].data.shape)
-        if name not in given:
+        sigma_by_name = dict.fromkeys(template, sigma)
+    sigmas = {}
+    for name in targets:
+        if name not in sigma_by_name:
             raise ValueError(f"sigma lacks {name}, which the target has")
-        x = np.asarray(given[name])
-        if x.dtype.kind not in "iuf":
-            raise ValueError(f"sigma of {name} is {x.tolist()!r}: must be a number > 0")
-        bad = x[~(np.isfinite(x) & (x > 0))]
+        array = np.asarray(sigma_by_name[name])
+        if array.dtype.kind not in "iuf":
+            raise ValueError(f"sigma of {name} is {array.tolist()!r}: must be a number > 0")
+        bad = array[~(np.isfinite(array) & (array > 0))]
         if bad.size:
             raise ValueError(f"sigma of {name} is {bad[0]:g}: must be > 0 and finite")
+        shape = (*leading, *template[name].data.shape)
         try:
-            found[name] = np.broadcast_to(x.astype(float), (*lead, *shape))
+            sigmas[name] = np.broadcast_to(array.astype(float), shape)
         except ValueError:
             raise ValueError(
-                f"sigma of {name} has the shape {x.shape}: must broadcast to {(*lead, *shape)}"
+                f"sigma of {name} has the shape {array.shape}: must broadcast to {shape}"
             ) from None
-    return found
-
-
-def measured(data: Data) -> int:
-    """How many numbers were measured."""
-    return int(sum(np.count_nonzero(w) for w in data.weight.values()))
+    return sigmas

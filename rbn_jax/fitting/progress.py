@@ -1,4 +1,4 @@
-"""A bar of what is done."""
+"""Progress bars."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from rbn_jax.parameters.optional import require
 
 
 @contextlib.contextmanager
-def bar(progress: bool | None, total: int, unit: str) -> Iterator[Any]:
-    """Done, per second and time left, by tqdm; None for a bar in a terminal only.
+def progress_bar(progress: bool | None, total: int, unit: str) -> Iterator[Any]:
+    """Show a tqdm bar: always, never, or for None in a terminal only.
 
-    What takes less than half a second shows none.
+    A bar appears after half a second, so that short fits show none.
     """
     tqdm = require("tqdm.auto", "fit").tqdm
     disable = None if progress is None else not progress
-    with tqdm(total=total, unit=unit, unit_scale=True, delay=0.5, disable=disable) as shown:
-        yield shown
+    with tqdm(total=total, unit=unit, unit_scale=True, delay=0.5, disable=disable) as bar:
+        yield bar

@@ -1,105 +1,120 @@
-"""A fit in words and numbers, in the order of lmfit's report."""
+"""The report of a fit as text, in the order of lmfit's report."""
 
 import math
 import textwrap
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 
+from rbn_jax.fitting.result import FitResult
 from rbn_jax.parameters.access import Location, Parameters, read_parameters
 
+_NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
-def report(result: Any) -> str:
-    """Statistics, variables, correlations, other optima, what the data cannot tell, advice."""
-    r = result
-    sigma = "given" if r.absolute_sigma else "taken from the residuals"
-    sigma = "that of the loss" if r.method == "bfgs" else sigma
+
+def report(result: FitResult) -> str:
+    """Return statistics, variables, correlations, optima, identifiability and advice."""
+    sigma = "given" if result.absolute_sigma else "taken from the residuals"
+    if result.method == "bfgs":
+        sigma = "that of the loss"
     lines = [
-        f"[[Fit of {r.function} by {r.method}: {r.status}]]",
-        f"    {r.n_reached} of {r.n_starts} starts reached the best optimum; {r.n_lost} were lost",
-        f"    data {r.n_data}, free {len(r.names)}, sigma {sigma}",
-        f"    chi-square {r.chi_square:.6g}, reduced {r.reduced_chi_square:.6g}",
-        f"    Akaike {r.aic:.6g}, Bayes {r.bic:.6g}",
+        f"[[Fit of {result.function} by {result.method}: {result.status}]]",
+        f"    {result.n_reached} of {result.n_starts} starts reached the best optimum; "
+        f"{result.n_lost} were lost",
+        f"    data {result.n_data}, free {len(result.names)}, sigma {sigma}",
+        f"    chi-square {result.chi_square:.6g}, reduced {result.reduced_chi_square:.6g}",
+        f"    Akaike {result.aic:.6g}, Bayes {result.bic:.6g}",
         "[[Variables]]",
-        *(_variable(r, name) for name in r.values),
-        *fixed(r.params, r.values),
     ]
-    pairs = _correlations(r)
-    if pairs:
-        lines += ["[[Correlations]] (above 0.1)", *pairs]
-    if len(r.optima) > 1:
-        lines.append(f"[[Optima]] ({len(r.optima)} distinct)")
-        lines += [_optimum(x) for x in r.optima[:6]]
-    singular = r.identifiability.singular_values
-    lines.append("[[Identifiability]]")
-    if singular:
-        lines.append(f"    singular values {', '.join(f'{x:.3g}' for x in singular)}")
-        told = r.identifiability.directions or ("all are constrained",)
-        lines += [f"    {text}" for text in told]
-    else:
-        lines.append("    not known: no parameter is off its bounds and has a derivative there")
-    if r.advice:
-        lines += ["[[Advice]]", *(f"    {text}" for text in r.advice)]
+    parameters = read_parameters(result.params)
+    lines += [_variable(result, parameters, name) for name in result.values]
+    lines += fixed_section(result.params, result.values)
+    correlations = _correlations(result)
+    if correlations:
+        lines += ["[[Correlations]] (above 0.1)", *correlations]
+    if len(result.optima) > 1:
+        lines.append(f"[[Optima]] ({len(result.optima)} distinct)")
+        for optimum in result.optima[:6]:
+            pairs = [f"{name} {value:.6g}" for name, value in optimum.values.items()]
+            chi_square = f"    chi-square {2 * optimum.cost:.6g} ({optimum.starts} starts): "
+            lines.append(chi_square + ", ".join(pairs))
+    lines += ["[[Identifiability]]", *_identifiability(result)]
+    if result.advice:
+        lines.append("[[Advice]]")
+        lines += [f"    {text}" for text in result.advice]
     return "\n".join(lines)
 
 
-def _variable(r: Any, name: str) -> str:
-    value, error = r.values[name], r.stderr[name]
-    parameters = read_parameters(r.params)
+def _variable(result: FitResult, parameters: Parameters, name: str) -> str:
+    """Return the line of a free or tied parameter."""
+    value, error = result.values[name], result.stderr[name]
     unit = parameters.field(parameters.locate(name)).unit
-    if math.isfinite(error):
-        share = f" ({abs(error / value):.2%})" if value else ""
-        text = f"+/- {error:.4g}{share}"
+    if math.isnan(error):
+        text = "+/- unknown"
+    elif math.isinf(error):
+        text = "+/- infinite: not constrained"
     else:
-        text = "+/- unknown" if math.isnan(error) else "+/- infinite: not constrained"
-    note = f" (at its {r.at_bound[name]} bound)" if name in r.at_bound else ""
-    note += "" if name in r.names else " (tied)"
-    return f"    {name:24}{value:14.8g} {unit:5} {text}{note}"
+        text = f"+/- {error:.4g}"
+        if value:
+            text += f" ({abs(error / value):.2%})"
+    if name in result.at_bound:
+        text += f" (at its {result.at_bound[name]} bound)"
+    if name not in result.names:
+        text += " (tied)"
+    return f"    {name:24}{value:14.8g} {unit:5} {text}"
 
 
-def fixed(params: Any, values: Mapping[str, Any]) -> list[str]:
-    """What was held, under a heading; nothing where all was free."""
+def fixed_section(params: object, varied: Iterable[str]) -> list[str]:
+    """Return the section of the fixed parameters; an empty one without its heading."""
     parameters = read_parameters(params)
-    changed = {parameters.locate(name) for name in values}
-    changed_paths = {location.path for location in changed}
-    held = [
-        _held(parameters, Location(path), path)
-        for path in parameters.numbers
-        if path not in changed_paths
-    ]
+    varied_locations = {parameters.locate(name) for name in varied}
+    varied_paths = {location.path for location in varied_locations}
+    items = []
+    for path in parameters.numbers:
+        if path not in varied_paths:
+            items.append(_fixed_parameter(parameters, Location(path), path))
+    # elements of an array of which others vary
     for name in parameters.names():
         location = parameters.locate(name)
-        if location.path in changed_paths and location.index and location not in changed:
-            held.append(_held(parameters, location, name))
-    if not held:
+        if location.index is None or location in varied_locations:
+            continue
+        if location.path in varied_paths:
+            items.append(_fixed_parameter(parameters, location, name))
+    if not items:
         return []
-    items = (item.replace(" ", "\N{NO-BREAK SPACE}") for item in held)  # a unit stays at its number
-    text = textwrap.fill(", ".join(items), 96, initial_indent=" " * 4, subsequent_indent=" " * 4)
-    return ["[[Fixed]]", *text.replace("\N{NO-BREAK SPACE}", " ").splitlines()]
+    # so that no line is broken between a number and its unit
+    unbroken = ", ".join(item.replace(" ", _NO_BREAK_SPACE) for item in items)
+    text = textwrap.indent(textwrap.fill(unbroken, 92), "    ")
+    return ["[[Fixed]]", *text.replace(_NO_BREAK_SPACE, " ").splitlines()]
 
 
-def _held(parameters: Parameters, location: Location, name: str) -> str:
-    unit = parameters.field(location).unit
+def _fixed_parameter(parameters: Parameters, location: Location, name: str) -> str:
+    """Return name, value and unit; the value of a long array is shortened."""
     array = np.asarray(parameters.read(location))
-    number = (
-        f"{array:.6g}"
-        if array.ndim == 0
-        else np.array2string(array, precision=6, separator=", ", threshold=9, edgeitems=2)
-    )
-    return " ".join(x for x in (name, " ".join(number.split()), unit) if x)
+    if array.ndim == 0:
+        text = f"{array:.6g}"
+    else:
+        text = np.array2string(array, precision=6, separator=", ", threshold=9, edgeitems=2)
+    unit = parameters.field(location).unit
+    return " ".join([name, *text.split(), unit]).rstrip()
 
 
-def _correlations(r: Any) -> list[str]:
-    found = []
-    for i, first in enumerate(r.names):
-        for j in range(i):
-            c = r.correlation[i, j]
-            if np.isfinite(c) and abs(c) > 0.1:
-                found.append((abs(c), f"    C({r.names[j]}, {first}) = {c:+.4f}"))
-    return [text for _, text in sorted(found, reverse=True)]
+def _correlations(result: FitResult) -> list[str]:
+    """Return the lines of the correlations above 0.1, the largest first."""
+    lines = []
+    for i, first in enumerate(result.names):
+        for j, second in enumerate(result.names[:i]):
+            correlation = result.correlation[i, j]
+            if abs(correlation) > 0.1:
+                line = f"    C({second}, {first}) = {correlation:+.4f}"
+                lines.append((abs(correlation), line))
+    return [line for _, line in sorted(lines, reverse=True)]
 
 
-def _optimum(x: Any) -> str:
-    values = ", ".join(f"{name} {value:.6g}" for name, value in x.values.items())
-    return f"    chi-square {2 * x.cost:.6g} ({x.starts} starts): {values}"
+def _identifiability(result: FitResult) -> list[str]:
+    singular_values = result.identifiability.singular_values
+    if not singular_values:
+        return ["    not known: no parameter is off its bounds and has a derivative there"]
+    numbers = ", ".join(f"{number:.3g}" for number in singular_values)
+    directions = result.identifiability.directions or ("all are constrained",)
+    return [f"    singular values {numbers}", *(f"    {text}" for text in directions)]

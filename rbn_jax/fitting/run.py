@@ -1,67 +1,142 @@
-"""The one function of this package: targets in, parameters out, with what is known about them."""
+"""The function `fit`: check the arguments, minimise from many starts, and return the result."""
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args, overload
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
-from rbn_jax.fitting import kernels as s
-from rbn_jax.fitting.assemble import summary
-from rbn_jax.fitting.free_parameters import Coordinate, first_start, read_free
-from rbn_jax.fitting.multistart import Ends, finish, follow
-from rbn_jax.fitting.objective import ROBUST, Data, Problem, read_data
-from rbn_jax.fitting.progress import bar
+from rbn_jax.fitting.free_parameters import Coordinate, FreeMapping, read_free
+from rbn_jax.fitting.kernels import minimise_by_scipy
+from rbn_jax.fitting.multistart import LocalMinima, multistart, to_local_minima
+from rbn_jax.fitting.objective import Dtype, Loss, Objective, Robust, read_measurements
+from rbn_jax.fitting.progress import progress_bar
 from rbn_jax.fitting.result import FitResult
 from rbn_jax.fitting.rows import FitRows, fit_rows
+from rbn_jax.fitting.summary import summarise
 from rbn_jax.parameters import checks, domains
 from rbn_jax.parameters.access import Parameters, read_parameters
 from rbn_jax.parameters.optional import require
 
-METHODS = ("lm", "trf")
+if TYPE_CHECKING:
+    import xarray
+
+    Measured = ArrayLike | Mapping[str, ArrayLike] | xarray.DataArray | xarray.Dataset
+
+Method = Literal["lm", "trf"]
+
+# points of the Sobol sequence keep this share of the range from the bounds
+_SOBOL_MARGIN = 0.5e-6
+
+
+class FitOptions(TypedDict, total=False):
+    """The types of the options of `fit`, which its overloads have in common."""
+
+    sigma: "Measured | None"
+    n_starts: int
+    seed: int
+    method: Method
+    dtype: Dtype | np.dtype
+    robust: Robust
+    loss: Loss | None
+    max_steps: int
+    batch_size: int | None
+    progress: bool | None
+
+
+@overload
+def fit(
+    fn: Callable[[Any], Any],
+    params: object,
+    target: "Measured",
+    free: FreeMapping,
+    *,
+    rows: Literal[True],
+    **options: Unpack[FitOptions],
+) -> FitRows: ...
+
+
+@overload
+def fit(
+    fn: Callable[[Any], Any],
+    params: object,
+    target: "Measured",
+    free: FreeMapping,
+    *,
+    rows: Literal[False],
+    **options: Unpack[FitOptions],
+) -> FitResult: ...
+
+
+@overload
+def fit(
+    fn: Callable[[Any], Any],
+    params: object,
+    target: float | Mapping[str, float],
+    free: FreeMapping,
+    **options: Unpack[FitOptions],
+) -> FitResult: ...
+
+
+@overload
+def fit(
+    fn: Callable[[Any], Any],
+    params: object,
+    target: "Measured",
+    free: FreeMapping,
+    *,
+    rows: bool | None = None,
+    **options: Unpack[FitOptions],
+) -> FitResult | FitRows: ...
 
 
 def fit(
     fn: Callable[[Any], Any],
-    params: Any,
-    target: Any,
-    free: Mapping[str, Any],
+    params: object,
+    target: "Measured",
+    free: FreeMapping,
     *,
-    sigma: Any = None,
+    rows: bool | None = None,
+    sigma: "Measured | None" = None,
     n_starts: int = 64,
     seed: int = 0,
-    method: str = "lm",
-    dtype: str = "float64",
-    robust: str = "linear",
-    loss: Callable[[Any, Any], Any] | None = None,
+    method: Method = "lm",
+    dtype: Dtype | np.dtype = "float64",
+    robust: Robust = "linear",
+    loss: Loss | None = None,
     max_steps: int = 200,
     batch_size: int | None = None,
     progress: bool | None = None,
 ) -> FitResult | FitRows:
-    """The parameters for which fn comes nearest to the target, by gradient from many starts.
+    """Find the parameters for which fn comes nearest to the target, by gradients.
 
     Minimises chi^2 = sum ((fn(params) - target) / sigma)^2, or a loss, over the free parameters.
     The starts are points of a Sobol sequence within the bounds, the first at the values in
-    `params`; all are followed at once. The best is finished on those bounds that it leans on.
+    `params`. All starts are minimised at once. An end near a bound across which the cost would
+    fall is minimised again with the parameter at the bound.
 
     Args:
         fn: a function as `sweep` takes it. It is compiled once: pass the same one again.
-        params: the network, or a mapping or any other pytree of numbers, whose others are held
-            fixed. Numbers within others are called by their path, as "synapse.tau".
+        params: the network, or a mapping, dataclass or any other pytree of numbers. Those that
+            are not free are held fixed. A number within others is named by its path, as
+            "synapse.tau", an element of an array by its index, as "w[0]" or "w[1,2]".
         target: like fn's result, an array or a mapping of arrays; NaN, or a name left out, was
             not measured. With one more axis in front each row is a fit of its own.
         free: (low, high) by parameter name, None or infinite where open, or `Free`.
             `baseline_conn_prob_EI` names an entry of the matrix.
+        rows: True if the first axis of the target counts rows, False if the target is one
+            result of fn. By default the shape decides; the type of the result is known to type
+            checkers where this is given.
         sigma: the standard deviations of the target, of a shape that broadcasts to it. Without
-            it all are alike, and their size is taken from the residuals. Priors and robust losses
-            need it.
+            it all are equal, and estimated from the residuals. Priors and robust losses need it.
         n_starts: starts of each fit, the first at the present values; where one is outside its
             bounds, at their middle.
         seed: of the Sobol sequence.
-        method: "lm", Levenberg and Marquardt's, all starts at once; or "trf", SciPy's trust
-            region with true bounds, one start after the other.
+        method: "lm", the method of Levenberg and Marquardt, all starts at once; or "trf",
+            SciPy's trust region with true bounds, one start after the other.
         dtype: "float64" or "float32".
         robust: "linear", or "soft_l1" or "huber" as `scipy.optimize.least_squares` has them, of
             residuals in units of sigma. Standard errors are then approximate.
@@ -69,7 +144,7 @@ def fit(
             standard errors are right where it is a negative logarithm of a likelihood. It is
             given the target as it is, NaN included.
         max_steps: of each start.
-        batch_size: rows fitted at once; else as many as take about 64 MB.
+        batch_size: rows fitted at once; by default as many as take about 64 MB.
         progress: a bar over the rows, or over the starts of one fit: True, False, or None for
             one in a terminal.
 
@@ -77,94 +152,138 @@ def fit(
         A `FitResult`; of a target with one more axis, `FitRows`.
 
     Raises:
-        ValueError: an unknown or a tied-only free parameter, bounds not low to high, a start
-            outside; a target of another shape, or NaN everywhere; a sigma that is not positive;
-            fn is NaN at every start; an unknown method, robust loss or dtype.
+        ValueError: an unknown free parameter, or a tie without a free one; bounds not low to
+            high, a start outside; a target of another shape, or NaN everywhere; rows that the
+            target does not have; a sigma that is not positive; fn is NaN at every start; an
+            unknown method, robust loss or dtype.
         ImportError: optimistix or SciPy is missing.
 
     >>> import numpy as np
     >>> from rbn_jax import NetworkParams, calculate_RBN_weights
-    >>> wanted = calculate_RBN_weights(NetworkParams(tau_syn_ex=3.0, gei=1.5))
+    >>> target = calculate_RBN_weights(NetworkParams(tau_syn_ex=3.0, gei=1.5))
     >>> free = {"tau_syn_ex": (0.5, 20.0), "gei": (0.1, 10.0)}
-    >>> found = fit(calculate_RBN_weights, NetworkParams(), wanted, free)
-    >>> {name: round(value, 4) for name, value in found.values.items()}
+    >>> result = fit(calculate_RBN_weights, NetworkParams(), target, free)
+    >>> {name: round(value, 4) for name, value in result.values.items()}
     {'tau_syn_ex': 3.0, 'gei': 1.5}
     """
-    dtype = getattr(dtype, "name", dtype)
-    _check_options(fn, n_starts, seed, method, robust, loss, dtype, max_steps, batch_size, progress)
-    n_starts, seed, max_steps = int(n_starts), int(seed), int(max_steps)
-    batch_size = None if batch_size is None else int(batch_size)
+    if not callable(fn):
+        raise ValueError(f"fn is a {type(fn).__name__}: must be a function of the parameters")
+    n_starts = _whole_number("n_starts", n_starts, 1)
+    seed = _whole_number("seed", seed, 0)
+    max_steps = _whole_number("max_steps", max_steps, 1)
+    if batch_size is not None:
+        batch_size = _whole_number("batch_size", batch_size, 1)
+    dtype_name: Any = getattr(dtype, "name", dtype)
+    _check_choice("method", method, get_args(Method))
+    _check_choice("robust loss", robust, get_args(Robust))
+    _check_choice("dtype", dtype_name, get_args(Dtype))
+    _check_flag("progress", progress)
+    _check_flag("rows", rows)
+    if loss is not None and not callable(loss):
+        raise ValueError(f"loss is a {type(loss).__name__}: must be loss(prediction, target)")
+    if loss is not None and (robust != "linear" or method != "lm"):
+        raise ValueError("loss= is minimised by BFGS: leave method and robust as they are")
     parameters = read_parameters(params)
-    coordinates, ties, priors = read_free(parameters, free)
-    _check_params(parameters, coordinates)
-    if sigma is None and (priors or robust != "linear"):
+    free_parameters = read_free(parameters, free)
+    _check_parameters(parameters, free_parameters.coordinates)
+    if sigma is None and (free_parameters.priors or robust != "linear"):
         raise ValueError("a prior or a robust loss is in units of sigma: give sigma too")
     if sigma is not None and loss is not None:
         raise ValueError("sigma is for least squares: a loss of your own has its own")
-    names = tuple(c.name for c in coordinates)
-    told = tuple((name, *prior) for name, prior in priors.items())
-    problem = Problem(fn, names, tuple(ties.items()), told, robust, loss, dtype)
-    with jax.enable_x64(dtype == "float64"):
-        numbers = parameters.astype(dtype)
-        clean, weight, rows = read_data(fn, numbers, target, sigma, loss is not None, dtype)
-        data = Data(numbers, coordinates, clean, weight)
-        first, notes = first_start(parameters, free, coordinates)
-        u = starts(first, coordinates, n_starts, seed).astype(dtype)
-        if rows is None:
-            one = _one(problem, data.rows(None), u, method, max_steps, progress)
-            found = summary(problem, data, parameters, one, sigma is not None, method)
-            return dataclasses.replace(found, advice=found.advice + notes)
+    with jax.enable_x64(dtype_name == "float64"):
+        converted = parameters.astype(dtype_name)
+        measurements = read_measurements(
+            fn, converted, target, sigma, rows, loss is not None, dtype_name
+        )
+        objective = Objective(
+            fn=fn,
+            ties=tuple(free_parameters.ties.items()),
+            priors=tuple((name, *prior) for name, prior in free_parameters.priors.items()),
+            robust=robust,
+            loss=loss,
+            dtype=dtype_name,
+            parameters=converted,
+            coordinates=free_parameters.coordinates,
+            target=measurements.target,
+            weight=measurements.weight,
+        )
+        u = start_coordinates(objective, free_parameters.first_start, n_starts, seed)
+        if measurements.n_rows is None:
+            row = objective.select_rows(None)
+            minima = _minimise_one_row(row, u, method, max_steps, progress)
+            return summarise(
+                objective, parameters, minima, sigma is not None, method, free_parameters.notes
+            )
         if method == "trf":
             raise ValueError("method='trf' is for one fit: take method='lm' for many rows")
-        options = {"steps": max_steps, "batch": batch_size, "progress": progress}
-        return fit_rows(problem, data, parameters, u, sigma is not None, rows, **options)
+        return fit_rows(
+            objective,
+            parameters,
+            u,
+            sigma is not None,
+            measurements.n_rows,
+            steps=max_steps,
+            batch_size=batch_size,
+            progress=progress,
+        )
 
 
-def _one(
-    problem: Problem, data: Data, u: np.ndarray, method: str, steps: int, progress: bool | None
-) -> Ends:
-    """The ends of one fit, a single row.
+def _minimise_one_row(
+    row: Objective, u: np.ndarray, method: Method, steps: int, progress: bool | None
+) -> LocalMinima:
+    """Return the local minima of one fit.
 
     Raises:
         ValueError: fn is NaN at every start, or at every end.
     """
-    with bar(progress, len(u), " starts") as shown:
+    with progress_bar(progress, len(u), " starts") as bar:
         if method == "trf":
-            found = s.by_scipy(problem, data.rows(0), u, steps, shown)
-            ends = finish(problem, data, [y[None] for y in found], steps)
+            ends = minimise_by_scipy(row.select_rows(0), u, steps, bar.update)
+            minima = to_local_minima(row, ends, steps)
         else:
-            ends = follow(problem, data, u, steps, shown)
-    if not ends.usable.any():
-        values = problem.values(data.params, np.asarray(data.to_user(u[0])))
-        at = ", ".join(f"{name} {float(value):g}" for name, value in values.items())
-        raise ValueError(f"fn, or its distance to the target, is not finite at any start: ({at})")
-    if ends.failed[0]:
+            minima = multistart(row, u, steps, bar)
+    if not minima.usable.any():
+        values = row.values(row.to_values(jnp.asarray(u[0])))
+        start = ", ".join(f"{name} {float(value):g}" for name, value in values.items())
+        raise ValueError(
+            f"fn, or its distance to the target, is not finite at any start: ({start})"
+        )
+    if minima.failed[0]:
         raise ValueError("every start ended where fn is NaN: narrow the bounds")
-    return ends
+    return minima
 
 
-def starts(first: np.ndarray, coordinates: tuple[Coordinate, ...], n: int, seed: int) -> np.ndarray:
-    """Coordinates of n starts, (n, k); of the first the parameters are given."""
-    u = np.empty((n, len(coordinates)))
-    if n > 1:
+def start_coordinates(
+    objective: Objective, first_start: np.ndarray, n_starts: int, seed: int
+) -> np.ndarray:
+    """Return coordinates of the starts (n_starts, k): `first_start`, then Sobol points."""
+    coordinates = objective.coordinates
+    u = np.empty((n_starts, len(coordinates)), objective.dtype)
+    # NaN stands for the middle, where the coordinate is 0
+    u[0] = np.nan_to_num(objective.from_values(first_start))
+    if n_starts > 1:
         qmc = require("scipy.stats", "fit").qmc
-        power = math.ceil(math.log2(n - 1)) if n > 2 else 0
-        cube = qmc.Sobol(len(coordinates), scramble=True, rng=seed).random_base2(power)[: n - 1]
-        inside = 0.5 * 1e-6 + cube * (1 - 1e-6)
-        u[1:] = np.stack([c.spread(p) for c, p in zip(coordinates, inside.T, strict=True)], 1)
-    u[0] = [c.from_user(x) for c, x in zip(coordinates, first, strict=True)]
+        # a Sobol sequence is balanced if its length is a power of 2
+        power = math.ceil(math.log2(n_starts - 1))
+        sobol = qmc.Sobol(len(coordinates), scramble=True, rng=seed).random_base2(power)
+        shares = _SOBOL_MARGIN + sobol[: n_starts - 1] * (1 - 2 * _SOBOL_MARGIN)
+        for i, c in enumerate(coordinates):
+            u[1:, i] = c.from_share(shares[:, i])
     return u
 
 
-def _check_params(parameters: Parameters, coordinates: tuple[Coordinate, ...]) -> None:
-    """ValueError for a bad network, or bounds at which a parameter has no meaning; 0 is open."""
+def _check_parameters(parameters: Parameters, coordinates: tuple[Coordinate, ...]) -> None:
+    """Raise a ValueError for a bad network, or bounds outside the domain of a parameter.
+
+    A bound of 0 is allowed for a parameter > 0: it is open.
+    """
     params = parameters.build()
     if isinstance(params, checks.ParameterSet):
         params.check()
     messages = []
     for c in coordinates:
         field = parameters.field(parameters.locate(c.name))
-        # whole numbers are sought as real ones
+        # whole numbers are fitted as real ones
         domain = domains.POSITIVE if field.domain is domains.COUNT else field.domain
         for bound in (c.low, c.high):
             if math.isfinite(bound) and bound != 0:
@@ -172,38 +291,17 @@ def _check_params(parameters: Parameters, coordinates: tuple[Coordinate, ...]) -
     checks.raise_if_any(messages, "Move the bounds inside.")
 
 
-def _check_options(
-    fn: Any,
-    n_starts: Any,
-    seed: Any,
-    method: Any,
-    robust: Any,
-    loss: Any,
-    dtype: Any,
-    max_steps: Any,
-    batch_size: Any,
-    progress: Any,
-) -> None:
-    if not callable(fn):
-        raise ValueError(f"fn is a {type(fn).__name__}: must be a function of the parameters")
-    for name, value, least in (
-        ("n_starts", n_starts, 1),
-        ("seed", seed, 0),
-        ("max_steps", max_steps, 1),
-        ("batch_size", 1 if batch_size is None else batch_size, 1),
-    ):
-        if not checks.is_number(value) or value != int(value) or value < least:
-            raise ValueError(f"{name}={value!r}: must be a whole number >= {least}")
-    for name, value, valid in (
-        ("method", method, METHODS),
-        ("robust loss", robust, ROBUST),
-        ("dtype", dtype, tuple(s.TOLERANCE)),
-    ):
-        if value not in valid:
-            raise checks.unknown_name_error(str(value), valid, name)
-    if progress is not None and not isinstance(progress, bool):
-        raise ValueError(f"progress={progress!r}: must be True, False or None")
-    if loss is not None and not callable(loss):
-        raise ValueError(f"loss is a {type(loss).__name__}: must be loss(prediction, target)")
-    if loss is not None and (robust != "linear" or method != "lm"):
-        raise ValueError("loss= is minimised by BFGS: leave method and robust as they are")
+def _whole_number(name: str, value: Any, minimum: int) -> int:
+    if not checks.is_whole_number(value) or value < minimum:
+        raise ValueError(f"{name}={value!r}: must be a whole number >= {minimum}")
+    return int(value)
+
+
+def _check_choice(name: str, choice: object, valid: tuple[str, ...]) -> None:
+    if choice not in valid:
+        raise checks.unknown_name_error(choice, valid, name)
+
+
+def _check_flag(name: str, flag: object) -> None:
+    if flag is not None and not isinstance(flag, bool):
+        raise ValueError(f"{name}={flag!r}: must be True, False or None")
