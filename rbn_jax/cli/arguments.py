@@ -92,7 +92,8 @@ def _draw_samples(text: str, ranges: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("no --axis has a range, name=low:high or name=low:high:log")
     # a seed that is left out is 0
     method, count, seed = match.groups("0")
-    return samples.sample(method, ranges, int(count), seed=int(seed))
+    # `sample` checks the name of the method
+    return samples.sample(method, ranges, int(count), seed=int(seed))  # pyright: ignore[reportArgumentType]
 
 
 def parse_pair(option: str, text: str, separator: str) -> tuple[float, float]:

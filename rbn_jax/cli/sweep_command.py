@@ -139,7 +139,8 @@ def sweep(
             )
         if store is not None:
             print_status(store, as_json)
-        else:
+        # None is the result of a shard, and a shard has a store
+        elif dataset is not None:
             write_netcdf(dataset, out)
             print_dataset(dataset, out, as_json)
         return
