@@ -1,4 +1,4 @@
-"""Fits whose truth is known: what is sought, with which noise, and what the data cannot tell."""
+"""Fits whose true parameters are known: functions, bounds, noise, and open directions."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -12,7 +12,8 @@ import rbn_jax as rbn
 from rbn_jax import NetworkParams
 
 TIMES = np.linspace(0.5, 80, 60)
-SYNAPSES = np.array([0.5, 1.0, 2.0, 4.0, 8.0, 16.0])  # their time constants, known [ms]
+# known time constants of six synapses [ms]
+SYNAPSES = np.array([0.5, 1.0, 2.0, 4.0, 8.0, 16.0])
 PSP = {"weight": 90.0, "tau_m": 15.0, "tau_syn": 3.0, "c_m": 250.0}
 NET = NetworkParams()
 
@@ -43,7 +44,7 @@ def inhibition_to_excitation(p):
 
 
 def only(*entries):
-    """What of the matrix was measured: these entries."""
+    """Return 1 at entries of the matrix that were measured, and NaN elsewhere."""
     mask = np.full((2, 2), np.nan)
     for entry in entries:
         mask[entry] = 1.0
@@ -52,12 +53,12 @@ def only(*entries):
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """A kind of fit. Truths are drawn evenly in the logarithm from the middle of the bounds.
+    """A kind of fit. True values are drawn log-uniformly from the middle of the bounds.
 
-    truths: where to draw some of them instead
+    truths: (low, high) from which to draw a value, in place of its bounds
     measured: 1 where fn's result was measured, else NaN
-    unknown: patterns that the directions which the data leave open must match, one each
-    optima: how many equally good optima there are
+    unknown: a pattern for the description of each direction that the data leave open
+    optima: number of equally good optima
     """
 
     name: str
@@ -72,7 +73,7 @@ class Family:
     truths: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     def instances(self, n: int, seed: int) -> tuple[dict[str, np.ndarray], Any]:
-        """n truths by name, and targets with noise, with a leading axis."""
+        """Return n true values by name, and noisy targets, both with a leading axis."""
         rng = np.random.default_rng(seed)
         truths = {}
         for name, bounds in self.free.items():
@@ -96,54 +97,104 @@ class Family:
 
     @staticmethod
     def row(targets: Any, i: int) -> Any:
-        """The target of one instance."""
+        """Return the target of one instance."""
         return jax.tree.map(lambda x: x[i], targets)
 
     def options(self) -> dict[str, Any]:
-        """What fit takes, but for the target."""
-        same = {"fn": self.fn, "params": self.params, "free": dict(self.free)}
-        return {**same, "sigma": self.sigma, "robust": self.robust}
+        """Return the arguments of fit without the target."""
+        return {
+            "fn": self.fn,
+            "params": self.params,
+            "free": dict(self.free),
+            "sigma": self.sigma,
+            "robust": self.robust,
+        }
 
 
-APART = {"weight": (5, 500), "tau_m": (6, 60), "tau_syn": (0.3, 5.5)}
-TAUS = {name: APART[name] for name in ("tau_m", "tau_syn")}
-ORDERED = {"tau_m": (6, 40), "tau_syn": (1.0, 5.5)}
-EITHER = {"weight": (5, 500), "tau_m": (1, 60), "tau_syn": (1, 60)}
-TWO = {"w_ex": 90.0, "w_in": 200.0, "tau_m": 15.0, "tau_ex": 2.0, "tau_in": 3.0, "c_m": 250.0}
-FIVE = dict.fromkeys(("w_ex", "w_in"), (5, 500)) | {"tau_m": (10, 60)}
-FIVE |= dict.fromkeys(("tau_ex", "tau_in"), (0.3, 8))
+# the membrane is slower than the synapse, so that the two cannot be exchanged
+SEPARATE = {"weight": (5, 500), "tau_m": (6, 60), "tau_syn": (0.3, 5.5)}
+TIME_CONSTANTS = {"tau_m": (6, 60), "tau_syn": (0.3, 5.5)}
+SYMMETRIC = {"weight": (5, 500), "tau_m": (1, 60), "tau_syn": (1, 60)}
+SYMMETRIC_TRUTHS = {"tau_m": (6, 40), "tau_syn": (1.0, 5.5)}
+TWO_EVENTS = {
+    "w_ex": 90.0,
+    "w_in": 200.0,
+    "tau_m": 15.0,
+    "tau_ex": 2.0,
+    "tau_in": 3.0,
+    "c_m": 250.0,
+}
+TWO_EVENTS_BOUNDS = {
+    "w_ex": (5, 500),
+    "w_in": (5, 500),
+    "tau_m": (10, 60),
+    "tau_ex": (0.3, 8),
+    "tau_in": (0.3, 8),
+}
 MATRIX = {"tau_syn_ex": (0.5, 20), "tau_syn_in": (0.5, 20), "gei": (0.2, 5), "gie": (0.2, 5)}
-RATIOS = {name: MATRIX[name] for name in ("gei", "tau_syn_in")}
-PRODUCT = dict.fromkeys(("gii", "gie"), (0.2, 5))
-SHARE = {"gei": (0.2, 5), "baseline_conn_prob_EI": (0.05, 1.0)}
-SILENT = {"tau_syn_ex": (0.5, 20), "gii": (0.2, 5)}
 WEIGHTS = rbn.calculate_RBN_weights
-EVERY = [
-    Family("PSP trace", trace, PSP, APART, 0.005),
-    Family("PSP trace, either order", trace, PSP, EITHER, 0.005, optima=2, truths=ORDERED),
-    Family("PSP trace with outliers", trace, PSP, APART, 0.005, robust="soft_l1"),
+FAMILIES = [
+    Family("PSP trace", trace, PSP, SEPARATE, sigma=0.005),
     Family(
-        *("PSP trace, c_m free too", trace, PSP, APART | {"c_m": (50, 500)}, 0.005),
+        name="PSP trace, either order",
+        fn=trace,
+        params=PSP,
+        free=SYMMETRIC,
+        sigma=0.005,
+        optima=2,
+        truths=SYMMETRIC_TRUTHS,
+    ),
+    Family("PSP trace with outliers", trace, PSP, SEPARATE, sigma=0.005, robust="soft_l1"),
+    Family(
+        name="PSP trace, c_m free too",
+        fn=trace,
+        params=PSP,
+        free={**SEPARATE, "c_m": (50, 500)},
+        sigma=0.005,
         unknown=("weight / c_m can vary together: only their ratio enters",),
     ),
-    Family("two events on one membrane", two_synapses, TWO, FIVE, 0.005),
+    Family("two events on one membrane", two_synapses, TWO_EVENTS, TWO_EVENTS_BOUNDS, sigma=0.005),
     Family(
-        *("amplitudes of six synapses", amplitudes, PSP, {"weight": (5, 500), "tau_m": (2, 60)}),
+        name="amplitudes of six synapses",
+        fn=amplitudes,
+        params=PSP,
+        free={"weight": (5, 500), "tau_m": (2, 60)},
         sigma=0.002,
     ),
-    Family("peak and its time", peak_and_time, PSP, TAUS, 0.01),
-    Family("weight matrix", WEIGHTS, NET, MATRIX, 0.05),
-    Family("inhibition to excitation", inhibition_to_excitation, NET, RATIOS, 0.01),
+    Family("peak and its time", peak_and_time, PSP, TIME_CONSTANTS, sigma=0.01),
+    Family("weight matrix", WEIGHTS, NET, MATRIX, sigma=0.05),
     Family(
-        *("II alone", WEIGHTS, NET, PRODUCT, 0.05, only((1, 1))),
+        name="inhibition to excitation",
+        fn=inhibition_to_excitation,
+        params=NET,
+        free={"gei": (0.2, 5), "tau_syn_in": (0.5, 20)},
+        sigma=0.01,
+    ),
+    Family(
+        name="II alone",
+        fn=WEIGHTS,
+        params=NET,
+        free={"gii": (0.2, 5), "gie": (0.2, 5)},
+        sigma=0.05,
+        measured=only((1, 1)),
         unknown=("gii x gie can vary together: only their product enters",),
     ),
     Family(
-        *("EI, with its probability", WEIGHTS, NET, SHARE, 0.05, only((0, 0), (0, 1))),
+        name="EI, with its probability",
+        fn=WEIGHTS,
+        params=NET,
+        free={"gei": (0.2, 5), "baseline_conn_prob_EI": (0.05, 1.0)},
+        sigma=0.05,
+        measured=only((0, 0), (0, 1)),
         unknown=("gei / baseline_conn_prob_EI can vary together: only their ratio enters",),
     ),
     Family(
-        *("EE, with a weight of inhibition", WEIGHTS, NET, SILENT, 0.05, only((0, 0))),
-        unknown=("gii can have any value: it does not enter",),
+        name="EE, with a weight of inhibition",
+        fn=WEIGHTS,
+        params=NET,
+        free={"tau_syn_ex": (0.5, 20), "gii": (0.2, 5)},
+        sigma=0.05,
+        measured=only((0, 0)),
+        unknown=("gii has no effect on the data",),
     ),
 ]

@@ -1,13 +1,15 @@
 """fit: what it takes and gives: any pytree, xarray, JSON, reports, figures, and bad input."""
 
+import dataclasses
 import functools
+import re
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fitted import BOUNDS, NET, TRUTH, WEIGHTS, line, noisy, of, psp
+from fitted import BOUNDS, NET, TRUTH, WEIGHTS, evaluate, line, noisy_trace, psp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,26 +18,26 @@ from rbn_jax import Free, fit
 from rbn_jax.fitting.free_parameters import read_free
 
 
-def test_refit_takes_what_the_target_was():
-    found = fit(line, {"a": 1.0, "b": 1.0}, np.arange(6.0), {"a": (None, None)}, n_starts=1)
+def test_refit_refuses_targets_of_another_name_or_shape():
+    result = fit(line, {"a": 1.0, "b": 1.0}, np.arange(6.0), {"a": (None, None)}, n_starts=1)
     for bad in (1.0, {"line": np.ones(5)}, {"other": np.ones(6)}):
         with pytest.raises(ValueError, match="must have the names and shapes"):
-            found.refit(bad)
+            result.refit(bad)
 
 
-def test_json_goes_round():
+def test_json_restores_the_result():
     target = np.full((2, 2), np.nan)
     target[1, 1] = -40
     for free in ({"gii": (0.1, 1.0)}, {"gii": (0.1, 10), "gie": (0.1, 10)}):
-        found = fit(WEIGHTS, NET, target, free)
-        again = rbn.FitResult.from_json(found.to_json())
-        assert again.report() == found.report()
-        assert again.params == found.params
+        result = fit(WEIGHTS, NET, target, free)
+        restored = rbn.FitResult.from_json(result.to_json())
+        assert restored.report() == result.report()
+        assert restored.params == result.params
         np.testing.assert_array_equal(
-            again.residuals["calculate_RBN_weights"], found.residuals["calculate_RBN_weights"]
+            restored.residuals["calculate_RBN_weights"], result.residuals["calculate_RBN_weights"]
         )
         with pytest.raises(ValueError, match="read from JSON"):
-            again.confidence("gii")
+            restored.confidence("gii")
 
 
 class Synapse(NamedTuple):
@@ -43,7 +45,7 @@ class Synapse(NamedTuple):
     weights: dict
 
 
-def test_numbers_in_any_pytree_are_called_by_their_paths():
+def test_numbers_in_a_pytree_are_named_by_paths():
     def fn(p):
         synapse, offset = p
         return synapse.weights["ex"] * jnp.exp(-jnp.arange(5.0) / synapse.tau) + offset
@@ -51,30 +53,103 @@ def test_numbers_in_any_pytree_are_called_by_their_paths():
     truth = (Synapse(2.0, {"ex": 3.0, "in": 4.0}), 0.5)
     free = {"0.tau": (0.1, 10), "0.weights.ex": (0.1, 10), "1": (-1, 1)}
     free["0.weights.in"] = Free(tie="2 * 0.tau")
-    found = fit(fn, (Synapse(1.0, {"ex": 1.0, "in": 1.0}), 0.0), of(fn, truth), free, n_starts=4)
-    np.testing.assert_allclose(jax.tree.leaves(found.params), jax.tree.leaves(truth), rtol=1e-7)
+    result = fit(
+        fn, (Synapse(1.0, {"ex": 1.0, "in": 1.0}), 0.0), evaluate(fn, truth), free, n_starts=4
+    )
+    np.testing.assert_allclose(jax.tree.leaves(result.params), jax.tree.leaves(truth), rtol=1e-7)
     with pytest.raises(ValueError, match=r"unknown parameter '0.tou'; did you mean 0.tau"):
         fit(fn, truth, np.ones(5), {"0.tou": (0, 1)})
     with pytest.raises(ValueError, match=r"1='x' is no number"):
         fit(fn, (truth[0], "x"), np.ones(5), free)
-    again = rbn.FitResult.from_json(found.to_json())
-    assert again.params["0.tau"] == found.params[0].tau
+    restored = rbn.FitResult.from_json(result.to_json())
+    assert restored.params["0.tau"] == result.params[0].tau
 
 
-def test_the_figure_has_data_fit_and_starts():
-    axes = fit(psp, TRUTH, noisy(), BOUNDS, sigma=0.005, n_starts=8).plot()
-    assert [len(x.lines) > 0 for x in axes] == [True] * 3
+def test_array_elements_are_free_tied_and_reported():
+    def fn(p):
+        return p["w"] * jnp.arange(1.0, 4) + jnp.sum(p["m"] * jnp.eye(2, 3))
+
+    start = {"w": np.ones(3), "m": np.zeros((2, 3))}
+    free = {"w[0]": (0.1, 10), "w[2]": Free(tie="3 * w[0]"), "m[1,1]": (-5, 5)}
+    truth = {"w": np.array([2.0, 1.0, 6.0]), "m": np.diag([0.0, 1.5, 0.0])[:2]}
+    target = evaluate(fn, truth)
+    result = fit(fn, start, target, free, sigma=0.1, n_starts=4, rows=False)
+    assert result.values == pytest.approx({"w[0]": 2, "m[1,1]": 1.5, "w[2]": 6})
+    np.testing.assert_allclose(result.params["w"], truth["w"], rtol=1e-7)
+    np.testing.assert_allclose(result.params["m"], truth["m"], rtol=1e-7)
+    assert result.stderr["w[2]"] == pytest.approx(3 * result.stderr["w[0]"])
+    assert "w[0]" in result.report().split("[[Variables]]")[1].split("[[Fixed]]")[0]
+    targets = np.stack([target, target + 1])
+    rows = fit(fn, start, targets, free, sigma=0.1, n_starts=4, rows=True)
+    assert rows.params["w"].shape == (2, 3)
+    np.testing.assert_allclose(rows.values["m[1,1]"], [1.5, 2.5])
+    with pytest.raises(ValueError, match=r"unknown parameter 'w\[3\]'; did you mean .*w\[2\]"):
+        fit(fn, start, target, {"w[3]": (0, 1)})
+
+
+@dataclasses.dataclass(frozen=True)
+class Membrane:
+    tau: float = dataclasses.field(default=10.0, metadata={"unit": "ms"})
+    offset: float = dataclasses.field(default=0.0, metadata={"unit": "mV"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A dataclass that is not registered with JAX."""
+
+    membrane: Membrane
+    weights: np.ndarray
+    label: str = "pyramidal"
+
+
+def test_fields_of_a_nested_dataclass_are_fitted_and_reported_with_units():
+    def fn(cell):
+        assert cell.label == "pyramidal"
+        decay = jnp.exp(-jnp.arange(6.0) / cell.membrane.tau)
+        return cell.weights[0] * decay + cell.membrane.offset
+
+    truth = Cell(Membrane(tau=4.0), np.array([2.0, 3.0]))
+    free = {"membrane.tau": (1, 40), "weights[0]": (0.1, 10)}
+    start = Cell(Membrane(), np.array([1.0, 3.0]))
+    result = fit(fn, start, evaluate(fn, truth), free, sigma=0.01, n_starts=4)
+    assert isinstance(result.params, Cell)
+    assert result.params.membrane.tau == pytest.approx(4)
+    np.testing.assert_allclose(result.params.weights, truth.weights)
+    variables, fixed = result.report().split("[[Fixed]]")
+    assert re.search(r"membrane.tau +4 ms ", variables)
+    assert "membrane.offset 0 mV" in fixed
+    assert "weights[1] 3" in fixed
+    with pytest.raises(
+        ValueError, match=r"unknown parameter 'membrane.tua'; did you mean mem.*tau"
+    ):
+        fit(fn, start, np.ones(6), {"membrane.tua": (1, 40)})
+
+
+def test_rows_keyword_agrees_with_the_shape_of_the_target():
+    start, free = {"a": 1.0, "b": 1.0}, {"a": (None, None)}
+    target = np.arange(6.0)
+    single = fit(line, start, target, free, rows=False, n_starts=1)
+    assert isinstance(single, rbn.FitResult)
+    assert single.values == fit(line, start, target, free, n_starts=1).values
+    many = fit(line, start, target[None], free, rows=True, n_starts=1)
+    assert isinstance(many, rbn.FitRows)
+    assert many.values["a"] == pytest.approx(single.values["a"])
+
+
+def test_figure_shows_data_fit_and_starts():
+    axes = fit(psp, TRUTH, noisy_trace(), BOUNDS, sigma=0.005, n_starts=8).plot()
+    assert [len(ax.lines) > 0 for ax in axes] == [True] * 3
     assert axes[2].lines[0].get_xdata().size == 8
 
 
-def test_a_perfect_fit_has_a_cost_of_nothing_in_its_figure():
+def test_figure_of_a_perfect_fit_shows_costs_of_zero():
     with jax.enable_x64(True):
         target = np.asarray(WEIGHTS(NET.replace(gei=1.5)))
     axes = fit(WEIGHTS, NET, target, {"gei": (0.1, 10)}, n_starts=8).plot()
     assert axes[2].lines[0].get_ydata().tolist() == [0.0] * 8
 
 
-def test_the_report_says_what_was_held_fixed():
+def test_report_lists_fixed_parameters():
     free = {"gei": (0.1, 10), "baseline_conn_prob_EI": (0.1, 0.9)}
     target = np.asarray(WEIGHTS(NET.replace(gei=1.5)))
     text = fit(WEIGHTS, NET, target, {"gei": (0.1, 10)}, n_starts=2).report()
@@ -87,19 +162,21 @@ def test_the_report_says_what_was_held_fixed():
     assert "baseline_conn_prob_EI" not in text.split("[[Fixed]]\n")[1].split("\n[[")[0]
 
 
-def test_targets_of_xarray_are_put_in_the_order_of_the_result():
+def test_xarray_targets_are_aligned_with_the_result():
     xr = pytest.importorskip("xarray")
     wanted = np.asarray(WEIGHTS(NET.replace(gei=1.5)))
     labels = {"target": ["E", "I"], "source": ["E", "I"]}
     array = xr.DataArray(wanted, labels, name="calculate_RBN_weights")
-    turned = array.transpose("source", "target").sel(target=["I", "E"])
-    for target in (turned, turned.to_dataset(), turned.expand_dims(row=3, axis=1)):
-        found = fit(WEIGHTS, NET, target, {"gei": (0.1, 10)}, n_starts=2)
-        np.testing.assert_allclose(found.values["gei"], 1.5)
+    reordered = array.transpose("source", "target").sel(target=["I", "E"])
+    for target in (reordered, reordered.to_dataset(), reordered.expand_dims(row=3, axis=1)):
+        result = fit(WEIGHTS, NET, target, {"gei": (0.1, 10)}, n_starts=2)
+        np.testing.assert_allclose(result.values["gei"], 1.5)
     sigma = xr.DataArray([1.0, 2.0], {"target": ["E", "I"]})
-    found = fit(WEIGHTS, NET, turned + 1, {"gei": (0.1, 10)}, sigma=sigma, n_starts=2)
-    same = fit(WEIGHTS, NET, wanted + 1, {"gei": (0.1, 10)}, sigma=[[1.0], [2.0]], n_starts=2)
-    assert found.chi_square == pytest.approx(same.chi_square)
+    result = fit(WEIGHTS, NET, reordered + 1, {"gei": (0.1, 10)}, sigma=sigma, n_starts=2)
+    from_arrays = fit(
+        WEIGHTS, NET, wanted + 1, {"gei": (0.1, 10)}, sigma=[[1.0], [2.0]], n_starts=2
+    )
+    assert result.chi_square == pytest.approx(from_arrays.chi_square)
     with pytest.raises(ValueError, match=r"has source \['X', 'I'\]"):
         fit(WEIGHTS, NET, array.assign_coords(source=["X", "I"]), {"gei": (0.1, 10)})
 
@@ -110,18 +187,18 @@ def test_targets_of_xarray_are_put_in_the_order_of_the_result():
     u=st.floats(-30, 30),
 )
 @settings(max_examples=100)
-def test_coordinates_go_both_ways_and_stay_inside(low, width, u):
+def test_coordinates_are_invertible_and_within_bounds(low, width, u):
     high = None if width is None else (0 if low is None else low) + width
-    (c,), _, _ = read_free({"a": 1.0}, {"a": (low, high)})
-    x = of(c.to_user, u)
+    (c,) = read_free({"a": 1.0}, {"a": (low, high)}).coordinates
+    x = evaluate(c.to_value, u)
     assert c.low <= x <= c.high or x == pytest.approx(c.high, rel=1e-12)
-    slope = of(functools.partial(jax.grad(c.to_user)), u)
+    slope = evaluate(functools.partial(jax.grad(c.to_value)), u)
     assert slope > 0
     if 1e-5 < abs(c.position(x)) < 1 - 1e-5 or (c.low == -np.inf and c.high == np.inf):
-        assert c.from_user(x) == pytest.approx(u, rel=1e-5, abs=1e-6)
+        assert c.from_value(x) == pytest.approx(u, rel=1e-5, abs=1e-6)
 
 
-BAD = [
+BAD_INPUT = [
     ({"free": {"tau_x": (1, 2)}}, "unknown parameter 'tau_x'"),
     ({"free": {}}, "must map names"),
     ({"free": {"gei": 3}}, r"free\['gei'\]=3: must be \(low, high\)"),
@@ -174,15 +251,25 @@ BAD = [
         "result does what JAX cannot trace: compute with jax.numpy",
     ),
     ({"progress": 1}, "progress=1"),
+    ({"rows": 1}, "rows=1: must be True, False or None"),
+    ({"rows": True}, "rows=True: the target has the shape of one result of fn"),
+    ({"rows": False, "target": np.ones((3, 2, 2))}, "rows=False: the target has 3 rows"),
+    (
+        {"free": {"baseline_conn_prob_EI": (0, 1), "baseline_conn_prob[0,1]": (0, 1)}},
+        r"baseline_conn_prob_EI and baseline_conn_prob\[0,1\] are the same number",
+    ),
+    ({"free": {"baseline_conn_prob": (0, 1)}}, r"array of the shape \(2, 2\)"),
 ]
 
 
-@pytest.mark.parametrize(("change", "words"), BAD, ids=[w for _, w in BAD])
-def test_bad_input_is_named_before_anything_is_compiled(change, words):
+@pytest.mark.parametrize(
+    ("change", "message"), BAD_INPUT, ids=[message for _, message in BAD_INPUT]
+)
+def test_bad_input_raises_before_fn_runs(change, message):
     def never(p):
         jax.debug.callback(lambda: pytest.fail("it ran"))
         return WEIGHTS(p)
 
-    same = {"fn": never, "params": NET, "target": np.ones((2, 2)), "free": {"gei": (0.1, 10)}}
-    with pytest.raises(ValueError, match=words):
-        fit(**{**same, **change})
+    arguments = {"fn": never, "params": NET, "target": np.ones((2, 2)), "free": {"gei": (0.1, 10)}}
+    with pytest.raises(ValueError, match=message):
+        fit(**{**arguments, **change})

@@ -83,6 +83,11 @@ class Multiple:
         return self.factor * values[self.source]
 
 
+def static_field() -> Any:
+    """Make a field that is part of the compiled program, and not a leaf of the pytree."""
+    return dataclasses.field(metadata={"static": True})
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Coordinate:
@@ -99,9 +104,9 @@ class Coordinate:
     width: w
     """
 
-    name: str = dataclasses.field(metadata={"static": True})
-    log: bool = dataclasses.field(metadata={"static": True})
-    bounded: tuple[bool, bool] = dataclasses.field(metadata={"static": True})
+    name: str = static_field()
+    log: bool = static_field()
+    bounded: tuple[bool, bool] = static_field()
     low: float
     high: float
     scaled_bounds: tuple[float, float]

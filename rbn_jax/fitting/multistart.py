@@ -172,24 +172,23 @@ def _nearest_bound(
     The cost must fall across the bound by more than the threshold: along a direction that the
     data leave open it would not. The parameter is -1 where there is none.
     """
-    column = np.full(ends.cost.shape, -1)
-    nearest_bound = np.zeros(ends.cost.shape)
-    nearest = np.full(ends.cost.shape, _NEAR_BOUND)
+    coordinates = objective.coordinates
     # a Newton step of one parameter alone lowers the cost by g^2 / 2 H
     curvature = np.diagonal(ends.hessian, axis1=2, axis2=3)
     # where fn has no derivative both sides may be NaN or infinite
     with np.errstate(invalid="ignore"):
         falls = 0.5 * np.square(ends.gradient) > curvature * threshold[..., None]
     falls &= np.isnan(ends.held)
-    for i, c in enumerate(objective.coordinates):
-        for bound, bounded, sign in ((c.low, c.bounded[0], 1), (c.high, c.bounded[1], -1)):
-            if not bounded:
-                continue
-            with np.errstate(invalid="ignore", divide="ignore"):
-                distance = np.abs(c.position(ends.x[..., i]) - c.position(bound))
-            descends = falls[..., i] & (sign * ends.gradient[..., i] > 0)
-            selected = descends & (distance < nearest)
-            column[selected] = i
-            nearest_bound[selected] = bound
-            nearest[selected] = distance[selected]
-    return column, nearest_bound
+    descends = np.stack([ends.gradient > 0, ends.gradient < 0], -1) & falls[..., None]
+    # distances (rows, starts, k, 2) from the low and the high bound
+    distances = np.full(descends.shape, np.inf)
+    bounds = np.array([(c.low, c.high) for c in coordinates])
+    for i, side in np.argwhere([c.bounded for c in coordinates]):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            position = coordinates[i].position(ends.x[..., i])
+            distance = np.abs(position - coordinates[i].position(bounds[i, side]))
+        distances[..., i, side] = np.where(descends[..., i, side], distance, np.inf)
+    distances = distances.reshape(*ends.cost.shape, -1)
+    column, side = np.divmod(distances.argmin(-1), 2)
+    is_near = distances.min(-1) < _NEAR_BOUND
+    return np.where(is_near, column, -1), bounds[column, side]

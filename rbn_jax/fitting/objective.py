@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rbn_jax.fitting.free_parameters import Coordinate, TieFunction
+from rbn_jax.fitting.free_parameters import Coordinate, TieFunction, static_field
 from rbn_jax.parameters import checks
 from rbn_jax.parameters.access import Parameters
 from rbn_jax.parameters.labels import Variable, explain_trace_errors, label_result
@@ -18,11 +18,6 @@ Robust = Literal["linear", "soft_l1", "huber"]
 Dtype = Literal["float32", "float64"]
 Loss = Callable[[Any, Any], Any]
 """Computes one number from the prediction and the target; JAX code."""
-
-
-def _static() -> Any:
-    """Make a field that is part of the compiled program, and not a leaf of the pytree."""
-    return dataclasses.field(metadata={"static": True})
 
 
 @jax.tree_util.register_dataclass
@@ -41,12 +36,12 @@ class Objective:
     weight: 1 / sigma by name, 0 where not measured
     """
 
-    fn: Callable[[Any], Any] = _static()
-    ties: tuple[tuple[str, TieFunction], ...] = _static()
-    priors: tuple[tuple[str, float, float], ...] = _static()
-    robust: Robust = _static()
-    loss: Loss | None = _static()
-    dtype: Dtype = _static()
+    fn: Callable[[Any], Any] = static_field()
+    ties: tuple[tuple[str, TieFunction], ...] = static_field()
+    priors: tuple[tuple[str, float, float], ...] = static_field()
+    robust: Robust = static_field()
+    loss: Loss | None = static_field()
+    dtype: Dtype = static_field()
     parameters: Parameters
     coordinates: tuple[Coordinate, ...]
     target: dict[str, Any]

@@ -83,8 +83,7 @@ def from_hessian(hessian: np.ndarray, free: np.ndarray, tolerance: float) -> Unc
 
     A direction of negative curvature counts as open. See `from_jacobian`.
     """
-    both_free = free[..., :, None] & free[..., None, :]
-    known = free & np.isfinite(np.where(both_free, hessian, 0)).all(-1)
+    known = free & np.isfinite(np.where(free[..., None, :], hessian, 0)).all(-1)
     both_known = known[..., :, None] & known[..., None, :]
     matrix = np.where(both_known, hessian, 0)
     scale = _scale(np.sqrt(np.abs(np.diagonal(matrix, axis1=-2, axis2=-1))))
