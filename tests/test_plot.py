@@ -1,4 +1,4 @@
-"""Figures: what is drawn is read back from the axes and compared with the data."""
+"""Figures: the artists on the axes are compared with the data."""
 
 import io
 from pathlib import Path
@@ -7,44 +7,70 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy.optimize import minimize_scalar
 
 import rbn_jax as rbn
-from rbn_jax.plot import plot_elasticity, plot_psp, plot_sweep, raster_plot
+from rbn_jax.plot import plot_elasticity, plot_psp, plot_rates, plot_sweep, raster_plot
 from rbn_jax.plot.markers import Marks
 from rbn_jax.spikes import load_spikes
 
-REAL = load_spikes(Path(__file__).parent / "data" / "ei_clustered_spikes.npz")
+RECORDING = load_spikes(Path(__file__).parent / "data" / "ei_clustered_spikes.npz")
 GROUPS = [("k", 0, 4000), ("darkred", 4000, 5000)]
-TINY = np.array([[0.0, 3.0, 9.9, 10.0, 24.0, 25.0, 26.0], [0, 0, 1, 4, 5, 4, 0]])
-TINY_GROUPS = [("k", 0, 4, "E"), ("r", 4, 6, "I")]  # neurons 2 and 3 are silent
-NET, W = rbn.NetworkParams(), rbn.calculate_RBN_weights
-LOG, LINEAR = np.geomspace(0.5, 20.0, 7), np.linspace(1.0, 2.0, 5)
-LABELS, UNITS = ["EE", "EI", "IE", "II"], r" [pA$\,\sqrt{N}$]"
-BAD = [("spiketimes", x) for x in (np.ones((3, 4)), np.ones(4), [["a"], ["b"]], {"times": [1]})]
-BAD += [("spiketimes", [[1.0, np.nan], [1, 2]]), ("spiketimes", np.full((2, 3), np.inf))]
-BAD += [("tlim", limits) for limits in ((5, 1), (3, 3), (0, np.nan), (0, 1, 2))]
-BAD += [("markersize", size) for size in (0, -1, np.nan)]
-BAD += [("rate_bin", width) for width in (0, -5, 1e-9, np.nan, np.inf)]
-BAD += [("colorgroups", [("k", 0)]), ("colorgroups", [("k", 0, 4, "E", 1)])]
-BAD += [("colorgroups", [("k", *ids)]) for ids in ((5, 2), (0, np.nan))]
+FEW_SPIKES = np.array([[0.0, 3.0, 9.9, 10.0, 24.0, 25.0, 26.0], [0, 0, 1, 4, 5, 4, 0]])
+# neurons 2 and 3 have no spikes
+FEW_GROUPS = [("k", 0, 4, "E"), ("r", 4, 6, "I")]
+NET = rbn.NetworkParams()
+WEIGHTS = rbn.calculate_RBN_weights
+WEIGHTS_NAME = "calculate_RBN_weights"
+LOG_SPACED = np.geomspace(0.5, 20.0, 7)
+EVENLY_SPACED = np.linspace(1.0, 2.0, 5)
+ENTRIES = ["EE", "EI", "IE", "II"]
+UNIT = r" [pA$\,\sqrt{N}$]"
+
+INVALID_ARGUMENTS = [
+    ("spiketimes", np.ones((3, 4))),
+    ("spiketimes", np.ones(4)),
+    ("spiketimes", [["a"], ["b"]]),
+    ("spiketimes", {"times": [1]}),
+    ("spiketimes", [[1.0, np.nan], [1, 2]]),
+    ("spiketimes", np.full((2, 3), np.inf)),
+    ("tlim", (5, 1)),
+    ("tlim", (3, 3)),
+    ("tlim", (0, np.nan)),
+    ("tlim", (0, 1, 2)),
+    ("markersize", 0),
+    ("markersize", -1),
+    ("markersize", np.nan),
+    ("rate_bin", 0),
+    ("rate_bin", -5),
+    ("rate_bin", 1e-9),
+    ("rate_bin", np.nan),
+    ("rate_bin", np.inf),
+    ("colorgroups", [("k", 0)]),
+    ("colorgroups", [("k", 0, 4, "E", 1)]),
+    ("colorgroups", [("k", 5, 2)]),
+    ("colorgroups", [("k", 0, np.nan)]),
+    ("colorgroups", [("no color", 0, 4)]),
+    ("colorgroups", ["k04"]),
+]
 
 
-def total(params):
-    return W(params).sum()
+def weight_sum(params):
+    return WEIGHTS(params).sum()
 
 
-def swept(fn=W, **axes):
+def sweep(fn=WEIGHTS, **axes):
     return rbn.sweep(fn, NET, axes)
 
 
-def within(spikes, start, stop):
-    return spikes.T[(spikes[1] >= start) & (spikes[1] < stop)]
+def spikes_of(recording, start, stop):
+    return recording.T[(recording[1] >= start) & (recording[1] < stop)]
 
 
-def drawn(ax):
+def line_data(ax):
     return [line.get_xydata().tolist() for line in ax.lines]
 
 
@@ -52,53 +78,66 @@ def texts(labels):
     return [label.get_text() for label in labels]
 
 
-def test_a_raster_is_that_of_nests_reference_with_its_highest_neuron():
-    ax = raster_plot(REAL)
+def pixels_of(figure):
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba()).astype(int)
+
+
+def test_a_raster_shows_all_spikes_as_in_nests_reference():
+    ax = raster_plot(RECORDING)
     (line,) = ax.lines
-    np.testing.assert_array_equal(line.get_xydata(), REAL.T)
+    np.testing.assert_array_equal(line.get_xydata(), RECORDING.T)
     assert (line.get_color(), line.get_markersize(), line.get_linestyle()) == ("k", 0.5, "None")
-    assert (*ax.get_xlim(), *ax.get_ylim()) == (REAL[0].min(), REAL[0].max(), 0, 4999)
+    # NEST's reference leaves the neuron with the highest ID out
+    assert ax.get_xlim() == (RECORDING[0].min(), RECORDING[0].max())
+    assert ax.get_ylim() == (0, 4999)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("Time [ms]", "Neuron ID")
 
 
-def test_each_group_has_its_colour_and_exactly_its_spikes():
+def test_each_group_has_its_color_and_exactly_its_spikes():
     groups = [("k", 10, 4000), ("#123456", 4000, 4999), ((0, 1, 0), 6000, 7000)]
-    ax = raster_plot(REAL, tlim=[100, 350.5], colorgroups=groups, markersize=2.0)
+    ax = raster_plot(RECORDING, tlim=[100, 350.5], colorgroups=groups, markersize=2.0)
     assert ax.get_xlim() == (100, 350.5)
     for line, (color, start, stop) in zip(ax.lines, groups, strict=True):
-        np.testing.assert_array_equal(line.get_xydata(), within(REAL, start, stop))
+        np.testing.assert_array_equal(line.get_xydata(), spikes_of(RECORDING, start, stop))
         assert (line.get_color(), line.get_markersize()) == (color, 2.0)
 
 
-def test_labels_make_a_legend_in_the_groups_colours():
-    legend = raster_plot(TINY, colorgroups=[*TINY_GROUPS, ("b", 0, 1)]).get_legend()
+def test_groups_without_a_color_have_those_of_the_color_cycle():
+    ax = raster_plot(FEW_SPIKES, colorgroups=[(None, 0, 2), ("k", 2, 4), (None, 4, 6)])
+    assert [line.get_color() for line in ax.lines] == ["C0", "k", "C2"]
+
+
+def test_labels_make_a_legend_in_the_colors_of_the_groups():
+    legend = raster_plot(FEW_SPIKES, colorgroups=[*FEW_GROUPS, ("b", 0, 1)]).get_legend()
     assert texts(legend.get_texts()) == ["E", "I"]
     assert [line.get_color() for line in legend.get_lines()] == ["k", "r"]
-    assert raster_plot(TINY, colorgroups=GROUPS).get_legend() is None
+    assert raster_plot(FEW_SPIKES, colorgroups=GROUPS).get_legend() is None
 
 
 @pytest.mark.parametrize("spikes", [np.empty((2, 0)), [[], []], {"times": [], "senders": []}])
 def test_an_empty_recording_is_an_empty_plot(spikes):
-    assert drawn(raster_plot(spikes)) == [[]]
-    assert drawn(raster_plot(spikes, colorgroups=TINY_GROUPS)) == [[], []]
+    assert line_data(raster_plot(spikes)) == [[]]
+    assert line_data(raster_plot(spikes, colorgroups=FEW_GROUPS, rate_bin=0.5)) == [[], []]
 
 
 @pytest.mark.parametrize("neuron", [0, 1, 7])
 def test_a_single_spike_is_drawn_inside_the_axes(neuron):
     ax = raster_plot([[3.5], [neuron]])
-    assert drawn(ax) == [[[3.5, neuron]]]
+    assert line_data(ax) == [[[3.5, neuron]]]
     assert ax.get_xlim()[0] < 3.5 < ax.get_xlim()[1]
 
 
 def test_an_array_events_and_a_loaded_file_draw_the_same(tmp_path):
-    np.save(tmp_path / "a.npy", TINY)
-    events = {"times": TINY[0], "senders": TINY[1].astype(int)}
-    for spikes in (TINY, TINY.tolist(), events, load_spikes(tmp_path / "a.npy")):
-        assert drawn(raster_plot(spikes)) == [TINY.T.tolist()]
+    np.save(tmp_path / "a.npy", FEW_SPIKES)
+    events = {"times": FEW_SPIKES[0], "senders": FEW_SPIKES[1].astype(int)}
+    loaded = load_spikes(tmp_path / "a.npy")
+    for spikes in (FEW_SPIKES, FEW_SPIKES.tolist(), events, loaded):
+        assert line_data(raster_plot(spikes)) == [FEW_SPIKES.T.tolist()]
 
 
-def test_rates_are_per_neuron_silent_ones_counted_and_the_last_bin_partial():
-    ax = raster_plot(TINY, (0, 25), TINY_GROUPS, rate_bin=10)
+def test_rates_are_per_neuron_of_the_group_and_the_last_bin_may_be_narrower():
+    ax = raster_plot(FEW_SPIKES, (0, 25), FEW_GROUPS, rate_bin=10)
     panel = ax.figure.axes[-1]
     excitatory, inhibitory = (patch.get_data() for patch in panel.patches)
     np.testing.assert_allclose(excitatory.edges, [0, 10, 20, 25], rtol=1e-12)
@@ -111,22 +150,25 @@ def test_rates_are_per_neuron_silent_ones_counted_and_the_last_bin_partial():
 
 
 @pytest.mark.parametrize("width", [0.7, 5.0, 7.3, 999.9])
-def test_rates_of_the_recording_are_counted_in_whole_steps_of_the_simulation(width):
-    """Times are multiples of 0.1 ms, so truth is integer arithmetic, edges and all."""
-    panel = raster_plot(REAL, colorgroups=GROUPS, rate_bin=width).figure.axes[-1]
-    step, last = round(10 * width), round(10 * REAL[0].max())
-    sizes = np.diff([*range(0, last, step), last]) / 10_000  # s
+def test_spikes_at_the_edges_of_bins_are_counted_exactly(width):
+    """Times are multiples of 0.1 ms, so the expected counts come from integer arithmetic."""
+    panel = raster_plot(RECORDING, colorgroups=GROUPS, rate_bin=width).figure.axes[-1]
+    bin_steps, last_step = round(10 * width), round(10 * RECORDING[0].max())
+    seconds = np.diff([*range(0, last_step, bin_steps), last_step]) / 10_000
     for patch, (_, start, stop) in zip(panel.patches, GROUPS, strict=True):
-        steps = np.rint(10 * within(REAL, start, stop)[:, 0]).astype(int)
-        counts = np.bincount(np.minimum(steps // step, len(sizes) - 1), minlength=len(sizes))
-        expected = counts / sizes / (stop - start)
+        steps = np.rint(10 * spikes_of(RECORDING, start, stop)[:, 0]).astype(int)
+        bins = np.minimum(steps // bin_steps, len(seconds) - 1)
+        counts = np.bincount(bins, minlength=len(seconds))
+        expected = counts / seconds / (stop - start)
         np.testing.assert_allclose(patch.get_data().values, expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize(("count", "pixels"), [(50_000, False), (50_001, True)])
-def test_markers_are_rasterised_above_fifty_thousand_spikes(count, pixels):
+@pytest.mark.parametrize(("count", "rasterized"), [(50_000, False), (50_001, True)])
+def test_markers_are_rasterized_above_fifty_thousand_spikes(count, rasterized):
     spikes = np.random.default_rng(3).integers(0, 5000, (2, count))
-    assert bool(raster_plot(spikes, colorgroups=GROUPS).lines[1].get_rasterized()) == pixels
+    line = raster_plot(spikes, colorgroups=GROUPS).lines[1]
+    assert bool(line.get_rasterized()) == rasterized
+    assert isinstance(line, Marks) == rasterized
 
 
 @pytest.mark.parametrize("alpha", [None, 0.3])
@@ -134,35 +176,50 @@ def test_markers_are_rasterised_above_fifty_thousand_spikes(count, pixels):
     ("count", "markersize", "dpi", "size"),
     [(60_000, 0.5, 100, (6.4, 4.8)), (1_000_000, 1.0, 217, (3.0, 2.0)), (300_000, 5.0, 72, (5, 3))],
 )
-def test_marks_are_the_pixels_that_matplotlib_paints_one_by_one(
-    count, markersize, dpi, size, alpha
-):
-    """Agg rounds to 1/255 at every marker, which adds up to 5 % where many hardly cover."""
+def test_marks_have_the_pixels_of_markers_drawn_one_by_one(count, markersize, dpi, size, alpha):
+    """Agg rounds to 1/255 at every marker: up to 5 % where many markers cover little each."""
     spikes = np.random.default_rng(6).random((2, count)) * [[1e4], [5e3]]
     spikes[:, ::100] = np.nan
-    pixels = []
-    for kind in (Line2D, Marks):
+    images = []
+    for line_class in (Line2D, Marks):
         ax = plt.subplots(figsize=size, dpi=dpi)[1]
         for color, half in (("k", spikes[:, ::2]), ("C3", spikes[:, 1::2])):
             style = {"marker": ".", "markersize": markersize, "linestyle": "None"}
-            ax.add_artist(kind(*half, color=color, alpha=alpha, **style))
+            ax.add_artist(line_class(*half, color=color, alpha=alpha, **style))
         ax.set(xlim=(500, 9000), ylim=(1, 5e3), yscale="log")
-        ax.figure.canvas.draw()
-        pixels.append(np.asarray(ax.figure.canvas.buffer_rgba()).astype(int))
-    apart = np.abs(pixels[0] - pixels[1])
-    assert apart.max() < 0.06 * 255
-    assert apart.mean() < 0.02 * 255
-    assert (pixels[0] < 255).any()
+        images.append(pixels_of(ax.figure))
+    differences = np.abs(images[0] - images[1])
+    assert differences.max() < 0.06 * 255
+    assert differences.mean() < 0.02 * 255
+    assert (images[0] < 255).any()
 
 
-@pytest.mark.parametrize("outside", ["above the axes", "hidden"])
-def test_marks_that_are_not_seen_leave_no_pixel(outside):
+@pytest.mark.parametrize("file_format", ["png", "pdf"])
+def test_marks_are_not_drawn_one_by_one(monkeypatch, file_format):
+    lines = []
+    draw_line = Line2D.draw
+
+    def record(line, renderer):
+        lines.append(line)
+        draw_line(line, renderer)
+
+    monkeypatch.setattr(Line2D, "draw", record)
+    ax = plt.subplots()[1]
+    style = {"marker": ".", "linestyle": "None", "rasterized": True}
+    marks = ax.add_artist(Marks([0.2, 0.8], [0.5, 0.5], **style))
+    ax.figure.savefig(io.BytesIO(), format=file_format)
+    # the ticks are other lines, and so is the marker of the stamp
+    assert lines
+    assert marks not in lines
+
+
+@pytest.mark.parametrize("case", ["above the axes", "hidden"])
+def test_marks_that_are_not_visible_change_no_pixel(case):
     ax = plt.subplots()[1]
     ax.axis("off")
-    marks = ax.add_artist(Marks([0.5], [2.0 if outside == "above the axes" else 0.5], marker="."))
-    marks.set_visible(outside != "hidden")
-    ax.figure.canvas.draw()
-    assert np.asarray(ax.figure.canvas.buffer_rgba()).min() == 255
+    marks = Marks([0.5], [2.0 if case == "above the axes" else 0.5], marker=".")
+    ax.add_artist(marks).set_visible(case != "hidden")
+    assert pixels_of(ax.figure).min() == 255
 
 
 def test_a_pdf_of_a_million_spikes_is_small():
@@ -172,117 +229,250 @@ def test_a_pdf_of_a_million_spikes_is_small():
     assert len(file.getvalue()) < 2e6
 
 
-@pytest.mark.parametrize(("name", "value"), BAD)
-def test_bad_input_is_refused_before_a_figure_is_made(name, value):
+@pytest.mark.parametrize(("name", "value"), INVALID_ARGUMENTS)
+def test_an_invalid_argument_is_refused_before_a_figure_is_made(name, value):
     with pytest.raises(ValueError, match=r"must (be|have)|not finite"):
-        raster_plot(**{"spiketimes": TINY, name: value})
+        raster_plot(**{"spiketimes": FEW_SPIKES, name: value})
     assert not plt.get_fignums()
 
 
-@pytest.mark.parametrize(("m", "s"), [(20.0, 5.0), (10.0, 10.0), (2.0, 300.0)])
-def test_a_psp_is_marked_at_its_peak(m, s):
+@pytest.mark.parametrize(("tau_m", "tau_syn"), [(20.0, 5.0), (10.0, 10.0), (2.0, 300.0)])
+def test_a_psp_is_marked_at_its_peak(tau_m, tau_syn):
     def psp(t):
-        return t * np.exp(-t / m) if m == s else m * s / (s - m) * (np.exp(-t / s) - np.exp(-t / m))
+        if tau_m == tau_syn:
+            return t * np.exp(-t / tau_m)
+        difference = np.exp(-t / tau_syn) - np.exp(-t / tau_m)
+        return tau_m * tau_syn / (tau_syn - tau_m) * difference
 
-    ax = plot_psp([m, 99.0], s, 2.0)
-    found = minimize_scalar(lambda t: -psp(t), bounds=(0, 2000), options={"xatol": 1e-9})
-    np.testing.assert_allclose(drawn(ax)[1], [[found.x, -found.fun / 2.0]], rtol=1e-5)
-    t, v = np.transpose(drawn(ax)[0])
-    np.testing.assert_allclose(v, psp(t) / 2.0, rtol=1e-4, atol=1e-6 * v.max())
-    assert (t[0], t[-1] > 2 * found.x) == (0, True)
-    assert (ax.get_xlabel()[-4:], ax.get_ylabel()[-7:]) == ("[ms]", "[mV/pA]")
-    assert ["= 99 ms" in label for label in texts(ax.get_legend().get_texts())] == [False, True]
+    ax = plot_psp([tau_m, 99.0], tau_syn, 2.0)
+    options = {"xatol": 1e-9}
+    peak = minimize_scalar(lambda t: -psp(t), bounds=(0, 2000), options=options)
+    curve, marker, *_ = line_data(ax)
+    np.testing.assert_allclose(marker, [[peak.x, -peak.fun / 2.0]], rtol=1e-5)
+    times, potentials = np.transpose(curve)
+    tolerance = 1e-6 * potentials.max()
+    np.testing.assert_allclose(potentials, psp(times) / 2.0, rtol=1e-4, atol=tolerance)
+    assert times[0] == 0
+    assert times[-1] > 2 * peak.x
+    assert ax.get_xlabel().endswith("[ms]")
+    assert ax.get_ylabel().endswith("[mV/pA]")
+    legend = texts(ax.get_legend().get_texts())
+    assert ["= 99 ms" in label for label in legend] == [False, True]
 
 
-@pytest.mark.parametrize("bad", [(0, 5), (10, -1), (10, 5, np.nan), (np.inf, 5), ([1, 2], [1] * 3)])
-def test_a_psp_needs_positive_constants(bad):
+def test_a_legend_names_capacitances_only_where_they_differ():
+    legend = texts(plot_psp(10.0, 5.0, [1.0, 250.0]).get_legend().get_texts())
+    assert [label.split(" = ")[1].split(",")[0] for label in legend] == ["1 pF", "250 pF"]
+    (label,) = texts(plot_psp(10.0, 5.0, 250.0).get_legend().get_texts())
+    assert "pF" not in label
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(0, 5), (10, -1), (10, 5, np.nan), (np.inf, 5), ([1, 2], [1] * 3), ("ten", 5)],
+)
+def test_a_psp_needs_positive_constants(arguments):
     with pytest.raises(ValueError, match=r"must be a finite number > 0|broadcast"):
-        plot_psp(*bad)
+        plot_psp(*arguments)
+    assert not plt.get_fignums()
 
 
-@pytest.mark.parametrize("values", [LOG, LOG[::-1], np.array([0.5, 5.0, 50.0]), LINEAR, LINEAR[:1]])
-def test_log_spaced_axes_are_log_and_every_value_is_inside(values):
-    lines = plot_sweep(swept(tau_syn_ex=values))
-    maps = plot_sweep(swept(tau_syn_ex=values, tau_syn_in=values))
+def test_a_psp_needs_constants():
+    with pytest.raises(ValueError, match="no time constants"):
+        plot_psp([], 5.0)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        LOG_SPACED,
+        LOG_SPACED[::-1],
+        np.array([0.5, 5.0, 50.0]),
+        EVENLY_SPACED,
+        EVENLY_SPACED[:1],
+    ],
+)
+def test_log_spaced_axes_have_a_log_scale_and_include_every_value(values):
+    lines = plot_sweep(sweep(tau_syn_ex=values))
+    maps = plot_sweep(sweep(tau_syn_ex=values, tau_syn_in=values))
     scale = "log" if values.max() > 2 else "linear"
-    assert [lines.get_xscale(), maps[0, 0].get_xscale(), maps[0, 0].get_yscale()] == [scale] * 3
+    scales = [lines.get_xscale(), maps[0, 0].get_xscale(), maps[0, 0].get_yscale()]
+    assert scales == [scale] * 3
     for low, high in (lines.get_xlim(), maps[0, 0].get_xlim(), maps[1, 1].get_ylim()):
-        assert (low <= values.min(), high >= values.max()) == (True, True)
+        assert low <= values.min()
+        assert high >= values.max()
 
 
 def test_one_axis_gives_four_lines_with_the_data_and_the_units():
-    data = swept(tau_syn_ex=LOG)
-    ax = plot_sweep(data)
-    values = data[W.__name__].values.reshape(7, 4).T
-    assert drawn(ax) == [np.transpose([LOG, entry]).tolist() for entry in values]
-    assert [line.get_label() for line in ax.lines] == LABELS
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("tau_syn_ex [ms]", "synaptic weight" + UNITS)
+    dataset = sweep(tau_syn_ex=LOG_SPACED)
+    ax = plot_sweep(dataset)
+    entries = dataset[WEIGHTS_NAME].values.reshape(7, 4).T
+    assert line_data(ax) == [np.transpose([LOG_SPACED, entry]).tolist() for entry in entries]
+    assert [line.get_label() for line in ax.lines] == ENTRIES
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("tau_syn_ex [ms]", "synaptic weight" + UNIT)
 
 
 def test_two_axes_give_four_maps_with_the_data_and_the_units():
-    data = swept(tau_syn_ex=LOG, gei=LINEAR)
-    for i, panel in enumerate(plot_sweep(data).ravel()):
+    dataset = sweep(tau_syn_ex=LOG_SPACED, gei=EVENLY_SPACED)
+    for i, panel in enumerate(plot_sweep(dataset).ravel()):
         (mesh,) = panel.collections
-        np.testing.assert_array_equal(mesh.get_array().T, data[W.__name__][..., i // 2, i % 2])
-        assert mesh.colorbar.ax.get_ylabel() == LABELS[i] + UNITS
+        expected = dataset[WEIGHTS_NAME][..., i // 2, i % 2]
+        np.testing.assert_array_equal(mesh.get_array().T, expected)
+        assert mesh.colorbar.ax.get_ylabel() == ENTRIES[i] + UNIT
         assert (panel.get_xlabel(), panel.get_ylabel()) == ("tau_syn_ex [ms]", "gei")
 
 
 def test_a_scalar_gives_one_line_or_one_map():
-    line, area = swept(total, gei=LINEAR), swept(total, gei=LINEAR, s=LOG)
-    np.testing.assert_array_equal(plot_sweep(line).lines[0].get_ydata(), line["total"])
-    np.testing.assert_array_equal(plot_sweep(area).collections[0].get_array().T, area["total"])
+    one_axis = sweep(weight_sum, gei=EVENLY_SPACED)
+    two_axes = sweep(weight_sum, gei=EVENLY_SPACED, s=LOG_SPACED)
+    (line,) = plot_sweep(one_axis).lines
+    np.testing.assert_array_equal(line.get_ydata(), one_axis["weight_sum"])
+    (mesh,) = plot_sweep(two_axes).collections
+    np.testing.assert_array_equal(mesh.get_array().T, two_axes["weight_sum"])
 
 
-def test_of_several_variables_one_is_named():
-    data = swept(lambda p: {"a": p.gei * 1.0, "b": p.gei * 2.0}, gei=LINEAR)
-    np.testing.assert_array_equal(plot_sweep(data, "b").lines[0].get_ydata(), data["b"])
+def test_an_array_is_drawn_as_the_dataset_that_holds_it():
+    dataset = sweep(gei=EVENLY_SPACED)
+    assert line_data(plot_sweep(dataset[WEIGHTS_NAME])) == line_data(plot_sweep(dataset))
+    unnamed = dataset[WEIGHTS_NAME].rename(None)
+    assert line_data(plot_sweep(unnamed)) == line_data(plot_sweep(dataset))
+
+
+def test_a_selected_entry_is_named_in_the_label():
+    ax = plot_sweep(sweep(gei=EVENLY_SPACED).sel(target="E", source="I"))
+    assert ax.get_ylabel() == "synaptic weight EI" + UNIT
+
+
+def test_unsorted_values_are_drawn_in_ascending_order():
+    ax = plot_sweep(sweep(gei=np.array([3.0, 1.0, 2.0])))
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), [1.0, 2.0, 3.0])
+
+
+def test_values_of_both_signs_have_a_scale_symmetric_about_zero():
+    dataset = sweep(
+        lambda params: params.gei - 1.25 + 0 * params.s, gei=EVENLY_SPACED, s=LOG_SPACED
+    )
+    (mesh,) = plot_sweep(dataset).collections
+    assert mesh.get_clim() == (-0.75, 0.75)
+
+
+def test_a_variable_of_several_must_be_named():
+    dataset = sweep(
+        lambda params: {"a": params.gei * 1.0, "b": params.gei * 2.0}, gei=EVENLY_SPACED
+    )
+    np.testing.assert_array_equal(plot_sweep(dataset, "b").lines[0].get_ydata(), dataset["b"])
     for name in (None, "c"):
         with pytest.raises(ValueError, match="must be one of a, b"):
-            plot_sweep(data, name)
+            plot_sweep(dataset, name)
+
+
+def test_only_xarray_objects_are_drawn():
+    with pytest.raises(ValueError, match=r"dataset is a dict: must be an xarray\.Dataset"):
+        plot_sweep({"gei": EVENLY_SPACED})
 
 
 @pytest.mark.parametrize("names", [(), ("gei", "gie", "gii")])
-def test_a_sweep_over_none_or_three_axes_is_refused(names):
+def test_a_sweep_over_no_or_three_axes_is_refused(names):
     with pytest.raises(ValueError, match="one or two axes"):
-        plot_sweep(swept(**dict.fromkeys(names, LINEAR)))
+        plot_sweep(sweep(**dict.fromkeys(names, EVENLY_SPACED)))
+
+
+def test_another_number_of_panels_is_refused():
+    panels = Figure().subplots(1, 2)
+    with pytest.raises(ValueError, match="ax holds 2 axes: calculate_RBN_weights needs 4"):
+        plot_sweep(sweep(gei=EVENLY_SPACED, s=LOG_SPACED), ax=panels)
+    with pytest.raises(ValueError, match="ax holds 2 axes: calculate_RBN_weights needs 1"):
+        plot_sweep(sweep(gei=EVENLY_SPACED), ax=panels)
+
+
+def rates_dataset():
+    """Rates that need no theory: E is the first axis, I the sum of both."""
+    currents = {"I_th_E": np.linspace(1.0, 2.0, 6), "I_th_I": np.linspace(0.5, 1.5, 5)}
+    rates_e, rates_i = np.broadcast_arrays(
+        currents["I_th_E"][:, None], np.add.outer(*currents.values())
+    )
+    coords = {**currents, "population": ["E", "I"]}
+    rates = np.stack([rates_e, rates_i], axis=-1)
+    attributes = {"units": "spikes/s", "long_name": "firing rate"}
+    return xr.DataArray(rates, coords, tuple(coords), "rates", attributes).to_dataset()
+
+
+def test_rates_are_two_maps_with_contours_of_the_target_and_a_star():
+    panels = plot_rates(rates_dataset(), target=(1.5, 2.5), point=(1.5, 1.0))
+    assert panels.shape == (2,)
+    for panel, label in zip(panels, "EI", strict=True):
+        mesh, *contours = panel.collections
+        assert mesh.colorbar.ax.get_ylabel() == f"{label} [spikes/s]"
+        assert [contour.levels.tolist() for contour in contours] == [[1.5], [2.5]]
+        assert line_data(panel) == [[[1.5, 1.0]]]
+
+
+def test_a_target_outside_the_rates_has_no_contour():
+    panels = plot_rates(rates_dataset(), target=(100.0, 2.5))
+    assert [len(panel.collections) for panel in panels] == [2, 2]
+
+
+def test_rates_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match="must be two axes and population"):
+        plot_rates(rates_dataset().isel(I_th_I=0))
+    with pytest.raises(ValueError, match="must be 2 rates, one for each map"):
+        plot_rates(rates_dataset(), target=(1.0, 2.0, 3.0))
 
 
 @pytest.mark.parametrize("names", [["tau_syn_ex", "gei", "t_ref"], ["t_ref"]])
-def test_elasticities_are_written_in_cells_red_for_more_and_blue_for_less(names):
-    data = rbn.elasticity(W, NET, names)
-    table = data[W.__name__].values.reshape(4, -1)
-    ax = plot_elasticity(data)
+def test_elasticities_are_cells_red_if_positive_and_blue_if_negative(names):
+    dataset = rbn.elasticity(WEIGHTS, NET, names)
+    table = dataset[WEIGHTS_NAME].values.reshape(4, -1)
+    ax = plot_elasticity(dataset)
     cells = {text.get_position(): text.get_text() for text in ax.texts}
-    assert cells == {(j, i): f"{v + 0.0:.2f}" for (i, j), v in np.ndenumerate(table)}
-    assert (texts(ax.get_yticklabels()), texts(ax.get_xticklabels())) == (LABELS, names)
-    colours = ax.images[0].to_rgba(ax.images[0].get_array())
-    redness = np.round(colours[..., 0] - colours[..., 2], 2)
+    expected = {(j, i): f"{value + 0.0:.2f}" for (i, j), value in np.ndenumerate(table)}
+    assert cells == expected
+    assert (texts(ax.get_yticklabels()), texts(ax.get_xticklabels())) == (ENTRIES, names)
+    colors = ax.images[0].to_rgba(ax.images[0].get_array())
+    redness = np.round(colors[..., 0] - colors[..., 2], 2)
     np.testing.assert_array_equal(np.sign(redness), np.sign(table))
 
 
-def test_elasticities_that_are_swept_are_refused():
-    data = swept(lambda p: rbn.elasticity(total, p, "gei"), gei=LINEAR)
+def test_swept_elasticities_are_refused():
+    dataset = sweep(lambda params: rbn.elasticity(weight_sum, params, "gei"), gei=EVENLY_SPACED)
     with pytest.raises(ValueError, match="of one network"):
-        plot_elasticity(data)
+        plot_elasticity(dataset)
+
+
+def test_slopes_are_no_elasticities():
+    with pytest.raises(ValueError, match="holds no elasticities"):
+        plot_elasticity(rbn.jacobian(WEIGHTS, NET, ["gei"]))
 
 
 DRAW = {
-    "raster": lambda ax: raster_plot(TINY, ax=ax),
-    "rates": lambda ax: raster_plot(TINY, colorgroups=TINY_GROUPS, ax=ax, rate_bin=5),
+    "raster": lambda ax: raster_plot(FEW_SPIKES, ax=ax),
+    "raster with rates": lambda ax: raster_plot(
+        FEW_SPIKES, colorgroups=FEW_GROUPS, ax=ax, rate_bin=5
+    ),
     "psp": lambda ax: plot_psp(20.0, 5.0, ax=ax),
-    "lines": lambda ax: plot_sweep(swept(gei=LINEAR), ax=ax),
-    "four maps": lambda ax: plot_sweep(swept(gei=LINEAR, tau_E=LOG), ax=ax),
-    "elasticity": lambda ax: plot_elasticity(rbn.elasticity(W, NET, ["gei", "gie"]), ax=ax),
+    "lines": lambda ax: plot_sweep(sweep(gei=EVENLY_SPACED), ax=ax),
+    "four maps": lambda ax: plot_sweep(sweep(gei=EVENLY_SPACED, tau_E=LOG_SPACED), ax=ax),
+    "two maps": lambda ax: plot_rates(rates_dataset(), ax=ax),
+    "elasticity": lambda ax: plot_elasticity(rbn.elasticity(WEIGHTS, NET, ["gei"]), ax=ax),
 }
+PANELS = {"four maps": (2, 2), "two maps": (1, 2)}
 
 
 @pytest.mark.parametrize("name", DRAW)
-def test_axes_given_are_returned_else_one_figure_is_made_and_no_setting_changes(name):
-    settings, figure = mpl.rcParams.copy(), Figure(layout="constrained")
-    ax = figure.subplots(2, 2) if name == "four maps" else figure.subplots()
+def test_passed_axes_are_returned_and_no_setting_changes(name):
+    settings = mpl.rcParams.copy()
+    figure = Figure(layout="constrained")
+    ax = figure.subplots(*PANELS.get(name, (1, 1)))
     assert DRAW[name](ax) is ax
     figure.savefig(io.BytesIO())
-    assert (plt.get_fignums(), mpl.rcParams) == ([], settings)
-    assert np.ravel(DRAW[name](None))[0].figure is plt.gcf()
-    assert (len(plt.get_fignums()), mpl.rcParams) == (1, settings)
+    assert plt.get_fignums() == []
+    assert mpl.rcParams == settings
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_without_axes_one_figure_is_made_and_no_setting_changes(name):
+    settings = mpl.rcParams.copy()
+    ax = DRAW[name](None)
+    assert np.ravel(ax)[0].figure is plt.gcf()
+    assert len(plt.get_fignums()) == 1
+    assert mpl.rcParams == settings
