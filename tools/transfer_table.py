@@ -32,9 +32,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-# every case is a process of its own: more threads in each slow all of them down
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import numpy as np
 from numpy.polynomial import chebyshev
 from scipy.integrate import quad
@@ -237,6 +234,8 @@ def solve_case(point: Point) -> tuple[np.ndarray, np.ndarray]:
 def solve_cases(points: Sequence[Point]) -> tuple[np.ndarray, np.ndarray]:
     """The results of `solve_case`, (points, CORRELATIONS) each; one process for each core."""
     results = []
+    # NumPy reads this when a process starts: more threads in each slow all of them down
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     # spawn: JAX has threads, and a fork of a process with threads may stop for ever
     with multiprocessing.get_context("spawn").Pool() as pool:
         for number, result in enumerate(pool.imap(solve_case, points), 1):

@@ -72,7 +72,7 @@ def _least_squares(problem: Problem, steps: int, data: Data, start: Any, pinned:
         _PROMISE[problem.dtype],
         1e-2 * nothing(problem, data.target, data.weight),
     )
-    return end.u, end.x, end.cost, end.slope, end.normal, first
+    return end.u, end.x, end.cost, end.gradient, end.normal_matrix, first
 
 
 def _own_loss(problem: Problem, steps: int, data: Data, start: Any, pinned: Any) -> Found:
