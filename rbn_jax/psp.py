@@ -1,11 +1,11 @@
-"""One event on an exponential synapse: its waveform, its peak, and the current it takes.
+"""One event on an exponential synapse: its waveform, its peak, and the current for a peak.
 
-An event of 1 pA decays with tau_syn and charges a membrane with tau_m and c_m, which answers
-with the post-synaptic potential (PSP)
+The current of an event starts at 1 pA and decays with tau_syn. It charges a membrane with tau_m
+and c_m, whose response is the post-synaptic potential (PSP)
 
     V(t) = tau_m tau_syn / (c_m (tau_syn - tau_m)) (exp(-t/tau_syn) - exp(-t/tau_m)),
 
-at equal time constants t/c_m exp(-t/tau_m). It is symmetric in the two. All functions are
+and t/c_m exp(-t/tau_m) at equal time constants. It is symmetric in the two. All functions are
 elementwise over inputs that broadcast, exact for every pair of time constants, and
 differentiable to any order. Outside the domain they return NaN.
 """
@@ -23,11 +23,11 @@ def postsynaptic_current_to_potential(
 ) -> Array:
     """Peak of the PSP to an event of 1 pA [mV].
 
-    max V = tau_m / c_m (tau_m/tau_syn)^(tau_m / (tau_syn - tau_m)), with the limit
-    tau_m / (e c_m) at equal time constants; plus e_l exp(-t*/tau_m), t* the time to peak.
+    max V = tau_m / c_m (tau_m/tau_syn)^(tau_m / (tau_syn - tau_m)) + e_l exp(-t*/tau_m), where
+    t* is the time to peak; the first term has the limit tau_m / (e c_m) at equal time constants.
 
-    The last term is the reference's. It is what remains at the peak of a membrane that the
-    event finds at e_l above rest, so with e_l != 0 the result is no depolarisation: the
+    The term in e_l is that of NEST's function. It is what remains at time t* of a membrane that
+    is e_l above rest at the event. So with e_l != 0 the result is no depolarisation: the
     amplitude of the PSP is the value at e_l = 0.
 
     Args:
@@ -49,6 +49,7 @@ def postsynaptic_current_to_potential(
     """
     tau_m, tau_syn, c_m, e_l = as_floats(tau_m, tau_syn, c_m, e_l)
     peak = exponential.peak(tau_m, tau_syn)
+    # peak = tau_syn exp(-t*/tau_m)
     return peak / positive(c_m) + e_l * (peak / tau_syn)
 
 
@@ -92,23 +93,26 @@ def psp_time_to_peak(tau_m: ArrayLike, tau_syn: ArrayLike) -> Array:
     """
     tau_m, tau_syn = as_floats(tau_m, tau_syn)
     return exponential.time_of_peak(
-        exponential.time_constant(tau_m), exponential.time_constant(tau_syn)
+        exponential.valid_time_constant(tau_m), exponential.valid_time_constant(tau_syn)
     )
 
 
 @jit
 def psp_waveform(t: ArrayLike, tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayLike = 1.0) -> Array:
-    """PSP at time t after an event of 1 pA [mV/pA]; the formula stands at the top of the module.
+    """PSP at time t after an event of 1 pA [mV/pA].
+
+    V(t) = tau_m tau_syn / (c_m (tau_syn - tau_m)) (exp(-t/tau_syn) - exp(-t/tau_m)), and
+    t/c_m exp(-t/tau_m) at equal time constants.
 
     Args:
-        t: time since the event [ms]; before it, for t < 0, the potential is 0.
+        t: time since the event [ms]; for t < 0 the potential is 0.
         tau_m: membrane time constant [ms], > 0.
         tau_syn: synaptic time constant [ms], > 0.
         c_m: membrane capacitance [pF], > 0.
 
     Returns:
         The potential [mV/pA], in the broadcast shape; NaN outside the domain. At t = 0 the
-        derivative in t is that from the right, 1/c_m.
+        derivative in t is the one from the right, 1/c_m.
 
     >>> import numpy as np
     >>> wave = psp_waveform(np.array([-1.0, 0.0, 10.0]), 10.0, 10.0)
@@ -117,6 +121,6 @@ def psp_waveform(t: ArrayLike, tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayL
     """
     t, tau_m, tau_syn, c_m = as_floats(t, tau_m, tau_syn, c_m)
     wave = exponential.difference_of_exponentials(
-        t, exponential.time_constant(tau_m), exponential.time_constant(tau_syn)
+        t, exponential.valid_time_constant(tau_m), exponential.valid_time_constant(tau_syn)
     )
     return wave / positive(c_m)

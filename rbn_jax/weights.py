@@ -1,4 +1,4 @@
-"""The weights of a balanced random network, and the current that takes a neuron to threshold."""
+"""The synaptic weights and the rheobase current of a balanced random network."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,9 +12,20 @@ from rbn_jax.numerics import exponential
 from rbn_jax.numerics.arrays import as_floats, jit, nan_unless, positive
 from rbn_jax.parameters.labels import label
 
-NAMES = (
-    *("N_E", "N_I", "E_L", "V_th_E", "V_th_I", "tau_E", "tau_I", "tau_syn_ex", "tau_syn_in"),
-    *("gei", "gie", "gii", "baseline_conn_prob"),
+_NAMES = (
+    "N_E",
+    "N_I",
+    "E_L",
+    "V_th_E",
+    "V_th_I",
+    "tau_E",
+    "tau_I",
+    "tau_syn_ex",
+    "tau_syn_in",
+    "gei",
+    "gie",
+    "gii",
+    "baseline_conn_prob",
 )
 
 
@@ -28,18 +39,18 @@ def calculate_RBN_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
         EE = theta_E sqrt(N / K_EE) / A_EE        EI = -gei theta_E sqrt(N K_EE) / (K_EI A_EI)
         IE = gie theta_I sqrt(N / K_IE) / A_IE    II = -gii gie theta_I sqrt(N K_IE) / (K_II A_II)
 
-    so that sqrt(K_EE) simultaneous events take an excitatory neuron from rest to threshold,
-    and inhibition balances. A simulator's weight in pA is `s * weight / sqrt(N)`.
+    so that sqrt(K_EE) simultaneous events take an excitatory neuron from rest to threshold, and
+    inhibition balances excitation. A simulator's weight in pA is `s * weight / sqrt(N)`.
 
     Args:
-        params: a NetworkParams, or a mapping with the reference's keys (`C_m` may be absent
-            and is then 1 pF). Values broadcast, the last two axes of `baseline_conn_prob`
-            apart: axes of a grid kept as (n, 1) and (m,) cost n + m evaluations where they can.
+        params: a NetworkParams, or a mapping with the keys of NEST's example; without `C_m` it
+            is 1 pF. Values broadcast, except the last two axes of `baseline_conn_prob`. A grid of
+            axes (n, 1) and (m,) costs n + m evaluations of the factors that depend on one axis.
 
     Returns:
-        (..., 2, 2) weights, rows are targets, columns sources; NaN where a time constant,
-        `C_m`, a number of neurons or a threshold's height above rest is not positive or a
-        probability not in (0, 1].
+        (..., 2, 2) weights, rows are targets, columns sources. A weight is NaN where a time
+        constant, `C_m`, a number of neurons or a threshold minus E_L in its formula is not
+        positive, or a probability is not in (0, 1].
 
     Raises:
         ValueError: a mapping lacks keys, all of which are named; a matrix is not 2x2.
@@ -56,47 +67,52 @@ def calculate_RBN_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
     (2, 2)
     """
     if not isinstance(params, Mapping):
-        return _weights(params.C_m, *(getattr(params, name) for name in NAMES))
-    missing = [name for name in NAMES if name not in params]
+        return _weights(params.C_m, *(getattr(params, name) for name in _NAMES))
+    missing = [name for name in _NAMES if name not in params]
     if missing:
         raise ValueError(f"params lacks {', '.join(missing)}")
-    return _weights(params.get("C_m", 1.0), *(params[name] for name in NAMES))
+    return _weights(params.get("C_m", 1.0), *(params[name] for name in _NAMES))
 
 
 @jit
-def _weights(c_m: Any, *values: Any) -> Array:
-    """The matrix from C_m and the values of NAMES."""
+def _weights(c_m: ArrayLike, *values: ArrayLike) -> Array:
+    """Return the matrix from C_m and the values of _NAMES."""
     c_m, *numbers, prob = as_floats(c_m, *values)
     n_e, n_i, e_l, v_th_e, v_th_i, tau_e, tau_i, tau_ex, tau_in, gei, gie, gii = numbers
-    n_e, n_i = positive(n_e), positive(n_i)
     if prob.shape[-2:] != (2, 2):
         raise ValueError(f"baseline_conn_prob has the shape {prob.shape}: must be (..., 2, 2)")
     prob = nan_unless((prob > 0) & (prob <= 1), prob)
-    k_ee, k_ei, k_ie, k_ii = (
-        prob[..., target, source] * size
-        for target in (0, 1)
-        for source, size in enumerate((n_e, n_i))
-    )
-    charge_e = positive(v_th_e - e_l) * positive(c_m) * jnp.sqrt(n_e + n_i)
-    charge_i = positive(v_th_i - e_l) * positive(c_m) * jnp.sqrt(n_e + n_i) * gie
+    n_e = positive(n_e)
+    n_i = positive(n_i)
+    c_m = positive(c_m)
+    root_n = jnp.sqrt(n_e + n_i)
+    root_k_ee = jnp.sqrt(prob[..., 0, 0] * n_e)
+    root_k_ie = jnp.sqrt(prob[..., 1, 0] * n_e)
+    k_ei = prob[..., 0, 1] * n_i
+    k_ii = prob[..., 1, 1] * n_i
+    # charge from rest to threshold times sqrt(N), and gie in the row of the targets I
+    charge_e = positive(v_th_e - e_l) * c_m * root_n
+    charge_i = positive(v_th_i - e_l) * c_m * root_n * gie
     return _matrix(
-        charge_e / jnp.sqrt(k_ee) * exponential.inverse_peak(tau_e, tau_ex),
-        -gei * charge_e * jnp.sqrt(k_ee) / k_ei * exponential.inverse_peak(tau_e, tau_in),
-        charge_i / jnp.sqrt(k_ie) * exponential.inverse_peak(tau_i, tau_ex),
-        -gii * charge_i * jnp.sqrt(k_ie) / k_ii * exponential.inverse_peak(tau_i, tau_in),
+        charge_e / root_k_ee * exponential.inverse_peak(tau_e, tau_ex),
+        -gei * charge_e * root_k_ee / k_ei * exponential.inverse_peak(tau_e, tau_in),
+        charge_i / root_k_ie * exponential.inverse_peak(tau_i, tau_ex),
+        -gii * charge_i * root_k_ie / k_ii * exponential.inverse_peak(tau_i, tau_in),
     )
 
 
 def _matrix(ee: Array, ei: Array, ie: Array, ii: Array) -> Array:
-    """[[EE, EI], [IE, II]] on two new last axes.
+    """Return [[EE, EI], [IE, II]] on two new last axes.
 
-    XLA on a CPU vectorises a select where all four have one shape, and copies a stack fast
-    where they broadcast to a grid: each way is several times slower in the other's place.
+    XLA on a CPU vectorises selects if all four arrays have one shape. If they broadcast to a
+    grid, it copies a stack faster. Each method takes several times as long in the other case.
     """
     if ee.shape == ei.shape == ie.shape == ii.shape:
-        column = jnp.arange(2) == 0
-        ee, ei, ie, ii = (x[..., None, None] for x in (ee, ei, ie, ii))
-        return jnp.where(column[:, None], jnp.where(column, ee, ei), jnp.where(column, ie, ii))
+        is_first = jnp.arange(2) == 0
+        ee, ei, ie, ii = (entry[..., None, None] for entry in (ee, ei, ie, ii))
+        row_e = jnp.where(is_first, ee, ei)
+        row_i = jnp.where(is_first, ie, ii)
+        return jnp.where(is_first[:, None], row_e, row_i)
     ee, ei, ie, ii = jnp.broadcast_arrays(ee, ei, ie, ii)
     return jnp.stack([jnp.stack([ee, ei], -1), jnp.stack([ie, ii], -1)], -2)
 

@@ -8,34 +8,37 @@ import pytest
 import reference
 
 import rbn_jax as rbn
-from rbn_jax.numerics import exponential
+from rbn_jax.numerics import coefficients
+from rbn_jax.numerics.least_squares import minimise
 
-GAPS = (1.0, 0.3, 0.1, 1e-2, 1e-4, 1e-8, 1e-15, 0.0)
+RELATIVE_GAPS = (1.0, 0.3, 0.1, 1e-2, 1e-4, 1e-8, 1e-15, 0.0)
+# ratios at which the kernels change from one formula to another
+SWITCH_RATIOS = (1.4985, 1.5015, 2.3333, 2.334, 7.4)
 
 
-def pairs(dtype):
-    """Pairs at every gap to either side, ratios up to 1e9, and random ones between."""
+def time_constant_pairs(dtype):
+    """Pairs at every relative gap in both orders, ratios up to 1e9, and random ones between."""
     rng = np.random.default_rng(0)
-    base = [1e-3, 0.5, 10.0, 1e6 / 2, *(10 ** rng.uniform(-3, 5.5, 6))]
-    near = [(a, a * (1 + gap)) for a in base for gap in GAPS]
-    edge = [(a, a * r) for a in (1.0, 37.0) for r in (1.4985, 1.5015, 2.3333, 2.334, 7.4)]
-    wide = [(1e-3, 1e6), (1e-3, 7.0), (3.0, 1e6), *(10 ** rng.uniform(-3, 6, (20, 2)))]
-    found = np.array([*near, *edge, *wide])
-    return np.concatenate([found, found[:, ::-1]]).astype(dtype)
+    bases = [1e-3, 0.5, 10.0, 1e6 / 2, *(10 ** rng.uniform(-3, 5.5, 6))]
+    nearly_equal = [(a, a * (1 + gap)) for a in bases for gap in RELATIVE_GAPS]
+    at_switches = [(a, a * ratio) for a in (1.0, 37.0) for ratio in SWITCH_RATIOS]
+    distant = [(1e-3, 1e6), (1e-3, 7.0), (3.0, 1e6), *(10 ** rng.uniform(-3, 6, (20, 2)))]
+    pairs = np.array([*nearly_equal, *at_switches, *distant])
+    return np.concatenate([pairs, pairs[:, ::-1]]).astype(dtype)
 
 
-def errors(found, truth, dtype):
-    """Relative errors in units of the dtype's eps."""
+def largest_error(values, expected, dtype):
+    """Largest relative error in units of the dtype's eps."""
     eps = float(np.finfo(dtype).eps)
-    return [
-        float(abs((mp.mpf(float(x)) - y) / y)) / eps
-        for x, y in zip(np.ravel(found), truth, strict=True)
-    ]
+    errors = []
+    for value, exact in zip(np.ravel(values), expected, strict=True):
+        errors.append(float(abs((mp.mpf(float(value)) - exact) / exact)) / eps)
+    return max(errors)
 
 
-def exact(f, points):
+def exact(function, pairs):
     with mp.workdps(reference.DIGITS):
-        return [f(mp.mpf(float(a)), mp.mpf(float(b))) for a, b in points]
+        return [function(mp.mpf(float(a)), mp.mpf(float(b))) for a, b in pairs]
 
 
 FUNCTIONS = {
@@ -45,159 +48,216 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_value_within_4_eps(name, dtype):
-    function, truth = FUNCTIONS[name]
-    points = pairs(dtype)
-    found = function(points[:, 0], points[:, 1])
-    assert found.dtype == dtype
-    assert max(errors(found, exact(truth, points), dtype)) < 4
+def test_value_is_within_4_eps(name, dtype):
+    function, exact_function = FUNCTIONS[name]
+    pairs = time_constant_pairs(dtype)
+    values = function(pairs[:, 0], pairs[:, 1])
+    assert values.dtype == dtype
+    assert largest_error(values, exact(exact_function, pairs), dtype) < 4
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev])
-def test_gradient_within_10_eps(name, mode, dtype):
-    function, truth = FUNCTIONS[name]
-    points = pairs(dtype)
-    found = jax.vmap(mode(function, (0, 1)))(points[:, 0], points[:, 1])
-    true = exact(lambda a, b: reference.gradient(truth, a, b), points)
+def test_gradient_is_within_10_eps(name, mode, dtype):
+    function, exact_function = FUNCTIONS[name]
+    pairs = time_constant_pairs(dtype)
+    slopes = jax.vmap(mode(function, (0, 1)))(pairs[:, 0], pairs[:, 1])
+    expected = exact(lambda a, b: reference.gradient(exact_function, a, b), pairs)
     for i in (0, 1):
-        assert max(errors(found[i], [g[i] for g in true], dtype)) < 10
+        assert largest_error(slopes[i], [gradient[i] for gradient in expected], dtype) < 10
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_hessian_within_64_eps_entry_by_entry(name, dtype):
-    function, truth = FUNCTIONS[name]
-    points = pairs(dtype)
-    found = jax.vmap(jax.hessian(function, (0, 1)))(points[:, 0], points[:, 1])
-    true = exact(lambda a, b: reference.hessian(truth, a, b), points)
+def test_each_entry_of_the_hessian_is_within_64_eps(name, dtype):
+    function, exact_function = FUNCTIONS[name]
+    pairs = time_constant_pairs(dtype)
+    hessians = jax.vmap(jax.hessian(function, (0, 1)))(pairs[:, 0], pairs[:, 1])
+    expected = exact(lambda a, b: reference.hessian(exact_function, a, b), pairs)
     for i, j in np.ndindex(2, 2):
-        assert max(errors(found[i][j], [h[i][j] for h in true], dtype)) < 64
+        entries = [hessian[i][j] for hessian in expected]
+        assert largest_error(hessians[i][j], entries, dtype) < 64
 
 
-def test_peak_with_capacitance_and_resting_potential(dtype):
-    points = pairs(dtype)[::3]
-    for c, e_l in ((250.0, -70.0), (1.0, 30.0)):
-        found = rbn.postsynaptic_current_to_potential(points[:, 0], points[:, 1], c, e_l)
-        for (a, b), value in zip(points, found, strict=True):
+def test_peak_with_capacitance_and_resting_potential_is_within_6_eps(dtype):
+    pairs = time_constant_pairs(dtype)[::3]
+    for c_m, e_l in ((250.0, -70.0), (1.0, 30.0)):
+        values = rbn.postsynaptic_current_to_potential(pairs[:, 0], pairs[:, 1], c_m, e_l)
+        for (a, b), value in zip(pairs, values, strict=True):
             with mp.workdps(reference.DIGITS):
                 a, b = mp.mpf(float(a)), mp.mpf(float(b))
-                true = reference.peak_with_rest(a, b, mp.mpf(c), mp.mpf(e_l))
-                scale = reference.peak(a, b) / c + abs(true)  # the two terms may cancel
-            assert abs(float(value) - true) < 6 * np.finfo(dtype).eps * scale
+                expected = reference.peak_with_rest(a, b, mp.mpf(c_m), mp.mpf(e_l))
+                scale = reference.peak(a, b) / c_m + abs(expected)  # the two terms may cancel
+            assert abs(float(value) - expected) < 6 * np.finfo(dtype).eps * scale
 
 
 @pytest.mark.parametrize("order", [0, 1])
-def test_waveform_within_10_eps_of_its_scale(order, dtype):
-    """The value's scale is the peak; that of a slope in t is 1, in a time constant peak/tau."""
+def test_waveform_is_within_10_eps_of_its_scale(order, dtype):
+    """The scale of the value is the peak; of a slope in t, 1; in a time constant, peak/tau."""
     rng = np.random.default_rng(1)
-    points = pairs(dtype)[::2]
-    smaller = points.min(axis=1)
-    t = np.concatenate([0 * smaller, *(smaller * 10 ** rng.uniform(-3, 3, (4, len(points))))])
-    t, a, b = t.astype(dtype), np.tile(points[:, 0], 5), np.tile(points[:, 1], 5)
-    function = rbn.psp_waveform if order == 0 else jax.vmap(jax.jacfwd(rbn.psp_waveform, (0, 1, 2)))
-    found = np.atleast_2d(np.asarray(function(t, a, b), float))
-    worst = 0.0
+    pairs = time_constant_pairs(dtype)[::2]
+    smaller = pairs.min(axis=1)
+    times = smaller * 10 ** rng.uniform(-3, 3, (4, len(pairs)))
+    t = np.concatenate([0 * smaller, *times]).astype(dtype)
+    a, b = np.tile(pairs[:, 0], 5), np.tile(pairs[:, 1], 5)
+    function = rbn.psp_waveform
+    if order == 1:
+        function = jax.vmap(jax.jacfwd(rbn.psp_waveform, (0, 1, 2)))
+    results = np.atleast_2d(np.asarray(function(t, a, b), float))
+    largest = 0.0
     with mp.workdps(reference.DIGITS):
         for k in range(t.size):
-            x = [mp.mpf(float(v)) for v in (t[k], a[k], b[k])]
-            top = reference.peak(*x[1:])
+            point = [mp.mpf(float(number)) for number in (t[k], a[k], b[k])]
+            peak = reference.peak(*point[1:])
+            scales = [peak] if order == 0 else [1, peak / point[1], peak / point[2]]
             if order == 0:
-                true, scale = [reference.waveform(*x)], [top]
+                expected = [reference.waveform(*point)]
             elif t[k] == 0:
-                true, scale = [1, 0, 0], [1, top / x[1], top / x[2]]
+                expected = [1, 0, 0]
             else:
-                true = reference.gradient(reference.waveform, *x)
-                scale = [1, top / x[1], top / x[2]]
-            for value, y, s in zip(found[:, k], true, scale, strict=True):
-                worst = max(worst, float(abs(mp.mpf(value) - y) / s) / np.finfo(dtype).eps)
-    assert worst < 10
+                expected = reference.gradient(reference.waveform, *point)
+            for result, value, scale in zip(results[:, k], expected, scales, strict=True):
+                error = float(abs(mp.mpf(result) - value) / scale)
+                largest = max(largest, error / np.finfo(dtype).eps)
+    assert largest < 10
 
 
 def test_waveform_before_the_event_is_0_with_all_its_derivatives(dtype):
-    x = tuple(map(dtype.type, (-1.0, 10.0, 10.0)))
-    assert rbn.psp_waveform(*x) == 0
-    assert np.all(np.asarray(jax.grad(rbn.psp_waveform, (0, 1, 2))(*x)) == 0)
-    assert np.all(np.asarray(jax.hessian(rbn.psp_waveform, (0, 1, 2))(*x)) == 0)
+    point = tuple(map(dtype.type, (-1.0, 10.0, 10.0)))
+    assert rbn.psp_waveform(*point) == 0
+    assert np.all(np.asarray(jax.grad(rbn.psp_waveform, (0, 1, 2))(*point)) == 0)
+    assert np.all(np.asarray(jax.hessian(rbn.psp_waveform, (0, 1, 2))(*point)) == 0)
 
 
-def test_third_derivatives_are_right_too(x64):
-    """No bound is promised here; a wrong rule would be off by far more than rounding."""
+def test_third_derivative_agrees_with_mpmath(x64):
+    """No accuracy is promised, but a wrong rule would be wrong by far more than rounding."""
     third = jax.jacfwd(jax.hessian(rbn.postsynaptic_current_to_potential))
     for a, b in ((10.0, 10.0), (10.0, 11.0), (10.0, 24.0), (10.0, 0.5)):
         with mp.workdps(reference.DIGITS):
             step = mp.mpf(10) ** -30
-            true = mp.diff(lambda m, b=b: reference.peak(m, mp.mpf(b)), mp.mpf(a), 3, h=step)
-        assert float(third(a, b)) == pytest.approx(float(true), rel=1e-9)
+            expected = mp.diff(lambda m, b=b: reference.peak(m, mp.mpf(b)), mp.mpf(a), 3, h=step)
+        assert float(third(a, b)) == pytest.approx(float(expected), rel=1e-9)
 
 
-@pytest.mark.parametrize("bad", [0.0, -1.0, -np.inf, np.inf, np.nan])
-def test_outside_the_domain_everything_is_nan(bad, dtype):
-    bad, ok = dtype.type(bad), dtype.type(10.0)
+@pytest.mark.parametrize("invalid", [0.0, -1.0, -np.inf, np.inf, np.nan])
+def test_value_and_gradient_outside_the_domain_are_nan(invalid, dtype):
+    invalid, valid = dtype.type(invalid), dtype.type(10.0)
     peak, current = rbn.postsynaptic_current_to_potential, rbn.postsynaptic_potential_to_current
-    for function, x in (
-        (peak, (bad, ok, ok, ok)),
-        (peak, (ok, bad, ok, ok)),
-        (peak, (ok, ok, bad, ok)),
-        (peak, (bad, bad, ok, ok)),
-        (current, (ok, bad, ok, ok)),
-        (current, (ok, ok, ok, bad)),
-        (rbn.psp_time_to_peak, (bad, ok)),
-        (rbn.psp_time_to_peak, (ok, bad)),
-        (rbn.psp_waveform, (ok, bad, ok, ok)),
-        (rbn.psp_waveform, (ok, ok, bad, ok)),
-        (rbn.psp_waveform, (ok, ok, ok, bad)),
-        (rbn.rheobase_current, (bad, ok, ok, ok)),
-        (rbn.rheobase_current, (ok, ok, ok, bad)),
+    for function, arguments in (
+        (peak, (invalid, valid, valid, valid)),
+        (peak, (valid, invalid, valid, valid)),
+        (peak, (valid, valid, invalid, valid)),
+        (peak, (invalid, invalid, valid, valid)),
+        (current, (valid, invalid, valid, valid)),
+        (current, (valid, valid, invalid, valid)),
+        (current, (valid, valid, valid, invalid)),
+        (rbn.psp_time_to_peak, (invalid, valid)),
+        (rbn.psp_time_to_peak, (valid, invalid)),
+        (rbn.psp_waveform, (valid, invalid, valid, valid)),
+        (rbn.psp_waveform, (valid, valid, invalid, valid)),
+        (rbn.psp_waveform, (valid, valid, valid, invalid)),
+        (rbn.rheobase_current, (invalid, valid, valid, valid)),
+        (rbn.rheobase_current, (valid, valid, valid, invalid)),
     ):
-        assert jnp.isnan(function(*x)), (function, x)
-        where = [i for i, v in enumerate(x) if v is bad]
-        assert jnp.all(jnp.isnan(jnp.array(jax.grad(function, where)(*x)))), (function, x)
+        assert jnp.isnan(function(*arguments)), (function, arguments)
+        positions = [i for i, argument in enumerate(arguments) if argument is invalid]
+        slopes = jnp.array(jax.grad(function, positions)(*arguments))
+        assert jnp.all(jnp.isnan(slopes)), (function, arguments)
 
 
-@pytest.mark.parametrize("bad", [0.0, -1.0, np.nan])
-def test_outside_the_domain_second_derivatives_are_nan(bad, dtype):
-    bad, ok = dtype.type(bad), dtype.type(10.0)
+@pytest.mark.parametrize("invalid", [0.0, -1.0, np.nan])
+def test_second_derivatives_outside_the_domain_are_nan(invalid, dtype):
+    invalid, valid = dtype.type(invalid), dtype.type(10.0)
     for function in (rbn.postsynaptic_current_to_potential, rbn.psp_time_to_peak):
-        for x in ((bad, ok), (ok, bad)):
-            assert jnp.all(jnp.isnan(jnp.array(jax.hessian(function, (0, 1))(*x))))
+        for arguments in ((invalid, valid), (valid, invalid)):
+            hessian = jnp.array(jax.hessian(function, (0, 1))(*arguments))
+            assert jnp.all(jnp.isnan(hessian)), (function, arguments)
 
 
-TABLES = {
-    "_LOG": (lambda w: mp.nsum(lambda k: (w / 4) ** k / (2 * k + 1), [0, mp.inf]), 0, 0.402**2),
-    "_EXP": (lambda x: mp.exp(x - mp.mpf(1) / 2), -0.5, 0.5),
-    "_REST": (lambda w: mp.nsum(lambda k: w**k / (2 * k + 3), [0, mp.inf]), 0, 0.25),
+POLYNOMIALS = {
+    "LOG_RATIO": (
+        lambda w: mp.nsum(lambda k: (w / 4) ** k / (2 * k + 1), [0, mp.inf]),
+        0,
+        0.402**2,
+    ),
+    "EXP": (lambda x: mp.exp(x - mp.mpf(1) / 2), -0.5, 0.5),
+    "ATANH_REMAINDER": (lambda w: mp.nsum(lambda k: w**k / (2 * k + 3), [0, mp.inf]), 0, 0.25),
 }
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_the_polynomials_are_those_of_the_functions(name, dtype):
-    """As near as half of the last place of 1, also between the points of interpolation."""
-    function, low, high = TABLES[name]
+@pytest.mark.parametrize("name", POLYNOMIALS)
+def test_polynomial_agrees_with_its_function(name, dtype):
+    """Within half of the last place of 1, also between the nodes of the interpolation."""
+    function, low, high = POLYNOMIALS[name]
+    series = getattr(coefficients, name)
     with mp.workdps(40):
-        coefficients = [mp.mpf(c) for c in getattr(exponential, name)[dtype.name]]
+        numbers = [mp.mpf(number) for number in getattr(series, dtype.name)]
         for x in mp.linspace(low, high, 40):
-            value = sum(c * x**k for k, c in enumerate(coefficients))
+            value = sum(number * x**k for k, number in enumerate(numbers))
             assert abs(value - function(x)) < np.finfo(dtype).eps / 2
 
 
 @pytest.mark.parametrize("pair", [(2.4e38, 0.9e38), (3.2e38, 1.0), (1.2e-38, 2.2e-38)])
-def test_where_float32_cannot_hold_sums_or_differences_nothing_is_said(pair):
+def test_pair_whose_sum_or_difference_float32_cannot_hold_gives_nan(pair):
     a, b = map(np.float32, pair)
-    for function in FUNCTIONS:
-        assert jnp.isnan(FUNCTIONS[function][0](a, b)), function
+    for name, (function, _) in FUNCTIONS.items():
+        assert jnp.isnan(function(a, b)), name
 
 
 @pytest.mark.parametrize("pair", [(3e37, 1e37), (3e37, 1.0), (3e-31, 4e-31), (3e-31, 1e37)])
-def test_as_far_as_it_can_every_digit_is_right(pair):
-    points = np.array([pair, pair[::-1]], np.float32)
-    for function, truth in FUNCTIONS.values():
+def test_value_is_within_4_eps_up_to_the_limits_of_float32(pair):
+    pairs = np.array([pair, pair[::-1]], np.float32)
+    for function, exact_function in FUNCTIONS.values():
         with jax.enable_x64(False):
-            found = function(points[:, 0], points[:, 1])
-        assert max(errors(found, exact(truth, points), np.float32)) < 4
+            values = function(pairs[:, 0], pairs[:, 1])
+        assert largest_error(values, exact(exact_function, pairs), np.float32) < 4
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e-20, 1e20, 1e37])
-def test_the_waveform_holds_at_any_size(size):
-    one = np.float32(size)
+def test_waveform_is_right_at_any_size_of_the_time_constants(size):
+    tau = np.float32(size)
     with jax.enable_x64(False):
-        assert float(rbn.psp_waveform(one, one, one)) / size == pytest.approx(np.exp(-1), rel=1e-6)
+        value = rbn.psp_waveform(tau, tau, tau)
+    assert float(value) / size == pytest.approx(np.exp(-1), rel=1e-6)
+
+
+def decay_residuals(x):
+    """Residuals of x[0] exp(-t / x[1]) to data without noise: they are 0 at x = (3, 2)."""
+    t = jnp.arange(1.0, 6.0)
+    return x[0] * jnp.exp(-t / x[1]) - 3 * jnp.exp(-t / 2)
+
+
+def fit_decay(fixed, bounds):
+    """Minimise from x = (1, 1); a fixed parameter has dx/du = 0."""
+
+    def to_parameters(u):
+        return u, jnp.where(jnp.array(fixed), 0.0, 1.0)
+
+    low, high = jnp.array(bounds).T
+    return minimise(decay_residuals, to_parameters, (low, high), jnp.ones(2), 100, 1e-12, 1e-20)
+
+
+def test_minimum_of_a_least_squares_problem_is_found(x64):
+    end, first_cost = fit_decay((False, False), [(0.1, 10.0), (0.1, 10.0)])
+    np.testing.assert_allclose(end.x, [3.0, 2.0], rtol=1e-6)
+    assert first_cost == pytest.approx(0.5 * np.sum(np.square(decay_residuals(np.ones(2)))))
+    jacobian = np.asarray(jax.jacfwd(decay_residuals)(end.x))
+    np.testing.assert_allclose(end.normal_matrix, jacobian.T @ jacobian, rtol=1e-12)
+    np.testing.assert_allclose(end.gradient, jacobian.T @ decay_residuals(end.x), atol=1e-12)
+
+
+def test_least_squares_stays_within_bounds_and_keeps_fixed_parameters(x64):
+    end, _ = fit_decay((True, False), [(0.1, 10.0), (0.1, 10.0)])
+    assert end.x[0] == 1.0
+    assert abs(end.gradient[1]) < 1e-6
+    end, _ = fit_decay((False, False), [(0.1, 2.5), (0.1, 10.0)])
+    assert end.x[0] == 2.5
+
+
+def test_least_squares_from_a_start_whose_cost_is_nan_stays_there():
+    start = jnp.array([jnp.nan, 1.0])
+    bounds = jnp.full(2, 0.1), jnp.full(2, 10.0)
+    end, first_cost = minimise(
+        decay_residuals, lambda u: (u, jnp.ones(2)), bounds, start, 100, 1e-6, 1e-9
+    )
+    assert jnp.isnan(first_cost)
+    np.testing.assert_array_equal(end.u, start)

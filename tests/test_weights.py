@@ -1,10 +1,9 @@
-"""The 2x2 weights against NEST's helper, mpmath and themselves in other shapes."""
+"""The 2x2 weights against NEST's helper and mpmath, and in batches of any shape."""
 
 import json
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
 import pytest
@@ -15,62 +14,68 @@ from hypothesis import strategies as st
 import rbn_jax as rbn
 
 GOLDEN = json.loads((Path(__file__).parent / "data" / "helper.json").read_text())
-TIMES = ("tau_E", "tau_I", "tau_syn_ex", "tau_syn_in")
-KEYS = (*TIMES, "C_m", "E_L", "V_th_E", "V_th_I", "N_E", "N_I", "gei", "gie", "gii")
+TIME_CONSTANTS = ("tau_E", "tau_I", "tau_syn_ex", "tau_syn_in")
+NUMBERS = (
+    *TIME_CONSTANTS,
+    *("C_m", "E_L", "V_th_E", "V_th_I", "N_E", "N_I", "gei", "gie", "gii"),
+)
 weights = rbn.calculate_RBN_weights
 
 
 @pytest.mark.parametrize("case", GOLDEN["calculate_RBN_weights"], ids=lambda case: case["name"])
-def test_weights_are_those_of_nests_helper(case, x64):
+def test_weights_agree_with_nests_helper(case, x64):
     np.testing.assert_allclose(weights(case["params"]), case["value"], rtol=1e-13)
     jitted = jax.jit(weights)(case["params"])
     np.testing.assert_allclose(jitted, case["value"], rtol=1e-13)
 
 
-def networks(dtype):
-    """Networks over the whole range of the time constants, equal ones included."""
+def random_networks(dtype):
+    """Networks over the whole range of the time constants; in every second all are equal."""
     rng = np.random.default_rng(2)
     for k in range(40):
         tau = 10 ** rng.uniform(-3, 6, 4) if k % 2 else np.full(4, 10 ** rng.uniform(-3, 6))
-        numbers = dict(zip(TIMES, tau, strict=True))
+        numbers = dict(zip(TIME_CONSTANTS, tau, strict=True))
         numbers |= {"gei": rng.uniform(0.5, 3), "gie": rng.uniform(0.5, 3), "C_m": 250.0}
         numbers |= {"N_E": 8000.0, "N_I": 1900.0, "E_L": -70.0, "V_th_E": -50.0, "V_th_I": -52.5}
         numbers |= {"gii": 1.25, "baseline_conn_prob": rng.uniform(0.05, 1, (2, 2))}
         yield {name: np.asarray(value, dtype) for name, value in numbers.items()}
 
 
-def test_weights_within_12_eps_of_mpmath(dtype):
-    """A dozen roundings: the peak's, the factors', the roots'."""
-    for net in networks(dtype):
-        found = weights(net)
-        assert found.dtype == dtype
+def test_weights_are_within_12_eps_of_mpmath(dtype):
+    """A weight has about a dozen roundings: of the peak, of the factors, of the roots."""
+    for net in random_networks(dtype):
+        matrix = weights(net)
+        assert matrix.dtype == dtype
         with mp.workdps(60):
-            true = reference.weights({k: v if v.ndim else float(v) for k, v in net.items()})
-            errors = [abs(mp.mpf(float(found[i, j])) / true[i][j] - 1) for i, j in np.ndindex(2, 2)]
+            exact = reference.weights({k: v if v.ndim else float(v) for k, v in net.items()})
+            errors = []
+            for i, j in np.ndindex(2, 2):
+                errors.append(abs(mp.mpf(float(matrix[i, j])) / exact[i][j] - 1))
         assert max(errors) < 12 * np.finfo(dtype).eps
 
 
-def test_gradients_of_every_leaf_are_those_of_mpmath(x64):
-    """12 eps for the value and about as many for the quotient that a slope is."""
+def test_derivatives_in_every_number_agree_with_mpmath(x64):
+    """Within 1e-14: 12 eps for the value and about as many for the quotient."""
     net = rbn.NetworkParams(tau_syn_ex=10.0, tau_syn_in=2.0, E_L=-2.0, C_m=3.0)
     slopes = jax.jacfwd(weights)(net)
-    numbers = {name: getattr(net, name) for name in (*KEYS, "baseline_conn_prob")}
-    for name in KEYS:
+    numbers = {name: getattr(net, name) for name in (*NUMBERS, "baseline_conn_prob")}
+    for name in NUMBERS:
         with mp.workdps(80):
             step = mp.mpf(10) ** -30
-            above, below = (
-                reference.weights(numbers | {name: at})
-                for at in (mp.mpf(numbers[name]) + step, mp.mpf(numbers[name]) - step)
-            )
-            true = [float((above[i][j] - below[i][j]) / (2 * step)) for i, j in np.ndindex(2, 2)]
-        np.testing.assert_allclose(np.ravel(getattr(slopes, name)), true, rtol=1e-14, atol=1e-40)
+            above = reference.weights(numbers | {name: mp.mpf(numbers[name]) + step})
+            below = reference.weights(numbers | {name: mp.mpf(numbers[name]) - step})
+            expected = []
+            for i, j in np.ndindex(2, 2):
+                expected.append(float((above[i][j] - below[i][j]) / (2 * step)))
+        slope = np.ravel(getattr(slopes, name))
+        np.testing.assert_allclose(slope, expected, rtol=1e-14, atol=1e-40)
 
 
-def test_a_matrix_of_slopes_in_the_probabilities(x64):
-    """EE falls as p_EE^-1/2, EI grows as its root and falls with p_EI: exponents known."""
+def test_derivatives_in_the_probabilities_follow_their_powers(x64):
+    """EE is proportional to p_EE^-1/2, EI to p_EE^1/2 / p_EI; the same in the row of I."""
     net = rbn.NetworkParams()
-    js, slopes = weights(net), jax.jacfwd(weights)(net).baseline_conn_prob
-    exponents = slopes * net.baseline_conn_prob / js[..., None, None]
+    matrix, slopes = weights(net), jax.jacfwd(weights)(net).baseline_conn_prob
+    exponents = slopes * net.baseline_conn_prob / matrix[..., None, None]
     expected = np.zeros((2, 2, 2, 2))
     expected[0, 0, 0, 0] = expected[1, 0, 1, 0] = -0.5
     expected[0, 1, 0, 0] = expected[1, 1, 1, 0] = 0.5
@@ -79,26 +84,30 @@ def test_a_matrix_of_slopes_in_the_probabilities(x64):
 
 
 @given(st.floats(1e-2, 1e3), st.integers(1, 10**6))
-def test_weights_scale_with_c_m_and_do_not_change_with_size_at_fixed_ratios(c_m, factor):
+def test_weights_are_proportional_to_c_m_and_independent_of_size_at_fixed_ratios(c_m, factor):
     with jax.enable_x64(True):
-        base = weights(rbn.NetworkParams())
+        expected = c_m * weights(rbn.NetworkParams())
         scaled = weights(rbn.NetworkParams(C_m=c_m, N_E=4.0 * factor, N_I=1.0 * factor))
-        np.testing.assert_allclose(scaled, c_m * base, rtol=4e-15)
+        np.testing.assert_allclose(scaled, expected, rtol=4e-15)
 
 
 def test_grid_batch_vmap_and_loop_agree(dtype):
     rng = np.random.default_rng(3)
-    values = {name: rng.uniform(1, 30, 5).astype(dtype) for name in TIMES}
+    values = {name: rng.uniform(1, 30, 5).astype(dtype) for name in TIME_CONSTANTS}
     net = rbn.NetworkParams(baseline_conn_prob=np.full((2, 2), 0.3, dtype))
     batch = weights(net.replace(**values))
-    loop = [weights(net.replace(**{n: v[i] for n, v in values.items()})) for i in range(5)]
-    mapped = jax.vmap(lambda v: weights(net.replace(**v)))(values)
-    for other in (np.stack(loop), mapped):
-        np.testing.assert_allclose(batch, other, rtol=4 * np.finfo(dtype).eps)
-    shapes = [(5, 1, 1, 1), (5, 1, 1), (5, 1), (5,)]
-    grid = weights(
-        net.replace(**{n: v.reshape(s) for (n, v), s in zip(values.items(), shapes, strict=True)})
-    )
+    loop = []
+    for i in range(5):
+        loop.append(weights(net.replace(**{name: array[i] for name, array in values.items()})))
+    mapped = jax.vmap(lambda arrays: weights(net.replace(**arrays)))(values)
+    for others in (np.stack(loop), mapped):
+        np.testing.assert_allclose(batch, others, rtol=4 * np.finfo(dtype).eps)
+    axes = {}
+    for (name, array), shape in zip(
+        values.items(), [(5, 1, 1, 1), (5, 1, 1), (5, 1), (5,)], strict=True
+    ):
+        axes[name] = array.reshape(shape)
+    grid = weights(net.replace(**axes))
     assert grid.shape == (5, 5, 5, 5, 2, 2)
     diagonal = grid[tuple(np.arange(5) for _ in range(4))]
     np.testing.assert_allclose(diagonal, batch, rtol=4 * np.finfo(dtype).eps)
@@ -109,40 +118,97 @@ def test_batched_probabilities_broadcast_with_batched_numbers():
     assert weights(net).shape == (3, 4, 2, 2)
 
 
-def test_mapping_ignores_other_keys_and_takes_1_pf_without_c_m():
+def test_mapping_may_have_other_keys_and_without_c_m_it_is_1_pf():
     net_dict = {**rbn.NetworkParams(C_m=5.0).to_dict(), "simtime": 10.0}
     np.testing.assert_allclose(weights(net_dict), 5 * weights(rbn.NetworkParams()), rtol=1e-6)
     del net_dict["C_m"]
     np.testing.assert_allclose(weights(net_dict), weights(rbn.NetworkParams()), rtol=1e-6)
 
 
-def test_a_mapping_that_lacks_keys_is_refused_with_all_of_them():
+def test_mapping_without_some_keys_raises_an_error_that_names_all_of_them():
     with pytest.raises(ValueError, match=r"lacks N_I, .*gei, gie, gii, baseline_conn_prob$"):
         weights({"N_E": 10.0})
 
 
+def test_probabilities_that_are_no_matrix_raise_an_error():
+    net_dict = {**rbn.NetworkParams().to_dict(), "baseline_conn_prob": np.full(3, 0.2)}
+    with pytest.raises(ValueError, match=r"baseline_conn_prob has the shape \(3,\)"):
+        weights(net_dict)
+
+
+ALL = ((True, True), (True, True))
+ROW_E = ((True, True), (False, False))
+ROW_I = ((False, False), (True, True))
+COLUMN_E = ((True, False), (True, False))
+COLUMN_I = ((False, True), (False, True))
+ONLY_EI = ((False, True), (False, False))
+ONLY_II = ((False, False), (False, True))
+LINEAR = ("C_m", "V_th_E", "V_th_I", "E_L")
+"""Parameters in which the weights are linear: the second derivatives are 0 everywhere."""
+
+
 @pytest.mark.parametrize(
-    "bad",
+    ("name", "value", "entries"),
     [
-        {"tau_E": -1.0},
-        {"C_m": 0.0},
-        {"N_E": 0.0},
-        {"V_th_E": 0.0},
-        {"baseline_conn_prob_EE": 0.0},
-        {"baseline_conn_prob_EE": 1.1},
+        ("tau_E", -1.0, ROW_E),
+        ("tau_I", 0.0, ROW_I),
+        ("tau_I", np.nan, ROW_I),
+        ("tau_syn_ex", 0.0, COLUMN_E),
+        ("tau_syn_in", -1.0, COLUMN_I),
+        ("tau_syn_in", np.inf, COLUMN_I),
+        ("C_m", 0.0, ALL),
+        ("C_m", -250.0, ALL),
+        ("N_E", 0.0, ALL),
+        ("N_E", -1.0, ALL),
+        ("N_I", 0.0, ALL),
+        ("N_I", -1.0, ALL),
+        ("V_th_E", 0.0, ROW_E),
+        ("V_th_E", -1.0, ROW_E),
+        ("V_th_I", 0.0, ROW_I),
+        ("V_th_I", -1.0, ROW_I),
+        ("E_L", 25.0, ALL),
+        ("baseline_conn_prob_EE", 0.0, ROW_E),
+        ("baseline_conn_prob_EE", 1.1, ROW_E),
+        ("baseline_conn_prob_EI", -0.1, ONLY_EI),
+        ("baseline_conn_prob_EI", 1.1, ONLY_EI),
+        ("baseline_conn_prob_IE", -0.1, ROW_I),
+        ("baseline_conn_prob_IE", 1.1, ROW_I),
+        ("baseline_conn_prob_II", 0.0, ONLY_II),
+        ("baseline_conn_prob_II", 1.1, ONLY_II),
     ],
 )
-def test_outside_the_domain_the_weight_and_its_slope_are_nan(bad, dtype):
-    (name,) = bad
-    bad = {name: dtype.type(bad[name])}
+def test_invalid_parameter_gives_nan_in_exactly_the_entries_that_depend_on_it(
+    name, value, entries, dtype
+):
+    """For the value, all first derivatives, and the second in the invalid parameter."""
+    value = dtype.type(value)
     net = rbn.NetworkParams(baseline_conn_prob=np.full((2, 2), 0.3, dtype))
-    assert jnp.isnan(weights(net.replace(**bad))[0, 0])
-    slope = jax.jacfwd(lambda x: weights(net.replace(**{name: x})))(bad[name])
-    assert jnp.isnan(slope[0, 0])
+
+    def matrix_of(number):
+        return weights(net.replace(**{name: number}))
+
+    is_nan = np.array(entries)
+    slope = jax.jacfwd(matrix_of)
+    np.testing.assert_array_equal(np.isnan(matrix_of(value)), is_nan)
+    np.testing.assert_array_equal(np.isnan(slope(value)), is_nan)
+    np.testing.assert_array_equal(slope(value)[~is_nan], 0)
+    curvature = jax.jacfwd(slope)(value)
+    np.testing.assert_array_equal(np.isnan(curvature), is_nan & (name not in LINEAR))
+    assert np.isfinite(matrix_of(value)[~is_nan]).all()
+    for leaf in jax.tree.leaves(jax.jacfwd(weights)(net.replace(**{name: value}))):
+        assert np.isfinite(leaf[~is_nan]).all()
+
+
+def test_default_network_has_finite_weights_and_derivatives(dtype):
+    """The network of the test above without its invalid parameter."""
+    net = rbn.NetworkParams(baseline_conn_prob=np.full((2, 2), 0.3, dtype))
+    assert np.isfinite(weights(net)).all()
+    for leaf in jax.tree.leaves(jax.jacfwd(weights)(net)):
+        assert np.isfinite(leaf).all()
 
 
 @pytest.mark.parametrize("case", GOLDEN["rheobase_current"], ids=lambda c: f"{c['tau_m']:.3f}")
-def test_rheobase_current_is_that_of_nests_helper(case, x64):
+def test_rheobase_current_agrees_with_nests_helper(case, x64):
     arguments = {name: value for name, value in case.items() if name != "value"}
-    found = rbn.rheobase_current(**arguments)
-    assert float(found) == pytest.approx(case["value"], rel=1e-15)
+    current = rbn.rheobase_current(**arguments)
+    assert float(current) == pytest.approx(case["value"], rel=1e-15)

@@ -1,29 +1,36 @@
-"""The transfer function of neurons under coloured noise, solved; and the table that rbn_jax keeps.
+"""Make the table of the exact transfer function, rbn_jax/rates/transfer_table.txt.
 
-    python benchmarks/transfer.py           solves some 800 cases (minutes), writes the table
-    python benchmarks/transfer.py check     solves 200 others, compares the table with them
+    python tools/transfer_table.py           solve 784 cases, write the table, then check it
+    python tools/transfer_table.py check     solve 200 other cases, compare the table with them
 
-In units of tau_m and sigma, u = (V - mu) / sigma and the noise z, whose variance is 1/2, move as
+All of it takes some ten minutes on a few cores.
 
-    du = (z / k - u) dt        dz = -z / k^2 dt + dw / k        k^2 = x = tau_syn / tau_m,
+In units of tau_m and sigma, the potential u = (V - mu) / sigma and the noise z, whose
+variance is 1/2, obey
 
-and u jumps from y = (V_th - mu) / sigma to y - h when it gets there, where z goes on for t_ref
-before u does: z is then correlated with what it was by r = exp(-t_ref / tau_syn). Where z leads
-u over y, and what z is on the way back, fix the mean passage time T(y, h, k, r) in the stationary
-state. z is a chain of cells with the detailed balance of its Gaussian, u has upwind
-differences, and both are extrapolated to no step at all. The table is what Siegert's formula with
-shifted limits lacks, ln(T_shift / T) / x, as a polynomial in (Y, H) = (y, h) sqrt(1 + x), k and r.
+    du = (z / k - u) dt        dz = -z / k^2 dt + dw / k        k^2 = x = tau_syn / tau_m.
 
-Source: Fourcaud & Brunel (2002), doi 10.1162/089976602320264015, Eqs. 3.8 to 3.10, the equation;
-its first order in k is the shift.
+At the threshold y = (V_th - mu) / sigma, u is reset to y - h. It stays there for t_ref, while
+z goes on; the correlation of z before and after is r = exp(-t_ref / tau_syn). The values of z
+with which u crosses y, and those with which it starts again after t_ref, determine the mean
+passage time T(y, h, k, r) [tau_m] in the stationary state.
+
+The noise is discretised as a Markov chain with the detailed balance of its Gaussian, the
+potential by upwind differences. Richardson extrapolation removes the errors of both steps.
+
+Siegert's formula with shifted limits gives T_shift. The table holds its relative error,
+ln(T_shift / T) / x, as a polynomial in (Y, H) = (y, h) sqrt(1 + x), k and r.
+
+Source: Fourcaud & Brunel (2002), doi 10.1162/089976602320264015, Eqs. 3.8 to 3.10 for the
+equation; its first order in k is the shift.
 """
 
+import argparse
 import itertools
 import multiprocessing
 import os
 import sys
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -31,221 +38,343 @@ from scipy.integrate import quad
 from scipy.special import erf, erfcx
 
 from rbn_jax.numerics.siegert import SHIFT
-from rbn_jax.rates import transfer
+from rbn_jax.rates.transfer_table import MIDDLE_H, MIDDLE_Y, ORDERS, RANGES, SIZES, TABLE, variables
 
-CORRELATIONS = (0.0, 0.15, 0.5, 0.85, 1.0)
-CELLS_Z, CELLS_U, HALVINGS = (40, 80), 80, 4
-LARGEST = 9.0  # ln T up to which a case counts in full: rates from 0.005 spikes/s at 20 ms
+Point = tuple[float, float, float]
+"""(Y, H, k)."""
 
+CORRELATIONS = np.array([0.0, 0.15, 0.5, 0.85, 1.0])
+"""The values of r at which every case is solved."""
+NOISE_CELLS = (40, 80)
+POTENTIAL_CELLS = 80
+HALVINGS = 4
+"""Number of grids in u, each with cells half as wide as those of the grid before."""
+NODES = (14, 7, 8)
+"""Number of values of Y, H and k at which the table is fitted."""
 
-def cells_of_z(m, edge):
-    """Edges of m cells of z, one at `edge`, where the density ends; narrower round it."""
-    low, high = -4.2, max(4.2, edge + 2)
-    edge = np.clip(edge, low + 0.5, high - 0.5)
-    left = int(np.clip(round(m * (edge - low) / (high - low)), m // 5, m - m // 5))
-    stretch = [np.sinh(2 * np.linspace(0, 1, n + 1)) / np.sinh(2) for n in (left, m - left)]
-    return np.concatenate(
-        [edge - (edge - low) * stretch[0][::-1], edge + (high - edge) * stretch[1][1:]]
-    )
-
-
-def chain(edges):
-    """Middles of the cells of z, rates (from, to) per tau_syn, stationary weights."""
-    middle, inner = (edges[1:] + edges[:-1]) / 2, edges[1:-1]
-    weight = np.diff(erf(edges)) / (erf(edges[-1]) - erf(edges[0]))
-    flux = (
-        np.exp(-inner * inner) / np.diff(middle) / np.sqrt(np.pi) / (erf(edges[-1]) - erf(edges[0]))
-    )
-    rates = np.diag(flux / weight[:-1], 1) + np.diag(flux / weight[1:], -1)
-    return middle, rates - np.diag(rates.sum(1)), weight
+FULL_WEIGHT_LOG_T = 9.0
+"""Cases up to this ln(T / tau_m) have full weight: rates from 0.005 spikes/s at tau_m = 20 ms."""
+CHECKED_LOG_T = 7.0
+"""Cases up to this ln(T / tau_m) are checked: rates from 0.05 spikes/s at tau_m = 20 ms."""
+LARGEST_ERROR = 0.015
+"""Largest error of ln T of the table that `check` accepts, in the cases that are checked."""
+LARGEST_GRID_ERROR = 1e-3
+"""Largest change of ln T with cells half as wide that `check` accepts."""
 
 
-def cells_of_u(n, y, h):
-    """Edges of cells of u from far below up to y, one at the reset, and the number of that one."""
+def noise_edges(cell_count: int, split: float) -> np.ndarray:
+    """Edges of the cells of z, finest around `split`, which is one of them.
+
+    The density of z at the threshold is 0 below z = split: u moves down there.
+    """
+    low, high = -4.2, max(4.2, split + 2)
+    split = np.clip(split, low + 0.5, high - 0.5)
+    even_share = round(cell_count * (split - low) / (high - low))
+    fewest = cell_count // 5
+    count_below = int(np.clip(even_share, fewest, cell_count - fewest))
+    count_above = cell_count - count_below
+    stretched_below = np.sinh(2 * np.linspace(0, 1, count_below + 1)) / np.sinh(2)
+    stretched_above = np.sinh(2 * np.linspace(0, 1, count_above + 1)) / np.sinh(2)
+    below = split - (split - low) * stretched_below[::-1]
+    above = split + (high - split) * stretched_above[1:]
+    return np.concatenate([below, above])
+
+
+def noise_chain(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The Markov chain of z: middles of the cells, rates (from, to), stationary weights.
+
+    Rates are per tau_syn.
+    """
+    middles = (edges[1:] + edges[:-1]) / 2
+    inner = edges[1:-1]
+    total = erf(edges[-1]) - erf(edges[0])
+    weights = np.diff(erf(edges)) / total
+    # one flux for both directions is what gives the chain its detailed balance
+    flux = np.exp(-inner * inner) / np.diff(middles) / np.sqrt(np.pi) / total
+    rates = np.diag(flux / weights[:-1], 1) + np.diag(flux / weights[1:], -1)
+    return middles, rates - np.diag(rates.sum(1)), weights
+
+
+def potential_edges(cell_count: int, y: float, h: float) -> tuple[np.ndarray, int]:
+    """Edges of the cells of u, from far below up to y; the index of the edge at the reset.
+
+    There are more cells where the density of u changes fast: at the threshold, at the reset,
+    and wherever the noise takes u. The first edge is 3.5 below all of these.
+    """
     reset = y - h
     fine = np.linspace(min(reset, 0.0, y) - 3.5, y, 40001)
     density = 1.5 / (1 + np.maximum(0, -fine - 2)) + 6 / (1 + ((y - fine) / 0.3) ** 2)
     density += 2 / (1 + ((fine - reset) / 0.4) ** 2)
-    total = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2 * np.diff(fine))])
-    at = np.interp(reset, fine, total)
-    below, above = max(round(n / 20 * at), 4), max(round(n / 20 * (total[-1] - at)), 6)
-    steps = [np.linspace(0, at, below + 1), np.linspace(at, total[-1], above + 1)[1:]]
-    edges = np.interp(np.concatenate(steps), total, fine)
-    edges[[below, -1]] = reset, y
-    return edges, below
+    steps = (density[1:] + density[:-1]) / 2 * np.diff(fine)
+    cumulative = np.concatenate([[0], np.cumsum(steps)])
+    at_reset = np.interp(reset, fine, cumulative)
+    at_threshold = cumulative[-1]
+    count_below = max(round(cell_count / 20 * at_reset), 4)
+    count_above = max(round(cell_count / 20 * (at_threshold - at_reset)), 6)
+    below = np.linspace(0, at_reset, count_below + 1)
+    above = np.linspace(at_reset, at_threshold, count_above + 1)[1:]
+    edges = np.interp(np.concatenate([below, above]), cumulative, fine)
+    edges[[count_below, -1]] = reset, y
+    return edges, count_below
 
 
-def passage_times(x, edges, start, z_edges):
-    """T for each of CORRELATIONS, on one grid: the flow is eliminated cell by cell, upwards."""
-    middle, rates, weight = chain(z_edges)
-    velocity = middle / np.sqrt(x) - edges[:, None]
-    up, down = np.maximum(velocity, 0), np.minimum(velocity, 0)
-    up[0] = down[0] = down[-1] = 0  # closed below; nothing comes back from above
-    widths, m, last = np.diff(edges), len(middle), len(edges) - 2
-    into = np.diag((velocity[start] > 0).astype(float))  # who starts upwards, into the cell above
-    carried, injected, kept = np.zeros((m, m)), np.zeros((m, m)), []
-    for i, width in enumerate(widths):
-        matrix = np.diag(up[i + 1] - down[i]) - width * rates.T / x - up[i][:, None] * carried
-        right = up[i][:, None] * injected
-        right += into if i == start else np.eye(m) - into if i == start - 1 else 0
-        both = np.linalg.solve(matrix, np.hstack([np.diag(-down[i + 1]), right]))
-        carried, injected = both[:, :m], both[:, m:]
-        kept.append((carried, injected))
-    density = injected
-    leaving, time = up[last + 1][:, None] * density, widths[last] * density.sum(0)
-    for i in range(last - 1, -1, -1):
-        density = kept[i][1] + kept[i][0] @ density
-        time = time + widths[i] * density.sum(0)
-    return [time @ _stationary(leaving, rates, weight, r) for r in CORRELATIONS]
+def passage_times(x: float, edges: np.ndarray, reset_edge: int, z_edges: np.ndarray) -> list[float]:
+    """T [tau_m] for each of CORRELATIONS, on one grid.
+
+    The density (cells of u, cells of z) solves a block tridiagonal system: elimination goes
+    from the lowest cell of u upwards, substitution from the threshold downwards. There is one
+    right-hand side for each cell of z from which u may start at the reset.
+    """
+    middles, rates, weights = noise_chain(z_edges)
+    velocity = middles / np.sqrt(x) - edges[:, None]
+    up = np.maximum(velocity, 0)
+    down = np.minimum(velocity, 0)
+    # nothing crosses the lowest edge, and nothing comes back from above the threshold
+    up[0] = 0
+    down[0] = 0
+    down[-1] = 0
+    widths = np.diff(edges)
+    size = len(middles)
+    # a start that moves up enters the cell above the reset, any other the cell below
+    starts_upwards = np.diag((velocity[reset_edge] > 0).astype(float))
+    starts = {reset_edge: starts_upwards, reset_edge - 1: np.eye(size) - starts_upwards}
+
+    # density of a cell = from_above @ density of the next cell + from_starts
+    from_above = np.zeros((size, size))
+    from_starts = np.zeros((size, size))
+    eliminated = []
+    for cell, width in enumerate(widths):
+        outflow = np.diag(up[cell + 1] - down[cell]) - width * rates.T / x
+        matrix = outflow - up[cell][:, None] * from_above
+        inflow = up[cell][:, None] * from_starts + starts.get(cell, 0)
+        right_sides = np.hstack([np.diag(-down[cell + 1]), inflow])
+        solution = np.linalg.solve(matrix, right_sides)
+        from_above, from_starts = solution[:, :size], solution[:, size:]
+        eliminated.append((from_above, from_starts))
+
+    density = from_starts
+    crossing = up[-1][:, None] * density
+    time = widths[-1] * density.sum(0)
+    for cell in range(len(widths) - 2, -1, -1):
+        from_above, from_starts = eliminated[cell]
+        density = from_starts + from_above @ density
+        time = time + widths[cell] * density.sum(0)
+
+    times = []
+    for correlation in CORRELATIONS:
+        times.append(time @ _stationary_start(crossing, rates, weights, correlation))
+    return times
 
 
-def _stationary(leaving, rates, weight, r):
-    """The weights of z at the reset that come back to themselves."""
-    root = np.sqrt(weight)
-    values, vectors = np.linalg.eigh(root[:, None] * rates / root)
-    decay = np.where(values > -1e-9, 1.0, r ** np.maximum(-values, 1e-12))
-    relaxed = (vectors * decay) @ vectors.T / root[:, None] * root
-    values, vectors = np.linalg.eig(relaxed.T @ leaving)
-    found = np.real(vectors[:, np.argmin(np.abs(values - 1))])
-    return found / found.sum()
+def _stationary_start(
+    crossing: np.ndarray, rates: np.ndarray, weights: np.ndarray, correlation: float
+) -> np.ndarray:
+    """The distribution of z at the start that a passage and t_ref map to itself.
+
+    crossing: distribution of z at the threshold for each cell of z at the start, (end, start)
+    """
+    # the chain is symmetric in these coordinates, since it has detailed balance
+    root = np.sqrt(weights)
+    eigenvalues, vectors = np.linalg.eigh(root[:, None] * rates / root)
+    # exp(eigenvalue t_ref / tau_syn); the eigenvalue 0 is apart, since 0^0 must be 1
+    decay = correlation ** np.maximum(-eigenvalues, 1e-12)
+    decay = np.where(eigenvalues > -1e-9, 1.0, decay)
+    relaxation = (vectors * decay) @ vectors.T / root[:, None] * root
+    eigenvalues, vectors = np.linalg.eig(relaxation.T @ crossing)
+    stationary = np.real(vectors[:, np.argmin(np.abs(eigenvalues - 1))])
+    return stationary / stationary.sum()
 
 
-def extrapolated(values, order, step):
-    """The limit of values on grids that are halved each time, errors in step^order and up."""
+def extrapolate(values: Sequence[np.ndarray], order: int, order_step: int) -> np.ndarray:
+    """Richardson's limit of values on grids of which each has steps half as large.
+
+    The errors are of the orders order, order + order_step, ... in the step.
+    """
+    values = list(values)
     while len(values) > 1:
         factor = 2.0**order
-        values = [(factor * b - a) / (factor - 1) for a, b in itertools.pairwise(values)]
-        order += step
+        improved = []
+        for coarse, fine in itertools.pairwise(values):
+            improved.append((factor * fine - coarse) / (factor - 1))
+        values = improved
+        order += order_step
     return values[0]
 
 
-def log_passage_times(y, h, x, cells_u=CELLS_U):
-    """ln T for each of CORRELATIONS."""
+def log_passage_times(
+    y: float, h: float, x: float, cell_count: int = POTENTIAL_CELLS
+) -> np.ndarray:
+    """ln(T / tau_m) for each of CORRELATIONS, extrapolated to cells of no width."""
     limits = []
-    for m in CELLS_Z:
-        edges, start = cells_of_u(cells_u, y, h)
-        z_edges, found = cells_of_z(m, np.sqrt(x) * y), []
+    for noise_cell_count in NOISE_CELLS:
+        z_edges = noise_edges(noise_cell_count, np.sqrt(x) * y)
+        edges, reset_edge = potential_edges(cell_count, y, h)
+        on_grids = []
         for _ in range(HALVINGS):
-            found.append(np.log(passage_times(x, edges, start, z_edges)))
-            edges = np.sort(np.concatenate([edges, (edges[1:] + edges[:-1]) / 2]))
-            start *= 2
-        limits.append(extrapolated(found, 1, 1))
-    return extrapolated(limits, 2, 2)
+            on_grids.append(np.log(passage_times(x, edges, reset_edge, z_edges)))
+            middles = (edges[1:] + edges[:-1]) / 2
+            edges = np.sort(np.concatenate([edges, middles]))
+            reset_edge *= 2
+        limits.append(extrapolate(on_grids, 1, 1))
+    return extrapolate(limits, 2, 2)
 
 
-def case(point):
-    """(ln T, ln(T_shift / T) / x) at (Y, H, k)."""
+def solve_case(point: Point) -> tuple[np.ndarray, np.ndarray]:
+    """ln T and what the table gives, ln(T_shift / T) / x, each for all CORRELATIONS."""
     big_y, big_h, k = point
-    y, h, x = big_y / np.sqrt(1 + k * k), big_h / np.sqrt(1 + k * k), k * k
-    integral = quad(
-        lambda u: erfcx(-u),
-        y - h + SHIFT * k,
-        y + SHIFT * k,
-        epsabs=0,
-        epsrel=1e-11,
-        limit=200,
-    )
-    found = log_passage_times(y, h, x)
-    return found, (np.log(np.sqrt(np.pi) * integral[0]) - found) / x
+    x = k * k
+    y = big_y / np.sqrt(1 + x)
+    h = big_h / np.sqrt(1 + x)
+    low, high = y - h + SHIFT * k, y + SHIFT * k
+    integral, _ = quad(lambda u: erfcx(-u), low, high, epsabs=0, epsrel=1e-11, limit=200)
+    log_times = log_passage_times(y, h, x)
+    return log_times, (np.log(np.sqrt(np.pi) * integral) - log_times) / x
 
 
-def solved(points):
-    """All cases, one process for each core: ln T and the target, (points, CORRELATIONS)."""
-    with multiprocessing.Pool() as pool:
-        found = []
-        for n, each in enumerate(pool.imap(case, points), 1):
-            found.append(each)
-            if n % 50 == 0 or n == len(points):
-                print(f"{n} of {len(points)} cases", file=sys.stderr, flush=True)
-    return np.moveaxis(np.array(found), 1, 0)
+def solve_cases(points: Sequence[Point]) -> tuple[np.ndarray, np.ndarray]:
+    """The results of `solve_case`, (points, CORRELATIONS) each; one process for each core."""
+    results = []
+    # NumPy reads this when a process starts: more threads in each slow all of them down
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # spawn: JAX has threads, and a fork of a process with threads may stop for ever
+    with multiprocessing.get_context("spawn").Pool() as pool:
+        for number, result in enumerate(pool.imap(solve_case, points), 1):
+            results.append(result)
+            if number % 50 == 0 or number == len(points):
+                print(f"{number} of {len(points)} cases", file=sys.stderr, flush=True)
+    log_times, targets = zip(*results, strict=True)
+    return np.array(log_times), np.array(targets)
 
 
-def nodes():
-    """Points (Y, H, k) where polynomials are well determined."""
-    at = [np.cos(np.pi * (np.arange(n) + 0.5) / n) for n in (14, 7, 8)]
-    s, t, k = (
-        low + (high - low) * (x + 1) / 2 for x, (low, high) in zip(at, transfer.RANGES, strict=True)
-    )
-    return list(itertools.product(y_from(s), h_from(t), k))
+def to_point(s: float, t: float, k: float) -> Point:
+    """(Y, H, k) from s = Y / sqrt(Y^2 + 9), t = (H - 2) / (H + 2) and k, the scales of RANGES."""
+    big_y = MIDDLE_Y * s / np.sqrt(1 - s * s)
+    big_h = MIDDLE_H * (1 + t) / (1 - t)
+    return float(big_y), float(big_h), float(k)
 
 
-def y_from(s):
-    """Y of s = Y / sqrt(Y^2 + 9)."""
-    return transfer.MIDDLE_Y * s / np.sqrt(1 - s * s)
+def fitted_points() -> list[Point]:
+    """The points of the fit: Chebyshev nodes, where polynomials are well determined."""
+    scales = []
+    for count, (low, high) in zip(NODES, RANGES, strict=True):
+        nodes = np.cos(np.pi * (np.arange(count) + 0.5) / count)
+        scales.append(low + (high - low) * (nodes + 1) / 2)
+    return [to_point(s, t, k) for s, t, k in itertools.product(*scales)]
 
 
-def h_from(t):
-    """H of t = (H - 2) / (H + 2)."""
-    return transfer.MIDDLE_H * (1 + t) / (1 - t)
+def random_points(count: int) -> list[Point]:
+    """Points between those of the fit, the same in every run."""
+    low, high = np.array(RANGES).T
+    return [
+        to_point(s, t, k) for s, t, k in np.random.default_rng(2026).uniform(low, high, (count, 3))
+    ]
 
 
-def basis(points):
-    """The polynomials of the table at points (Y, H, k), for each of CORRELATIONS."""
+def polynomials(points: Sequence[Point]) -> np.ndarray:
+    """The product of Chebyshev polynomials of each of ORDERS, (points, CORRELATIONS, ORDERS)."""
     big_y, big_h, k = np.array(points).T
-    variables = transfer.variables(big_y, big_h, k)
-    parts = [
-        chebyshev.chebvander(x, n - 1) for x, n in zip(variables, transfer.SIZES, strict=False)
-    ]
-    of_r = chebyshev.chebvander(2 * np.array(CORRELATIONS) - 1, transfer.SIZES[3] - 1)
-    columns = [
-        parts[0][:, a, None] * parts[1][:, b, None] * parts[2][:, c, None] * of_r[None, :, d]
-        for a, b, c, d in transfer.ORDERS
-    ]
+    of_y, of_h, of_k = (
+        chebyshev.chebvander(variable, size - 1)
+        for variable, size in zip(variables(big_y, big_h, k), SIZES[:3], strict=True)
+    )
+    of_r = chebyshev.chebvander(2 * CORRELATIONS - 1, SIZES[3] - 1)
+    columns = []
+    for a, b, c, d in ORDERS:
+        of_point = of_y[:, a, None] * of_h[:, b, None] * of_k[:, c, None]
+        columns.append(of_point * of_r[None, :, d])
     return np.stack(columns, -1)
 
 
-def write():
-    """Solve, fit by least squares, write the table, say how well it fits."""
-    points = nodes()
-    log_t, target = solved(points)
-    x = np.array(points)[:, 2, None] ** 2
-    weight = x * (1 / (1 + np.exp(log_t - LARGEST)) + 0.02 / (1 + np.exp(log_t - 2 * LARGEST)))
-    columns = basis(points)
-    found, *_ = np.linalg.lstsq(
-        (columns * weight[..., None]).reshape(-1, columns.shape[-1]),
-        (target * weight).ravel(),
-        rcond=1e-10,
-    )
-    rows = [
-        f"{a} {b} {c} {d} {value:.6g}"
-        for (a, b, c, d), value in zip(transfer.ORDERS, found, strict=True)
-    ]
-    transfer.TABLE.write_text(
-        "# orders in Y, H, k and r, and the coefficient\n" + "\n".join(rows) + "\n", "utf-8"
-    )
-    _compare("fitted", log_t, x * (columns @ found - target))
+def fit_coefficients(
+    points: Sequence[Point], log_times: np.ndarray, targets: np.ndarray
+) -> np.ndarray:
+    """The coefficient of each of ORDERS by weighted least squares.
+
+    A weight is x, since x times the polynomial corrects ln T, and less at rates too low to
+    be of use.
+    """
+    of_rate = 1 / (1 + np.exp(log_times - FULL_WEIGHT_LOG_T))
+    of_rate += 0.02 / (1 + np.exp(log_times - 2 * FULL_WEIGHT_LOG_T))
+    weights = _colours(points) * of_rate
+    columns = polynomials(points)
+    matrix = (columns * weights[..., None]).reshape(-1, len(ORDERS))
+    return np.linalg.lstsq(matrix, (targets * weights).ravel(), rcond=1e-10)[0]
 
 
-def check(count=200):
-    """Other points, at random, and a finer grid at some."""
-    rng = np.random.default_rng(2026)
-    low, high = np.array(transfer.RANGES).T
-    s, t, k = rng.uniform(low, high, (count, 3)).T
-    points = np.stack([y_from(s), h_from(t), k], 1)
-    log_t, target = solved([tuple(map(float, point)) for point in points])
-    x = k[:, None] ** 2
-    found = basis(points) @ np.array([transfer.table()[x] for x in transfer.ORDERS])
-    _compare("held out", log_t, x * (found - target))
-    worst = 0.0
-    for n in range(10):
-        y, h = points[n, :2] / np.sqrt(1 + x[n, 0])
-        worst = max(worst, np.abs(log_passage_times(y, h, x[n, 0], 2 * CELLS_U) - log_t[n]).max())
-    print(f"ten of them with cells half as wide: ln T differs by at most {worst:.1e}")
+def table_errors(
+    points: Sequence[Point], targets: np.ndarray, coefficients: np.ndarray
+) -> np.ndarray:
+    """Errors of ln T with the coefficients, (points, CORRELATIONS)."""
+    return _colours(points) * (polynomials(points) @ coefficients - targets)
 
 
-def _compare(word, log_t, error):
-    """Errors of ln T by size of T, that is, by rate."""
-    print(f"| {word}: ln(T / tau_m) | cases | median error | largest |\n|---|---|---|---|")
+def _colours(points: Sequence[Point]) -> np.ndarray:
+    """x = k^2 of each point, (points, 1)."""
+    return np.array(points)[:, 2, None] ** 2
+
+
+def table_text(coefficients: np.ndarray) -> str:
+    """The text of the table: a line for each of ORDERS."""
+    lines = ["# orders in Y, H, k and r, and the coefficient"]
+    for (a, b, c, d), coefficient in zip(ORDERS, coefficients, strict=True):
+        lines.append(f"{a} {b} {c} {d} {coefficient:.6g}")
+    return "\n".join(lines) + "\n"
+
+
+def read_coefficients() -> np.ndarray:
+    """The coefficients of the table as it was written, in the order of ORDERS."""
+    return np.loadtxt(TABLE)[:, 4]
+
+
+def write() -> None:
+    """Solve, fit, write the table, and print how well it fits."""
+    points = fitted_points()
+    log_times, targets = solve_cases(points)
+    coefficients = fit_coefficients(points, log_times, targets)
+    TABLE.write_text(table_text(coefficients), "utf-8")
+    _print_errors("fitted", log_times, table_errors(points, targets, coefficients))
+
+
+def check(count: int = 200) -> bool:
+    """Compare the table with other cases, and some of these with a finer grid.
+
+    Returns whether all errors are within their bounds.
+    """
+    points = random_points(count)
+    log_times, targets = solve_cases(points)
+    errors = table_errors(points, targets, read_coefficients())
+    _print_errors("not fitted", log_times, errors)
+    largest = np.abs(errors[log_times <= CHECKED_LOG_T]).max()
+    grid_error = 0.0
+    for (big_y, big_h, k), coarse in zip(points[:10], log_times[:10], strict=True):
+        wide = np.sqrt(1 + k * k)
+        fine = log_passage_times(big_y / wide, big_h / wide, k * k, 2 * POTENTIAL_CELLS)
+        grid_error = max(grid_error, np.abs(fine - coarse).max())
+    print(f"ten of them with cells half as wide: ln T differs by at most {grid_error:.1e}")
+    return bool(largest <= LARGEST_ERROR and grid_error <= LARGEST_GRID_ERROR)
+
+
+def _print_errors(title: str, log_times: np.ndarray, errors: np.ndarray) -> None:
+    """Print the errors of ln T by size of T, that is, by rate."""
+    print(f"| {title}: ln(T / tau_m) | cases | median error | largest |\n|---|---|---|---|")
     for low, high in ((-9, 1), (1, 4), (4, 7), (7, 10), (10, 25)):
-        some = np.abs(error[(log_t > low) & (log_t <= high)])
-        if some.size:
-            sizes = f"{100 * np.median(some):.2f} % | {100 * some.max():.1f} %"
-            print(f"| {low} to {high} | {some.size} | {sizes} |")
+        sizes = 100 * np.abs(errors[(log_times > low) & (log_times <= high)])
+        if sizes.size:
+            errors_text = f"{np.median(sizes):.2f} % | {sizes.max():.1f} %"
+            print(f"| {low} to {high} | {sizes.size} | {errors_text} |")
+
+
+def main() -> None:
+    """Write and check the table, or only check it."""
+    parser = argparse.ArgumentParser(
+        description="Make or check the exact transfer function's table."
+    )
+    parser.add_argument("action", nargs="?", choices=["check"], help="check without making")
+    if parser.parse_args().action is None:
+        write()
+    if not check():
+        sys.exit("the table's errors exceed their bounds")
 
 
 if __name__ == "__main__":
-    parts = {"write": write, "check": check}
-    for word in sys.argv[1:] or ["write", "check"]:
-        if word not in parts:
-            sys.exit(f"{word}: must be one of {', '.join(parts)}")
-        parts[word]()
+    main()

@@ -96,8 +96,15 @@ def _minimise_squares(objective: Objective, steps: int, start: Array, held: Arra
         _COST_TOLERANCE[objective.dtype],
         1e-2 * cost_floor(objective),
     )
-    u, x, _, cost, gradient, hessian = point
-    return Endpoints(u, x, cost, gradient, hessian, held, start_cost)
+    return Endpoints(
+        u=point.u,
+        x=point.x,
+        cost=point.cost,
+        gradient=point.gradient,
+        hessian=point.normal_matrix,
+        held=held,
+        start_cost=start_cost,
+    )
 
 
 def _minimise_loss(objective: Objective, steps: int, start: Array, held: Array) -> Endpoints:

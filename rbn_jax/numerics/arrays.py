@@ -1,18 +1,18 @@
 """Dtypes and domains of the arrays that a formula takes."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., object])
 
 
 def jit(function: Function) -> Function:
-    """`jax.jit` with the type of the function kept for type checkers and editors."""
+    """Return `jax.jit(function)` with the type of the function, for type checkers and editors."""
     return cast(Function, jax.jit(function))
 
 
@@ -24,17 +24,17 @@ def as_floats(*values: ArrayLike) -> tuple[Array, ...]:
     dtype = jnp.result_type(*arrays)
     if not jnp.issubdtype(dtype, jnp.floating):
         dtype = jnp.result_type(float)
-    return tuple(jnp.asarray(value, dtype) for value in arrays)
+    return tuple(jnp.asarray(array, dtype) for array in arrays)
 
 
-def nan_unless(inside: Array, x: Array) -> Array:
-    """Return x where `inside` holds, and NaN elsewhere.
+def nan_unless(inside: Array, values: Array) -> Array:
+    """Return the values where `inside` holds, and NaN elsewhere.
 
-    x is multiplied by NaN, not replaced by it: so the derivatives in x are NaN there too.
+    The values are multiplied by NaN, not replaced by it: the derivatives of a constant would be 0.
     """
-    return x * jnp.where(inside, jnp.ones_like(x), jnp.nan)
+    return values * jnp.where(inside, jnp.ones_like(values), jnp.nan)
 
 
-def positive(x: Array) -> Array:
-    """Return x where it is positive, finite and not subnormal, and NaN elsewhere."""
-    return nan_unless((x >= jnp.finfo(x.dtype).tiny) & (x < jnp.inf), x)
+def positive(values: Array) -> Array:
+    """Return the values that are positive, finite and not subnormal, and NaN elsewhere."""
+    return nan_unless((values >= jnp.finfo(values.dtype).tiny) & (values < jnp.inf), values)

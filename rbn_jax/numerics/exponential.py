@@ -1,4 +1,4 @@
-"""Stable special functions of two time constants, and the one home of their derivatives.
+"""Stable special functions of two time constants, and all of their derivatives.
 
 Everything about one event on an exponential synapse follows from two functions of the
 time constants a and b, smooth and symmetric through a = b:
@@ -6,8 +6,8 @@ time constants a and b, smooth and symmetric through a = b:
     L(a, b) = (ln b - ln a) / (b - a)                the slope of the logarithm's chord
     T(a, b) = (atanh(z)/z - 1) / z^2,  z = (b - a)/(a + b),  from 1/3 upwards
 
-With p = a/(a + b), q = b/(a + b) the event peaks at t* = a b L and reaches F = a exp(-a L),
-F's elasticities are e_a = q (1 - 2 p z T) and e_b = p (1 + 2 q z T), e_a + e_b = 1, and with
+With p = a/(a + b), q = b/(a + b) the event peaks at t* = a b L and reaches F = a exp(-a L).
+The elasticities of F are e_a = q (1 - 2 p z T) and e_b = p (1 + 2 q z T), e_a + e_b = 1. With
 dl = da/a - db/b and B = 2 p q T the derivatives up to the second are products and sums in which
 nothing cancels:
 
@@ -15,15 +15,15 @@ nothing cancels:
     dt*  = (b/a) e_b da + (a/b) e_a db     d(t*_a, t*_b) = (1 - 2 B) (-q dl, p dl)
     d ln F = e_a da/a + e_b db/b           d(ln F)_a     = -((ln F)_a da + B dl) / a
 
-and for 1/F, of which the weights are multiples, (1/F)_aa = (e_a^2 + e_a + B) / (a^2 F) and
-(1/F)_ab = p q (1 - 2 B (2 + z^2 T)) / (a b F). Higher derivatives are JAX's, of these.
-Inputs are arrays of one floating dtype; a result is NaN, with all derivatives, where an input is
+The weights are multiples of 1/F, for which (1/F)_aa = (e_a^2 + e_a + B) / (a^2 F) and
+(1/F)_ab = p q (1 - 2 B (2 + z^2 T)) / (a b F). JAX differentiates these for higher derivatives.
+
+Inputs are arrays of one floating dtype. A result is NaN, with all derivatives, where an input is
 NaN or no time constant from 2e-31 to 4e37 ms (float32; 2e-292 to 2e307 in float64).
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -31,160 +31,168 @@ import numpy as np
 from jax import Array, lax
 
 from rbn_jax.numerics.arrays import nan_unless
+from rbn_jax.numerics.coefficients import ATANH_LARGEST_Z, ATANH_REMAINDER, EXP, LOG_RATIO, Series
 
-# near-minimax coefficients, by Chebyshev interpolation: 2 atanh(y/2) / y in y^2 up to 0.402^2,
-# of two numbers scaled by a power of two towards each other, and exp(x - 1/2), |x| <= 1/2
-_LOG = {
-    "float64": (
-        *(1.0, 0.08333333333334501, 0.01249999999848385, 0.0022321429319877755),
-        *(0.00043402596681841487, 8.880213120398551e-05, 1.8608914105719577e-05),
-        4.702590493500765e-06,
-    ),
-    "float32": (1.0, 0.08333382253134618, 0.012484948899959294, 0.0023790678891335904),
-}
-_EXP = {
-    "float64": (
-        *(0.6065306597126334, 0.6065306597126333, 0.3032653298563167, 0.10108844328544739),
-        *(0.02527211082136033, 0.005054422164000439, 0.0008424036940259399),
-        *(0.00012034338858639082, 1.504292337374757e-05, 1.67141109149772e-06),
-        *(1.6714181868801803e-07, 1.527420048841299e-08, 1.2719039650810423e-09),
-    ),
-    "float32": (
-        *(0.6065306592510028, 0.6065306596613929, 0.3032653889399188, 0.10108844984376317),
-        *(0.025270929702258773, 0.005054291048025305, 0.0008499539478017739),
-        0.00012118171938534863,
-    ),
-}
-# T in z^2 up to 0.5^2
-_REST = {
-    "float64": (
-        *(0.3333333333333333, 0.20000000000000864, 0.14285714285490106, 0.11111111133938968),
-        *(0.09090907881509189, 0.07692345940270638, 0.06665886352701884),
-        *(0.05893099692590042, 0.05160769881147162, 0.05441915418234587),
-        *(0.012292448728540531, 0.13557903913692299, -0.14450491183414468, 0.21098097885975797),
-    ),
-    "float32": (
-        *(0.33333333437307106, 0.19999959336215828, 0.14288286042811285),
-        *(0.11050830395223991, 0.09751940865741168, 0.040916230718241735),
-        0.1562916538185637,
-    ),
-}
-_NEAR = 0.5  # |z| below which T is that polynomial
+Pair = tuple[Array, Array]
+"""Two arrays: the time constants a and b, their tangents, or derivatives in both."""
 
 
-def _limits(dtype: Any) -> tuple[float, float]:
+def _limits(dtype: np.dtype) -> tuple[float, float]:
     """Between which time constants neither a difference is subnormal nor a sum overflows."""
     info = jnp.finfo(dtype)
     return float(2 * info.tiny / info.eps), float(info.max / 8)
 
 
-def time_constant(x: Array) -> Array:
-    """x where it is a number between the limits, NaN elsewhere."""
-    low, high = _limits(x.dtype)
-    return nan_unless((x >= low) & (x <= high), x)
+def valid_time_constant(tau: Array) -> Array:
+    """Return tau where it is a number between the limits, NaN elsewhere."""
+    low, high = _limits(tau.dtype)
+    return nan_unless((tau >= low) & (tau <= high), tau)
+
+
+def _coefficients(series: Series, dtype: np.dtype) -> tuple[float, ...]:
+    return getattr(series, dtype.name)
 
 
 def _polynomial(x: Array, coefficients: Sequence[float]) -> Array:
-    """sum_k c_k x^k by Estrin's scheme: pairs at once, where Horner's waits for each product."""
-    terms: list[Any] = [jnp.full_like(x, c) for c in coefficients]
+    """Return sum_k c_k x^k by Estrin's scheme.
+
+    It combines pairs of terms, which are independent of each other; in Horner's scheme each
+    product waits for the one before.
+    """
+    terms = [jnp.full_like(x, coefficient) for coefficient in coefficients]
     while len(terms) > 1:
-        last = terms[len(terms) - len(terms) % 2 :]
-        terms = [a + b * x for a, b in zip(terms[::2], terms[1::2], strict=False)] + last
+        pairs = []
+        for low, high in zip(terms[::2], terms[1::2], strict=False):
+            pairs.append(low + high * x)
+        if len(terms) % 2:
+            pairs.append(terms[-1])
+        terms = pairs
         x = x * x
     return terms[0]
+
+
+def _define_jvp(function: jax.custom_jvp, slopes: Callable[[Array, Array], Pair]) -> None:
+    """Define the derivative of function(a, b) by (d function/da, d function/db)."""
+
+    @function.defjvp
+    def _(primals: Pair, tangents: Pair) -> Pair:
+        slope_a, slope_b = slopes(*primals)
+        return function(*primals), slope_a * tangents[0] + slope_b * tangents[1]
 
 
 @jax.custom_jvp
 def log_slope(a: Array, b: Array) -> Array:
     """L(a, b) = (ln b - ln a) / (b - a), and 1/a at b = a.
 
-    b is scaled by the power of two 2^-k that brings it within a factor 1.51 of a: exact, by
-    arithmetic on the exponent bits. Then ln(b/a) = k ln 2 + y P(y^2), the logarithm of
-    (1 + y/2)/(1 - y/2), y = 2 (b' - a)/(b' + a), and at k = 0 the factor b - a cancels in
-    closed form. No logarithm is called.
+    b is scaled by the power of two 2^-k that brings it within a factor 1.5 of a. Then
+    ln(b/a) = k ln 2 + y P(y^2), the logarithm of (1 + y/2)/(1 - y/2), y = 2 (b' - a)/(b' + a),
+    and at k = 0 the factor b - a cancels in closed form. No logarithm is called: that of XLA
+    takes most of the time in float64.
     """
-    k, scaled = _scaled_towards(a, b)
-    # a product that several use is computed for each by XLA, in one pass; a quotient is stored
+    k, scaled = _scale_towards(a, b)
+    # the factor 2 comes after the quotient: XLA recomputes a product for each of its uses, in
+    # one pass over the data, but stores a quotient, which takes a second pass
     y = (scaled - a) / (scaled + a) * 2
-    series = _polynomial(y * y, _LOG[a.dtype.name])
-    near = k == 0
-    return jnp.where(near, series, k * math.log(2) + y * series) / jnp.where(
-        near, (a + b) / 2, b - a
-    )
+    series = _polynomial(y * y, _coefficients(LOG_RATIO, a.dtype))
+    is_unscaled = k == 0
+    numerator = jnp.where(is_unscaled, series, k * math.log(2) + y * series)
+    return numerator / jnp.where(is_unscaled, (a + b) / 2, b - a)
 
 
-def _scaled_towards(a: Array, b: Array) -> tuple[Array, Array]:
-    """k and b 2^-k, within a factor 1.51 of a: all without sign, which is fast for 64 bits."""
+def _scale_towards(a: Array, b: Array) -> Pair:
+    """Return k and b 2^-k, which is exact and within a factor 1.5 of a.
+
+    The bits of a positive number, read as an integer, are its exponent, then its mantissa. So
+    the difference of the bits of b and a, rounded to a multiple of the exponent's last bit, is
+    k. All integers are unsigned, for which XLA has vector instructions in 64 bits.
+    """
     info = jnp.finfo(a.dtype)
-    bits_a, bits_b = (lax.bitcast_convert_type(x, f"uint{info.bits}") for x in (a, b))
-    digits, half, top = (
-        np.array(x, bits_a.dtype) for x in (info.nmant, 2 ** (info.nmant - 1), 2 ** (info.bits - 1))
-    )
-    raised = (bits_b - bits_a + half + top) >> digits  # k + top 2^-digits, above 0
-    scaled = lax.bitcast_convert_type(bits_b - (raised << digits) + top, a.dtype)
-    # the last bits of a number from 2^digits to 2^(digits + 1) count units
+    unsigned = np.dtype(f"uint{info.bits}")
+    bits_a = lax.bitcast_convert_type(a, unsigned)
+    bits_b = lax.bitcast_convert_type(b, unsigned)
+    mantissa_bits = np.array(info.nmant, unsigned)
+    half = np.array(2 ** (info.nmant - 1), unsigned)
+    # added to the difference, so that it is not below 0
+    offset = np.array(2 ** (info.bits - 1), unsigned)
+    k_with_offset = (bits_b - bits_a + half + offset) >> mantissa_bits
+    bits_scaled = bits_b - (k_with_offset << mantissa_bits) + offset
+    scaled = lax.bitcast_convert_type(bits_scaled, a.dtype)
+    # conversion to a float, also without sign: the last bits of a number from 2^mantissa_bits
+    # to twice that count units
     origin = np.array(2.0**info.nmant, a.dtype)
-    count = lax.bitcast_convert_type(raised | origin.view(bits_a.dtype), a.dtype)
+    count = lax.bitcast_convert_type(k_with_offset | origin.view(unsigned), a.dtype)
     return count - (origin + a.dtype.type(2 ** (info.bits - 1 - info.nmant))), scaled
 
 
 @log_slope.defjvp
-def _(primals, tangents):
-    (a, b), (da, db) = primals, tangents
-    slope_a, slope_b = _log_slopes(a, b)
+def _log_slope_jvp(primals: Pair, tangents: Pair) -> Pair:
+    a, b = primals
+    da, db = tangents
+    slope_a, slope_b = _log_peak_slopes(a, b)
     return log_slope(a, b), -(slope_a / b * da + slope_b / a * db)
 
 
-def _remainder(a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
-    """2 p, 2 q, z T and T: a polynomial near a = b, the definition elsewhere.
+def _atanh_terms(a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
+    """2 p, 2 q, z T and T: T is a polynomial near a = b, and its definition elsewhere.
 
-    The smaller of p and q is the one quotient, so that neither loses digits at any ratio, and
-    z = q - p none that count: near a = b it is added to 1 or squared.
+    The smaller of p and q is the one quotient, so that neither loses digits at any ratio.
+    z = q - p loses digits near a = b, where they do not count: z is added to 1 or squared.
     """
-    less = b < a
-    small = jnp.where(less, b, a) / (a + b) * 2  # doubled as in log_slope
-    p2, q2 = jnp.where(less, 2 - small, small), jnp.where(less, small, 2 - small)
+    b_is_smaller = b < a
+    # doubled after the quotient, as in `log_slope`
+    smaller = jnp.where(b_is_smaller, b, a) / (a + b) * 2
+    p2 = jnp.where(b_is_smaller, 2 - smaller, smaller)
+    q2 = jnp.where(b_is_smaller, smaller, 2 - smaller)
     z = (q2 - p2) / 2
-    near = jnp.abs(z) < _NEAR
-    series = _polynomial(jnp.where(near, z * z, 0), _REST[a.dtype.name])
-    other = jnp.where(near, 1, z)
-    zt = jnp.where(near, z * series, ((a + b) / 2 * log_slope(a, b) - 1) / other)
-    return p2, q2, zt, jnp.where(near, series, zt / other)
+    z_is_small = jnp.abs(z) < ATANH_LARGEST_Z
+    # operands of the formula that is not used are replaced: its NaN would reach derivatives
+    z_squared = jnp.where(z_is_small, z * z, 0)
+    series = _polynomial(z_squared, _coefficients(ATANH_REMAINDER, a.dtype))
+    divisor = jnp.where(z_is_small, 1, z)
+    definition = ((a + b) / 2 * log_slope(a, b) - 1) / divisor
+    z_t = jnp.where(z_is_small, z * series, definition)
+    return p2, q2, z_t, jnp.where(z_is_small, series, z_t / divisor)
 
 
 @jax.custom_jvp
-def _log_slopes(a: Array, b: Array) -> tuple[Array, Array]:
+def _log_peak_slopes(a: Array, b: Array) -> Pair:
     """(d ln F/da, d ln F/db) = (e_a/a, e_b/b)."""
-    p2, q2, zt, _ = _remainder(a, b)
-    return q2 * (1 - p2 * zt) / (2 * a), p2 * (1 + q2 * zt) / (2 * b)
+    p2, q2, z_t, _ = _atanh_terms(a, b)
+    return q2 * (1 - p2 * z_t) / (2 * a), p2 * (1 + q2 * z_t) / (2 * b)
 
 
-@_log_slopes.defjvp
-def _(primals, tangents):
-    (a, b), (da, db), (slope_a, slope_b) = primals, tangents, _log_slopes(*primals)
-    bend, dl = _bend(a, b), da / a - db / b
-    return (slope_a, slope_b), (-(slope_a * da + bend * dl) / a, (bend * dl - slope_b * db) / b)
+@_log_peak_slopes.defjvp
+def _log_peak_slopes_jvp(primals: Pair, tangents: Pair) -> tuple[Pair, Pair]:
+    a, b = primals
+    da, db = tangents
+    slope_a, slope_b = _log_peak_slopes(a, b)
+    curvature = _log_peak_curvature(a, b)
+    dl = da / a - db / b
+    change_a = -(slope_a * da + curvature * dl) / a
+    change_b = (curvature * dl - slope_b * db) / b
+    return (slope_a, slope_b), (change_a, change_b)
 
 
-def _bend(a: Array, b: Array) -> Array:
+def _log_peak_curvature(a: Array, b: Array) -> Array:
     """B = 2 p q T = -d^2 ln F / (d ln a d ln b)."""
-    p2, q2, _, rest = _remainder(a, b)
-    return p2 * q2 / 2 * rest
+    p2, q2, _, t = _atanh_terms(a, b)
+    return p2 * q2 / 2 * t
 
 
 @jax.custom_jvp
 def peak(a: Array, b: Array) -> Array:
     """F(a, b) = max over t of a b (exp(-t/b) - exp(-t/a)) / (b - a).
 
-    The derivative vanishes at the peak, so F = a exp(-t*/b) = b exp(-t*/a); the smaller of
+    The derivative vanishes at the peak, so F = a exp(-t*/b) = b exp(-t*/a). The smaller of
     a and b in front keeps the exponent in [-1, 0), where a polynomial serves as exp. NaN, with
     all derivatives, unless a, b and a + b are within the limits.
     """
-    smaller = _smaller(a, b)
-    return smaller * _polynomial(0.5 - smaller * log_slope(a, b), _EXP[a.dtype.name])
+    smaller = _valid_minimum(a, b)
+    exponent = 0.5 - smaller * log_slope(a, b)
+    return smaller * _polynomial(exponent, _coefficients(EXP, a.dtype))
 
 
-def _smaller(a: Array, b: Array) -> Array:
+def _valid_minimum(a: Array, b: Array) -> Array:
     """min(a, b) inside the domain, NaN outside."""
     low, high = _limits(a.dtype)
     inside = (a >= low) & (b >= low) & (a + b <= high)
@@ -192,84 +200,91 @@ def _smaller(a: Array, b: Array) -> Array:
 
 
 @jax.custom_jvp
-def _peak_slopes(a: Array, b: Array) -> tuple[Array, Array]:
+def _peak_slopes(a: Array, b: Array) -> Pair:
     """(dF/da, dF/db)."""
-    value, (slope_a, slope_b) = peak(a, b), _log_slopes(a, b)
+    value = peak(a, b)
+    slope_a, slope_b = _log_peak_slopes(a, b)
     return value * slope_a, value * slope_b
 
 
-@peak.defjvp
-def _(primals, tangents):
-    slope_a, slope_b = _peak_slopes(*primals)
-    return peak(*primals), slope_a * tangents[0] + slope_b * tangents[1]
+_define_jvp(peak, _peak_slopes)
 
 
 @_peak_slopes.defjvp
-def _(primals, tangents):
-    (a, b), (da, db), (slope_a, slope_b) = primals, tangents, _log_slopes(*primals)
-    share = a * slope_a * (b * slope_b)
-    bend = peak(a, b) * (share + _bend(a, b)) * (da / a - db / b)
-    return _peak_slopes(a, b), (-bend / a, bend / b)
+def _peak_slopes_jvp(primals: Pair, tangents: Pair) -> tuple[Pair, Pair]:
+    a, b = primals
+    da, db = tangents
+    slope_a, slope_b = _log_peak_slopes(a, b)
+    elasticities = a * slope_a * (b * slope_b)
+    curvature = elasticities + _log_peak_curvature(a, b)
+    change = peak(a, b) * curvature * (da / a - db / b)
+    return _peak_slopes(a, b), (-change / a, change / b)
 
 
 @jax.custom_jvp
 def inverse_peak(a: Array, b: Array) -> Array:
     """1 / F(a, b) = exp(smaller L) / smaller."""
-    smaller, scaled = _smaller(a, b), [math.e * c for c in _EXP[a.dtype.name]]
+    smaller = _valid_minimum(a, b)
+    # the polynomial is exp(x - 1/2), the exponential x + 1/2
+    scaled = [math.e * coefficient for coefficient in _coefficients(EXP, a.dtype)]
     return _polynomial(smaller * log_slope(a, b) - 0.5, scaled) / smaller
 
 
 @jax.custom_jvp
-def _inverse_slopes(a: Array, b: Array) -> tuple[Array, Array]:
+def _inverse_peak_slopes(a: Array, b: Array) -> Pair:
     """(d (1/F)/da, d (1/F)/db)."""
-    value, (slope_a, slope_b) = inverse_peak(a, b), _log_slopes(a, b)
+    value = inverse_peak(a, b)
+    slope_a, slope_b = _log_peak_slopes(a, b)
     return -value * slope_a, -value * slope_b
 
 
-@inverse_peak.defjvp
-def _(primals, tangents):
-    slope_a, slope_b = _inverse_slopes(*primals)
-    return inverse_peak(*primals), slope_a * tangents[0] + slope_b * tangents[1]
+_define_jvp(inverse_peak, _inverse_peak_slopes)
 
 
-@_inverse_slopes.defjvp
-def _(primals, tangents):
-    (a, b), (slope_a, slope_b) = primals, _log_slopes(*primals)
-    value, share_a, share_b = inverse_peak(a, b), a * slope_a, b * slope_b
-    da, db = tangents[0] / a, tangents[1] / b
-    p2, q2, zt, rest = _remainder(a, b)
+@_inverse_peak_slopes.defjvp
+def _inverse_peak_slopes_jvp(primals: Pair, tangents: Pair) -> tuple[Pair, Pair]:
+    a, b = primals
+    relative_a = tangents[0] / a
+    relative_b = tangents[1] / b
+    slope_a, slope_b = _log_peak_slopes(a, b)
+    value = inverse_peak(a, b)
+    e_a = a * slope_a
+    e_b = b * slope_b
+    p2, q2, z_t, t = _atanh_terms(a, b)
     pq = p2 * q2 / 4
-    bend, mixed = 2 * pq * rest, pq * (1 - 4 * pq * rest * (2 + (q2 - p2) / 2 * zt))
-    left = (share_a * share_a + share_a + bend) * da + mixed * db
-    right = (share_b * share_b + share_b + bend) * db + mixed * da
-    return _inverse_slopes(a, b), (value * left / a, value * right / b)
+    curvature = 2 * pq * t
+    mixed = pq * (1 - 4 * pq * t * (2 + (q2 - p2) / 2 * z_t))
+    change_a = (e_a * e_a + e_a + curvature) * relative_a + mixed * relative_b
+    change_b = (e_b * e_b + e_b + curvature) * relative_b + mixed * relative_a
+    return _inverse_peak_slopes(a, b), (value * change_a / a, value * change_b / b)
 
 
 @jax.custom_jvp
 def time_of_peak(a: Array, b: Array) -> Array:
     """t* = a b L(a, b), where exp(-t/b) - exp(-t/a) is farthest from 0."""
-    low, high = jnp.where(b < a, b, a), jnp.where(b < a, a, b)
-    return low * (high * log_slope(a, b))
+    b_is_smaller = b < a
+    smaller = jnp.where(b_is_smaller, b, a)
+    larger = jnp.where(b_is_smaller, a, b)
+    # a b could overflow; larger L is at least 1, and a logarithm
+    return smaller * (larger * log_slope(a, b))
 
 
 @jax.custom_jvp
-def _time_slopes(a: Array, b: Array) -> tuple[Array, Array]:
+def _time_slopes(a: Array, b: Array) -> Pair:
     """(dt*/da, dt*/db)."""
-    slope_a, slope_b = _log_slopes(a, b)
+    slope_a, slope_b = _log_peak_slopes(a, b)
     return b / a * (b * slope_b), a / b * (a * slope_a)
 
 
-@time_of_peak.defjvp
-def _(primals, tangents):
-    slope_a, slope_b = _time_slopes(*primals)
-    return time_of_peak(*primals), slope_a * tangents[0] + slope_b * tangents[1]
+_define_jvp(time_of_peak, _time_slopes)
 
 
 @_time_slopes.defjvp
-def _(primals, tangents):
-    (a, b), (da, db) = primals, tangents
-    bend = (1 - 2 * _bend(a, b)) * (da / a - db / b)
-    return _time_slopes(a, b), (-(b / (a + b)) * bend, a / (a + b) * bend)
+def _time_slopes_jvp(primals: Pair, tangents: Pair) -> tuple[Pair, Pair]:
+    a, b = primals
+    da, db = tangents
+    change = (1 - 2 * _log_peak_curvature(a, b)) * (da / a - db / b)
+    return _time_slopes(a, b), (-(b / (a + b)) * change, a / (a + b) * change)
 
 
 def difference_of_exponentials(t: Array, a: Array, b: Array) -> Array:
@@ -279,13 +294,14 @@ def difference_of_exponentials(t: Array, a: Array, b: Array) -> Array:
     even and entire in d.
     """
     t = jnp.where(t < 0, 0.0, t)
-    half = t / a * ((b - a) / b) / 2
-    near = jnp.abs(half) < 1
-    half = jnp.where(near, half, 0.0)
-    sinhc = _polynomial(half * half, [1 / math.factorial(2 * k + 1) for k in range(10)])
-    gap = jnp.where(near, 1.0, b - a)
+    d = t / a * ((b - a) / b) / 2
+    d_is_small = jnp.abs(d) < 1
+    d = jnp.where(d_is_small, d, 0.0)
+    # the Taylor series in d^2: the first term left out is 2e-20
+    sinh_ratio = _polynomial(d * d, [1 / math.factorial(2 * k + 1) for k in range(10)])
+    difference = jnp.where(d_is_small, 1.0, b - a)
     return jnp.where(
-        near,
-        t * jnp.exp(-(t / a + t / b) / 2) * sinhc,
-        a * (b / gap) * (jnp.exp(-t / b) - jnp.exp(-t / a)),
+        d_is_small,
+        t * jnp.exp(-(t / a + t / b) / 2) * sinh_ratio,
+        a * (b / difference) * (jnp.exp(-t / b) - jnp.exp(-t / a)),
     )

@@ -10,129 +10,157 @@ import numpy as np
 from jax import Array, lax
 from jax.custom_batching import custom_vmap
 
-_LANES, _LANES_OF_ACCELERATORS = 256, 8192  # of a GPU: benchmarks/results/h200/rates.md
-_STEPS = 30
-_LARGEST_STEP = 2.0
+# systems in one batch: a CPU keeps them in its cache, an accelerator needs many to be busy
+# (measured in benchmarks/results/h200/rates.md)
+_CPU_BATCH_SIZE = 256
+_ACCELERATOR_BATCH_SIZE = 8192
+_STEPS = 30  # from one start
+_LARGEST_STEP = 2.0  # of a component whose size is at most that
 
 Residual = Callable[[Array, Any], Array]
-
-
-def _tolerance(dtype: Any) -> float:
-    """The largest residual at a root, by max(|x|, 1): what rounding leaves of sums."""
-    return 1e-9 if dtype == np.float64 else 5e-4
+Starts = tuple[tuple[float, ...], ...]
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def root(residual: Residual, starts: tuple[tuple[float, ...], ...], args: Any) -> Array:
-    """x, (m, B), with residual(x, args) = 0 from the first of the starts that leads to one.
+def root(residual: Residual, starts: Starts, args: object) -> Array:
+    """x, (m, systems), with residual(x, args) = 0 from the first start that leads to a root.
 
-    residual takes x as (m, B) and args whose leaves end in the axis of B systems; each system
-    depends on its own column alone. Where no start leads to a root x is NaN. Derivatives in
-    args are those of the implicit function, of any order, forward and reverse.
+    residual takes x as (m, systems) and args, a pytree of arrays whose last axis is that of the
+    systems; each system depends on its own column alone. Every start has m numbers. Where no
+    start leads to a root x is NaN. Derivatives in args are those of the implicit function, of
+    any order, forward and reverse.
 
     Under vmap all systems become columns of one call.
+
+    >>> root(lambda x, a: x * x - a, ((1.0,),), jnp.array([[4.0, 9.0]])).round(3).tolist()
+    [[2.0, 3.0]]
     """
 
     @custom_vmap
-    def found(args: Any) -> Array:
-        few = functools.partial(_searched, residual, starts, _LANES)
-        if _on_cpu():  # the other need not be traced
-            return few(args)
-        many = functools.partial(_searched, residual, starts, _LANES_OF_ACCELERATORS)
-        return lax.platform_dependent(args, cpu=few, default=many)
+    def search(args: object) -> Array:
+        on_cpu = functools.partial(_search, residual, starts, _CPU_BATCH_SIZE)
+        if _default_is_cpu():  # saves the time to trace the search for accelerators
+            return on_cpu(args)
+        on_accelerator = functools.partial(_search, residual, starts, _ACCELERATOR_BATCH_SIZE)
+        return lax.platform_dependent(args, cpu=on_cpu, default=on_accelerator)
 
-    @found.def_vmap
-    def _(size: int, batched: Any, args: Any) -> tuple[Array, bool]:
-        def merged(x: Array, own: bool) -> Array:
-            x = x if own else jnp.broadcast_to(x, (size, *x.shape))
-            return jnp.moveaxis(x, 0, -1).reshape(*x.shape[1:-1], x.shape[-1] * size)
+    @search.def_vmap
+    def _(size: int, batched: list[Any], args: object) -> tuple[Array, bool]:
+        def merge(leaf: Array, is_batched: bool) -> Array:
+            if not is_batched:
+                leaf = jnp.broadcast_to(leaf, (size, *leaf.shape))
+            return jnp.moveaxis(leaf, 0, -1).reshape(*leaf.shape[1:-1], leaf.shape[-1] * size)
 
-        x = root(residual, starts, jax.tree.map(merged, args, batched[0]))
-        return jnp.moveaxis(x.reshape(len(x), x.shape[1] // max(size, 1), size), -1, 0), True
+        x = root(residual, starts, jax.tree.map(merge, args, batched[0]))
+        x = x.reshape(len(x), x.shape[1] // max(size, 1), size)
+        return jnp.moveaxis(x, -1, 0), True
 
-    return found(args)
+    return search(args)
 
 
 @root.defjvp
-def _(residual: Residual, starts: Any, primals: Any, tangents: Any) -> Any:
-    (args,), (moved,) = primals, tangents
+def _root_jvp(
+    residual: Residual, starts: Starts, primals: tuple[object], tangents: tuple[object]
+) -> tuple[Array, Array]:
+    """Solve J dx = -(d residual/d args) d args, by the implicit function theorem."""
+    (args,) = primals
     x = root(residual, starts, args)
-    _, change = jax.jvp(lambda a: residual(x, a), (args,), (moved,))
-    return x, solved(linearised(residual, x, args)[1], -change)
+    _, change = jax.jvp(functools.partial(residual, x), primals, tangents)
+    return x, _solve(linearised(residual, x, args)[1], -change)
 
 
-def _searched(residual: Residual, starts: Any, most: int, args: Any) -> Array:
-    """The roots, by Newton steps on at most so many systems at once.
+def _search(residual: Residual, starts: Starts, largest_batch: int, args: object) -> Array:
+    """Return the roots (m, systems), by Newton steps on at most `largest_batch` systems at once.
 
-    One that is finished makes place for the next: none waits for the slowest.
+    A finished system is replaced in the batch by the next one, so that none waits for the
+    slowest.
     """
-    first = jax.tree.leaves(args)[0]
-    count, dtype = first.shape[-1], first.dtype
-    lanes, points = min(count, most), jnp.asarray(starts, dtype)
+    leaf = jax.tree.leaves(args)[0]
+    count = leaf.shape[-1]
+    points = jnp.asarray(starts, leaf.dtype)
+    roots = jnp.full((points.shape[1], count), jnp.nan, leaf.dtype)
     if not count:
-        return jnp.zeros((points.shape[1], 0), dtype)
-    packed, unpacked = _packed(args)
+        return roots
+    packed, unpack = _pack(args)
+    slots = jnp.arange(min(count, largest_batch), dtype=np.int32)
+    is_earlier = slots < slots[:, None]
+    # the largest residual of a root, relative to max(|x|, 1): the rounding errors of sums
+    tolerance = 1e-9 if leaf.dtype == np.float64 else 5e-4
 
-    def step(state: Any) -> Any:
-        place, fresh, x, tried, steps, found = state
-        value, slopes = linearised(residual, x, unpacked(jnp.take(packed, place, 1, mode="clip")))
-        move, size = solved(slopes, -value), jnp.maximum(jnp.abs(x), 1)
-        small = _tolerance(dtype)
-        # and this step, a small one, makes it exact; at a fold a small residual has a large step
-        done = ((jnp.abs(value) < small * size) & (jnp.abs(move) < small**0.5 * size)).all(0)
-        longest = jnp.maximum(_LARGEST_STEP, size)  # silent rates have far to go
+    def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        system, next_system, x, start, steps, roots = state
+        batch = unpack(jnp.take(packed, system, 1, mode="clip"))
+        value, jacobian = linearised(residual, x, batch)
+        move = _solve(jacobian, -value)
+        size = jnp.maximum(jnp.abs(x), 1)
+        # the step must be small, too: at a fold, where two roots meet and vanish, small
+        # residuals come with large steps. The small step makes x exact.
+        is_root = (jnp.abs(value) < tolerance * size) & (jnp.abs(move) < tolerance**0.5 * size)
+        is_root = is_root.all(0)
+        # components far from 0, as logarithms of small rates, may take longer steps
+        longest = jnp.maximum(_LARGEST_STEP, size)
         x = x + move / jnp.maximum((jnp.abs(move) / longest).max(0), 1)
-        lost = ~done & (~jnp.isfinite(x).all(0) | (steps >= _STEPS))
-        over = (done | (lost & (tried + 1 >= len(points)))) & (place < count)
-        found = found.at[:, place].set(jnp.where(done, x, jnp.nan), mode="drop")
-        rank = (over & before).sum(1, dtype=place.dtype)
-        tried = jnp.where(over, 0, jnp.where(lost, tried + 1, tried))
-        again = over | lost
+        has_failed = ~is_root & (~jnp.isfinite(x).all(0) | (steps >= _STEPS))
+        was_last = has_failed & (start + 1 >= len(points))
+        # slots without a system, at the end, have an index of `count` or more
+        is_finished = (is_root | was_last) & (system < count)
+        roots = roots.at[:, system].set(jnp.where(is_root, x, jnp.nan), mode="drop")
+        # finished slots take the next systems in turn; a cumulative sum would be slower
+        rank = (is_finished & is_earlier).sum(1, dtype=system.dtype)
+        start = jnp.where(is_finished, 0, jnp.where(has_failed, start + 1, start))
+        restarts = is_finished | has_failed
         return (
-            jnp.where(over, fresh + rank, place),
-            fresh + over.sum(dtype=fresh.dtype),
-            jnp.where(again, points[tried].T, x),
-            tried,
-            jnp.where(again, 0, steps + 1),
-            found,
+            jnp.where(is_finished, next_system + rank, system),
+            next_system + is_finished.sum(dtype=next_system.dtype),
+            jnp.where(restarts, points[start].T, x),
+            start,
+            jnp.where(restarts, 0, steps + 1),
+            roots,
         )
 
-    place, zeros = jnp.arange(lanes, dtype=np.int32), jnp.zeros(lanes, np.int32)
-    before = place < place[:, None]
-    start = jnp.broadcast_to(points[0][:, None], (points.shape[1], lanes))
-    found = jnp.full((points.shape[1], count), jnp.nan, dtype)
-    state = (place, jnp.array(lanes, place.dtype), start, zeros, zeros, found)
-    return lax.while_loop(lambda state: state[1] < count + lanes, step, state)[-1]
+    zeros = jnp.zeros_like(slots)
+    x = jnp.broadcast_to(points[0][:, None], (len(roots), len(slots)))
+    state = (slots, jnp.array(len(slots), slots.dtype), x, zeros, zeros, roots)
+    # until every slot has been given an index of `count` or more
+    return lax.while_loop(lambda state: state[1] < count + len(slots), step, state)[-1]
 
 
-def _on_cpu() -> bool:
-    """Whether a CPU is where JAX computes what is not elsewhere."""
-    chosen = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
-    return (getattr(chosen, "platform", chosen) or jax.default_backend()) == "cpu"
+def _default_is_cpu() -> bool:
+    """Whether JAX computes on a CPU unless told otherwise."""
+    device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+    return (getattr(device, "platform", device) or jax.default_backend()) == "cpu"
 
 
-def linearised(residual: Residual, x: Array, args: Any) -> tuple[Array, Array]:
-    """The residual (m, B) and its Jacobian (m, m, B)."""
-    value, push = jax.linearize(lambda y: residual(y, args), x)
-    unit = jnp.eye(len(x), dtype=x.dtype)[..., None] * jnp.ones_like(x)
-    return value, jax.vmap(push, out_axes=1)(unit)
+def linearised(residual: Residual, x: Array, args: object) -> tuple[Array, Array]:
+    """Return the residual (m, systems) and its Jacobian (m, m, systems)."""
+    value, derivative = jax.linearize(lambda x: residual(x, args), x)
+    directions = jnp.eye(len(x), dtype=x.dtype)[..., None] * jnp.ones_like(x)
+    return value, jax.vmap(derivative, out_axes=1)(directions)
 
 
-def solved(matrix: Array, right: Array) -> Array:
-    """The solutions (m, B) of B systems (m, m, B)."""
-    q, r = lax.linalg.qr(jnp.moveaxis(matrix, -1, 0), full_matrices=False)
-    turned = jnp.einsum("bji,jb->bi", q, right)[..., None]
-    return lax.linalg.triangular_solve(r, turned, left_side=True)[..., 0].T
+def _solve(matrices: Array, right_sides: Array) -> Array:
+    """Return the solutions (m, systems) of the linear systems (m, m, systems).
+
+    By QR, which XLA compiles to fewer kernels than LU with its pivots.
+    """
+    q, r = lax.linalg.qr(jnp.moveaxis(matrices, -1, 0), full_matrices=False)
+    rotated = jnp.einsum("bji,jb->bi", q, right_sides)[..., None]
+    return lax.linalg.triangular_solve(r, rotated, left_side=True)[..., 0].T
 
 
-def _packed(args: Any) -> tuple[Array, Callable[[Array], Any]]:
-    """All of args as one array (rows, systems), to take columns from, and args of such columns."""
+def _pack(args: object) -> tuple[Array, Callable[[Array], object]]:
+    """Return all leaves as one array (rows, systems), and the inverse for some of its columns.
+
+    One gather of columns replaces one for each leaf.
+    """
     leaves, tree = jax.tree.flatten(args)
     rows = [leaf.reshape(-1, leaf.shape[-1]) for leaf in leaves]
-    ends = np.cumsum([len(x) for x in rows])[:-1]
+    ends = np.cumsum([len(block) for block in rows])[:-1]
 
-    def unpacked(columns: Array) -> Any:
-        parts = zip(jnp.split(columns, ends), leaves, strict=True)
-        return tree.unflatten([part.reshape(*leaf.shape[:-1], -1) for part, leaf in parts])
+    def unpack(columns: Array) -> object:
+        parts = []
+        for block, leaf in zip(jnp.split(columns, ends), leaves, strict=True):
+            parts.append(block.reshape(*leaf.shape[:-1], -1))
+        return tree.unflatten(parts)
 
-    return jnp.concatenate(rows), unpacked
+    return jnp.concatenate(rows), unpack
