@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import rbn_jax as rbn
 from rbn_jax.cli import run
 from rbn_jax.sweeps import reductions as r
-from rbn_jax.sweeps.reduce_argument import read_reductions
+from rbn_jax.sweeps.reductions import read_reductions
 
 SHAPE = (5, 4, 7)
 OWN = (2,)
