@@ -20,8 +20,8 @@ from rbn_jax.sweeps import reductions as r
 from rbn_jax.sweeps.axes import read_axes
 from rbn_jax.sweeps.blocks import plan_blocks
 from rbn_jax.sweeps.evaluator import Evaluator
-from rbn_jax.sweeps.reduce_argument import read_reductions
 from rbn_jax.sweeps.reduction_sinks import ReductionSink
+from rbn_jax.sweeps.reductions import read_reductions
 
 SHAPE = (5, 4, 7)
 OWN = (2,)

@@ -78,9 +78,6 @@ class ReductionSink(Sink):
 
     def result(self) -> "xarray.Dataset | None":
         """Return the labelled reductions."""
-        return self._dataset()
-
-    def _dataset(self) -> "xarray.Dataset":
         return reduction_dataset(self.evaluator, self.reductions, self._states, self.attrs)
 
     def _run_of_blocks(self, task: int) -> range:
@@ -167,7 +164,7 @@ class ReductionStoreSink(StoredSink, ReductionSink):
             return None
         for task in tasks:
             self._merge(self._states, _load(_part_file(self.path, task)))
-        dataset = self._dataset()
+        dataset = reduction_dataset(self.evaluator, self.reductions, self._states, self.attrs)
         store_directory.write_result(dataset, self.path)
         return dataset
 

@@ -482,6 +482,10 @@ class Examples(_ConditionReduction):
         return _parameters_at(values[..., :count, :], self.kind, dims, source)
 
 
+ReduceArgument = str | Reduction | Sequence[str | Reduction]
+"""The argument `reduce` of a sweep: the kind of a reduction, a reduction, or a list of these."""
+
+# A reduction adds itself: the public names follow from the classes defined above.
 __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "Reduction",
     *(reduction.__name__ for reduction in REDUCTION_CLASSES.values()),
@@ -497,6 +501,39 @@ def reduction_class(kind: str) -> type[Reduction]:
     if kind not in REDUCTION_CLASSES:
         raise unknown_name_error(kind, REDUCTION_CLASSES, "reduction")
     return REDUCTION_CLASSES[kind]
+
+
+def read_reductions(reduce: ReduceArgument) -> tuple[Reduction, ...]:
+    """Return the reductions that the argument `reduce` of a sweep stands for.
+
+    Raises:
+        ValueError: an unknown name, a name of a reduction that needs arguments, no reduction.
+    """
+    items = [reduce] if isinstance(reduce, str | Reduction) else reduce
+    if not isinstance(items, Sequence):
+        raise ValueError(f"reduce={reduce!r}: must be {_allowed()}, or a list of these")
+    if not items:
+        raise ValueError(f"reduce={reduce!r}: must hold at least one reduction: {_allowed()}")
+    return tuple(map(_read_reduction, items))
+
+
+def _read_reduction(item: object) -> Reduction:
+    if isinstance(item, Reduction):
+        return item
+    if not isinstance(item, str):
+        raise ValueError(f"reduce holds {item!r}: must be {_allowed()}")
+    cls = reduction_class(item)
+    if arguments := cls.required_arguments():
+        raise ValueError(
+            f"{item!r} needs arguments: write reductions.{cls.__name__}({', '.join(arguments)})"
+        )
+    return cls()
+
+
+def _allowed() -> str:
+    """Describe what a sweep takes as a reduction."""
+    names = [kind for kind, cls in REDUCTION_CLASSES.items() if not cls.required_arguments()]
+    return f"a name ({', '.join(names)}) or a reduction such as reductions.Histogram(bins)"
 
 
 def reduction_help() -> str:

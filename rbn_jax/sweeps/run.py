@@ -18,23 +18,24 @@ from rbn_jax.sweeps.blocks import plan_blocks
 from rbn_jax.sweeps.evaluator import Evaluator
 from rbn_jax.sweeps.executors import run_tasks
 from rbn_jax.sweeps.memory_sink import MemorySink
-from rbn_jax.sweeps.reduce_argument import ReduceArgument, read_reductions
 from rbn_jax.sweeps.reduction_sinks import ReductionSink, ReductionStoreSink, conditions_of
-from rbn_jax.sweeps.reductions import Reduction
+from rbn_jax.sweeps.reductions import ReduceArgument, Reduction, read_reductions
 from rbn_jax.sweeps.store_sink import ArrayStoreSink
 
 if TYPE_CHECKING:
     import distributed
     import xarray
 
+DType = Literal["float32", "float64"] | DTypeLike
+StorePath = str | os.PathLike[str]
 Shard = tuple[int, int]
 
 
 class _Options(TypedDict, total=False):
     """The arguments of `sweep` on which the type of its result does not depend."""
 
-    dtype: Literal["float32", "float64"] | DTypeLike | None
-    store: str | os.PathLike[str] | None
+    dtype: DType | None
+    store: StorePath | None
     block_size: int | None
     client: "distributed.Client | None"
     overwrite: bool
@@ -82,8 +83,8 @@ def sweep(
     params: object,
     axes: Mapping[str, ArrayLike],
     *,
-    dtype: Literal["float32", "float64"] | DTypeLike | None = None,
-    store: str | os.PathLike[str] | None = None,
+    dtype: DType | None = None,
+    store: StorePath | None = None,
     reduce: ReduceArgument | None = None,
     block_size: int | None = None,
     shard: Shard | None = None,
