@@ -28,8 +28,8 @@ __all__ = [
 _ADVICE = "Nothing was computed."
 _MATRIX = "baseline_conn_prob"
 _POSITIVE = ("tau_m", "tau_syn", "c_m")
-# the numbers of a network as one array: all of NAMES, the last of which is a 2x2 matrix
-_ELEMENT_NAMES = weights.NAMES + 3 * (_MATRIX,)
+# the numbers of a network as one array: all of PARAMETER_NAMES, the last of which is a 2x2 matrix
+_ELEMENT_NAMES = weights.PARAMETER_NAMES + 3 * (_MATRIX,)
 _MINIMA = np.array([NUMBER_FIELDS[name].domain.minimum for name in _ELEMENT_NAMES])
 _MAXIMA = np.array([NUMBER_FIELDS[name].domain.maximum for name in _ELEMENT_NAMES])
 
@@ -121,7 +121,7 @@ def _pack_valid_floats(params: Mapping[str, object]) -> np.ndarray | None:
 
     The checks are made on the whole array, since most of the time of a call is spent in them.
     """
-    *scalars, matrix = map(params.get, weights.NAMES)
+    *scalars, matrix = map(params.get, weights.PARAMETER_NAMES)
     if not set(map(type, scalars)) <= {int, float} or type(matrix) is not np.ndarray:
         return None
     if matrix.shape != (2, 2) or matrix.dtype != np.float64:
@@ -139,10 +139,10 @@ def _pack_valid_floats(params: Mapping[str, object]) -> np.ndarray | None:
 
 def _check_and_pack(params: Mapping[str, object]) -> np.ndarray:
     """Return all numbers in one array; raise a ValueError that names every invalid value."""
-    missing = [key for key in weights.NAMES if params.get(key) is None]
+    missing = [key for key in weights.PARAMETER_NAMES if params.get(key) is None]
     if missing:
         raise ValueError(f"params lacks {', '.join(missing)}")
-    numbers = {key: _to_float64(key, params[key]) for key in weights.NAMES}
+    numbers = {key: _to_float64(key, params[key]) for key in weights.PARAMETER_NAMES}
     checks.raise_if_any(check_values(numbers), _ADVICE)
     return np.concatenate([np.ravel(number) for number in numbers.values()])
 
@@ -150,7 +150,7 @@ def _check_and_pack(params: Mapping[str, object]) -> np.ndarray:
 @jax.jit
 def _weights(numbers: jax.Array) -> jax.Array:
     """Return the weights from one array: a call with fewer arguments takes less time."""
-    params = dict(zip(weights.NAMES, numbers, strict=False))
+    params = dict(zip(weights.PARAMETER_NAMES, numbers, strict=False))
     params[_MATRIX] = numbers[-4:].reshape(2, 2)
     return weights.calculate_RBN_weights(params)
 

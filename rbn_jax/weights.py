@@ -12,7 +12,7 @@ from rbn_jax.numerics import exponential
 from rbn_jax.numerics.arrays import as_floats, jit, nan_unless, positive
 from rbn_jax.parameters.labels import label
 
-_NAMES = (
+PARAMETER_NAMES = (
     "N_E",
     "N_I",
     "E_L",
@@ -67,16 +67,16 @@ def calculate_RBN_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
     (2, 2)
     """
     if not isinstance(params, Mapping):
-        return _weights(params.C_m, *(getattr(params, name) for name in _NAMES))
-    missing = [name for name in _NAMES if name not in params]
+        return _weights(params.C_m, *(getattr(params, name) for name in PARAMETER_NAMES))
+    missing = [name for name in PARAMETER_NAMES if name not in params]
     if missing:
         raise ValueError(f"params lacks {', '.join(missing)}")
-    return _weights(params.get("C_m", 1.0), *(params[name] for name in _NAMES))
+    return _weights(params.get("C_m", 1.0), *(params[name] for name in PARAMETER_NAMES))
 
 
 @jit
 def _weights(c_m: ArrayLike, *values: ArrayLike) -> Array:
-    """Return the matrix from C_m and the values of _NAMES."""
+    """Return the matrix from C_m and the values of PARAMETER_NAMES."""
     c_m, *numbers, prob = as_floats(c_m, *values)
     n_e, n_i, e_l, v_th_e, v_th_i, tau_e, tau_i, tau_ex, tau_in, gei, gie, gii = numbers
     if prob.shape[-2:] != (2, 2):
