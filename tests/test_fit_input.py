@@ -83,8 +83,10 @@ def test_array_elements_are_free_tied_and_reported():
     rows = fit(fn, start, targets, free, sigma=0.1, n_starts=4, rows=True)
     assert rows.params["w"].shape == (2, 3)
     np.testing.assert_allclose(rows.values["m[1,1]"], [1.5, 2.5])
-    with pytest.raises(ValueError, match=r"unknown parameter 'w\[3\]'; did you mean .*w\[2\]"):
+    with pytest.raises(ValueError, match=r"'w\[3\]': w has the shape \(3,\), and no such element"):
         fit(fn, start, target, {"w[3]": (0, 1)})
+    with pytest.raises(ValueError, match=r"unknown parameter 'v\[0\]'; did you mean .*w\[0\]"):
+        fit(fn, start, target, {"v[0]": (0, 1)})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -116,7 +116,8 @@ class Coordinate:
     def to_value(self, u: ArrayLike) -> Array:
         """Return x at u; JAX code."""
         low, high = self.scaled_bounds
-        u = jnp.asarray(u)
+        anchor, sign = self._anchor
+        u = sign * jnp.asarray(u)
         # not jnp.abs, whose derivative at 0 is 0
         size = jnp.where(u < 0, -u, u)
         root = jnp.sqrt(1 + u * u)
@@ -126,9 +127,7 @@ class Coordinate:
             distance = (high - low) * (0.5 / (root * (root + size)))
             z = jnp.where(u < 0, low + distance, high - distance)
         elif any(self.bounded):
-            anchor, sign = self._anchor
-            rises = sign * u > 0
-            z = anchor + sign * self.width * jnp.where(rises, root + size, 1 / (root + size))
+            z = anchor + sign * self.width * jnp.where(u < 0, 1 / (root + size), root + size)
         else:
             z = self.middle + self.width * u
         return jnp.exp(z) if self.log else z
@@ -170,7 +169,7 @@ class Coordinate:
 
     @property
     def _anchor(self) -> tuple[float, int]:
-        """The only bound on the scale z, and the sign of the way inside; 0 without a bound."""
+        """The low, or else the high, bound on the scale z, and the sign of the way inside."""
         if self.bounded[0]:
             return self.scaled_bounds[0], 1
         return (self.scaled_bounds[1], -1) if self.bounded[1] else (0.0, 1)

@@ -116,7 +116,8 @@ def _optima(objective: Objective, minima: LocalMinima, degenerate: bool) -> tupl
     they are
     """
     x, cost = minima.ends.x[0], minima.ends.cost[0]
-    positions = np.stack([c.position(x[:, i]) for i, c in enumerate(objective.coordinates)], axis=1)
+    columns = zip(objective.coordinates, x.T, strict=True)
+    positions = np.stack([c.position(column) for c, column in columns], axis=1)
     best = minima.best[0]
     by_cost = np.argsort(cost, kind="stable")
     is_minimum = minima.converged[0] & (np.arange(len(cost)) != best)
@@ -126,6 +127,8 @@ def _optima(objective: Objective, minima: LocalMinima, degenerate: bool) -> tupl
         first = remaining[0]
         distances = np.abs(positions[remaining] - positions[first]).max(1)
         is_same = distances < _MIN_DISTANCE
+        # also where a position is infinite, and its distance to itself NaN
+        is_same[0] = True
         if degenerate:
             tolerance = minima.rtol * abs(cost[first]) + minima.atol[0]
             is_same |= cost[remaining] <= cost[first] + tolerance
