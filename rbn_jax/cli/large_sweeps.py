@@ -15,7 +15,7 @@ from rbn_jax.cli.conditions import read_condition
 from rbn_jax.parameters.checks import unknown_name_error
 from rbn_jax.parameters.optional import require
 from rbn_jax.rates import firing_rates
-from rbn_jax.rates.stationary import check_theory
+from rbn_jax.rates.theories import find_theory
 from rbn_jax.sensitivity import elasticity, jacobian
 from rbn_jax.sweeps import reductions as red
 from rbn_jax.sweeps.axes import spaced
@@ -48,10 +48,10 @@ def function(quantity: str, wrt: tuple[str, ...], theory: str | None) -> Callabl
 @functools.cache
 def rates_by(theory: str) -> Callable[[Any], Any]:
     """`firing_rates` by a theory, with its labels; a store knows the theory by its name."""
-    check_theory(theory)
+    model = find_theory(theory)
 
     def found(params: Any) -> Any:
-        return firing_rates(params, theory)
+        return firing_rates(params, model)
 
     functools.update_wrapper(found, firing_rates)
     if theory != "quenched":

@@ -17,7 +17,7 @@ from rbn_jax.cli.options import AsJson, Params, Preset, Settings
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import read_parameters, to_plain
 from rbn_jax.parameters.domains import NumberField
-from rbn_jax.rates.equations import THEORIES
+from rbn_jax.rates.theories import THEORIES, find_theory
 from rbn_jax.rates.validity import warn
 from rbn_jax.sweeps import sweep
 
@@ -86,11 +86,11 @@ def calibrate(
     if out is not None and out.suffix.lower() != ".toml":
         raise ValueError(f"--out {out}: must end in .toml")
     target, names = terminal.parse_pair("--rates", rates), tuple(free.split(","))
-    net = mean.calibrate(start, target, names, theory)
+    net = mean.calibrate(start, target, names, find_theory(theory))
     parameters = read_parameters(net)
     values = {name: float(parameters.read(parameters.locate(name))) for name in names}
     with jax.enable_x64(True):
-        found = mean.mean_field(net, theory)
+        found = mean.mean_field(net, find_theory(theory))
     if figure is not None:
         _draw(figure, net, theory, names, target)
     if out is not None:
@@ -112,11 +112,15 @@ def calibrate(
 def _state(net: NetworkParams, theory: str) -> mean.MeanField:
     """The state, with its warnings given; an error where there is none."""
     with jax.enable_x64(True):
-        found = mean.mean_field(net, theory)
+        found = mean.mean_field(net, find_theory(theory))
         if not bool(found.converged):
             raise ValueError(
                 f"{net}: no asynchronous state was found"
-                + (", or not one that the table of 'exact' covers" if theory == "exact" else "")
+                + (
+                    f", or not one that the table of {theory!r} covers"
+                    if find_theory(theory).covers
+                    else ""
+                )
                 + "; try another --theory, or other parameters"
             )
         warn(found.warnings)

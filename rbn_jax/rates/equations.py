@@ -1,6 +1,8 @@
-"""The stationary, asynchronous state of populations, from their parameters alone."""
+"""The equations of the stationary, asynchronous state of populations, and their solution.
 
-import functools
+The unknowns of m = n rates are ln of the rates [ln(spikes/s)]. Where the neurons of a population
+differ there are m = 2 n: below the rates ln(<nu^2> / <nu>^2) of every population.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,97 +10,94 @@ import numpy as np
 from jax import Array
 
 from rbn_jax.numerics.newton import root
-from rbn_jax.rates.populations import Couplings, Input, Populations, couplings, recurrent_input
-from rbn_jax.rates.single_neuron import colour_shift, log_rate
-from rbn_jax.rates.transfer_table import correction, covers
+from rbn_jax.rates.populations import Couplings
+from rbn_jax.rates.theories import MeanFieldTheory, Neurons
 
-THEORIES = ("white", "shift", "quenched", "exact")
-DISORDERED = ("quenched", "exact")  # whose neurons differ
+# 12 nodes average over the normal distribution of the mean input
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(12)
 _LOG_WEIGHTS = np.log(_WEIGHTS / _WEIGHTS.sum())
-_STARTS = (  # spikes/s of the first population and of the others
-    *((4.0, 4.0), (0.1, 0.1), (1e-3, 0.5), (30.0, 30.0), (1e-6, 8.0), (200.0, 200.0)),
-    *((1e-12, 20.0), (1e-5, 0.05), (100.0, 10.0), (0.3, 3.0)),
-    *((1e-9, 1.5), (3e-3, 5.0), (0.3, 0.05), (300.0, 200.0), (150.0, 120.0)),
-    *((3e-3, 2.0), (3.0, 0.05), (0.3, 1.0), (1e-4, 1.0), (3.0, 8.0), (1e-5, 0.2)),
-    (1e-12, 1e-12),
-    *((800.0, 550.0), (500.0, 300.0), (250.0, 160.0), (120.0, 80.0)),  # near saturation
-)
+START_LOG_RATIO = 0.5
+"""ln(<nu^2> / <nu>^2) from which every search starts."""
+
+# Rates [spikes/s] of the first and of all other populations from which a root is searched, in this
+# order: chosen so that few random networks are left without one (benchmarks/rates.py found)
+_START_RATES = np.array(
+    [
+        (4.0, 4.0), (0.1, 0.1), (1e-3, 0.5), (30.0, 30.0), (1e-6, 8.0), (200.0, 200.0),
+        (1e-12, 20.0), (1e-5, 0.05), (100.0, 10.0), (0.3, 3.0), (1e-9, 1.5), (3e-3, 5.0),
+        (0.3, 0.05), (300.0, 200.0), (150.0, 120.0), (3e-3, 2.0), (3.0, 0.05), (0.3, 1.0),
+        (1e-4, 1.0), (3.0, 8.0), (1e-5, 0.2), (1e-12, 1e-12),
+        # near saturation
+        (800.0, 550.0), (500.0, 300.0), (250.0, 160.0), (120.0, 80.0),
+    ]
+)  # fmt: skip
 
 
-def state(c: Couplings, theory: str) -> Array:
-    """The unknowns (m, networks) of `residual` at its root; NaN where none is known."""
-    return where_known(self_consistent(c, theory), c, theory)
+def find_state(couplings: Couplings) -> Array:
+    """Return the unknowns (m, networks) of a state; NaN where none is found or known."""
+    return nan_outside_theory(find_root(couplings), couplings)
 
 
-def self_consistent(c: Couplings, theory: str) -> Array:
-    """The root, also beyond the theory's table; NaN where none is found."""
-    rates = [(first, *(others,) * (len(c.tau_m) - 1)) for first, others in _STARTS]
-    begin = tuple(map(tuple, starts(theory, np.array(rates)).tolist()))
-    return root(_RESIDUALS[theory], begin, c)
+def find_root(couplings: Couplings) -> Array:
+    """Return a root, also where the theory is not known; NaN where none is found."""
+    rates = expand_pairs(_START_RATES, len(couplings.tau_m))
+    starts = start_unknowns(rates, couplings.theory).tolist()
+    return root(residual, tuple(map(tuple, starts)), couplings)
 
 
-def coupled(p: Populations, theory: str) -> Couplings:
-    """The couplings that the theory sees."""
-    return couplings(p, own=theory in DISORDERED)
+def nan_outside_theory(unknowns: Array, couplings: Couplings) -> Array:
+    """Return the unknowns, and NaN for networks in which the theory's neurons are not known."""
+    covers = couplings.theory.covers
+    if covers is None:
+        return unknowns
+    is_known = covers(neurons_at(unknowns, couplings)).all(0)
+    return jnp.where(is_known, unknowns, jnp.nan)
 
 
-def where_known(x: Array, c: Couplings, theory: str) -> Array:
-    """The state x where the theory's neurons are known, else NaN."""
-    if theory != "exact":
-        return x
-    given = received(x, c, theory)
-    known = covers(c.gap / given.sigma, given.colour).all(0)
-    return jnp.where(known, x, jnp.nan)
+def expand_pairs(rates: np.ndarray, n: int) -> np.ndarray:
+    """Return rates (k, n) from those (k, 2) of the first and of all other populations."""
+    return rates[:, np.minimum(np.arange(n), 1)]
 
 
-def starts(theory: str, rates: np.ndarray) -> np.ndarray:
-    """Unknowns (k, m) to start from at rates (k, n) [spikes/s]."""
-    logs = np.log(rates)
-    return np.hstack([logs, np.full_like(logs, 0.5)]) if theory in DISORDERED else logs
+def start_unknowns(rates: np.ndarray, theory: MeanFieldTheory) -> np.ndarray:
+    """Return the unknowns (k, m) from which a search starts at rates (k, n) [spikes/s]."""
+    log_rates = np.log(rates)
+    if not theory.neurons_differ:
+        return log_rates
+    return np.hstack([log_rates, np.full_like(log_rates, START_LOG_RATIO)])
 
 
-def residual(x: Array, c: Couplings, theory: str) -> Array:
-    """Zero where the rates that the neurons answer with are those that they receive.
+def split_unknowns(unknowns: Array, n: int) -> tuple[Array, Array]:
+    """Return ln of the rates, and ln(<nu^2> / <nu>^2), which is 0 where neurons do not differ."""
+    log_rates = unknowns[:n]
+    if len(unknowns) == n:
+        return log_rates, jnp.zeros_like(log_rates)
+    return log_rates, unknowns[n:]
 
-    x is ln of the rates [spikes/s], and where neurons differ ln(<nu^2> / <nu>^2) below it.
+
+def neurons_at(unknowns: Array, couplings: Couplings) -> Neurons:
+    """Return the neurons with the input that they receive at these unknowns."""
+    log_rates, log_ratios = split_unknowns(unknowns, len(couplings.tau_m))
+    rates = jnp.exp(log_rates) / 1000
+    return couplings.neurons(rates, jnp.square(rates) * jnp.expm1(log_ratios))
+
+
+def residual(unknowns: Array, couplings: Couplings) -> Array:
+    """Return how far the rates that neurons have are from those that cause their input.
+
+    The result has the shape of the unknowns, and is 0 in a stationary state.
     """
-    given = received(x, c, theory)
-    if theory not in DISORDERED:
-        return answer(c, given, given.mu, theory) - x
-    mean, square = averages(c, given, theory)
-    n = len(c.tau_m)
-    return jnp.concatenate([mean - x[:n], square - 2 * mean - x[n:]])
-
-
-_RESIDUALS = {theory: functools.partial(residual, theory=theory) for theory in THEORIES}
-
-
-def received(x: Array, c: Couplings, theory: str) -> Input:
-    """The input in the state x."""
-    rates = jnp.exp(x[: len(c.tau_m)]) / 1000
-    if theory not in DISORDERED:
-        return recurrent_input(c, rates, jnp.zeros_like(rates))
-    variance = jnp.square(rates) * jnp.expm1(x[len(c.tau_m) :])
-    return recurrent_input(c, rates, variance)
-
-
-def averages(c: Couplings, given: Input, theory: str) -> tuple[Array, Array]:
-    """ln <nu> and ln <nu^2> over neurons whose mean input is normally distributed."""
-    nodes, shares = (jnp.asarray(x, given.mu.dtype)[:, None, None] for x in (_NODES, _LOG_WEIGHTS))
-    each = answer(c, given, given.mu + given.spread * nodes, theory)
-    top = jax.lax.stop_gradient(each.max(0))
-    mean, square = (jnp.log(jnp.exp(k * (each - top) + shares).sum(0)) for k in (1, 2))
-    return top + mean, 2 * top + square
-
-
-def answer(c: Couplings, given: Input, mu: Array, theory: str) -> Array:
-    """ln of the rate of neurons with the mean input mu."""
-    shift = colour_shift(given.colour)
-    shift = jnp.zeros_like(shift) if theory == "white" else shift
-    lacking = jnp.zeros_like(mu)
-    if theory == "exact":
-        y, h = (c.V_th - mu) / given.sigma, c.gap / given.sigma
-        left = jnp.exp(-c.t_ref / (c.tau_m * jnp.where(given.colour > 0, given.colour, 1)))
-        lacking = correction(y, h, given.colour, left)
-    return log_rate(mu, given.sigma, c.tau_m, c.t_ref, c.V_th, c.gap, shift, lacking)
+    theory = couplings.theory
+    neurons = neurons_at(unknowns, couplings)
+    if not theory.neurons_differ:
+        return theory.log_rates(neurons) - unknowns
+    # over neurons whose mean inputs are normally distributed, by nodes along a new first axis
+    nodes = jnp.asarray(_NODES, unknowns.dtype)[:, None, None]
+    log_weights = jnp.asarray(_LOG_WEIGHTS, unknowns.dtype)[:, None, None]
+    log_rates = theory.log_rates(neurons._replace(mu=neurons.mu + neurons.spread * nodes))
+    # relative to the largest rate, since exp of the logarithms themselves may underflow to 0
+    log_largest = jax.lax.stop_gradient(log_rates.max(0))
+    relative = log_rates - log_largest
+    log_mean = log_largest + jnp.log(jnp.exp(relative + log_weights).sum(0))
+    log_square = 2 * log_largest + jnp.log(jnp.exp(2 * relative + log_weights).sum(0))
+    return jnp.concatenate([log_mean, log_square - 2 * log_mean]) - unknowns
