@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from rbn_jax.numerics.arrays import as_floats
 from rbn_jax.numerics.newton import root
 from rbn_jax.parameters import checks, domains
 from rbn_jax.parameters.access import as_array, read_parameters, split_element
-from rbn_jax.rates.equations import START_LOG_RATIO, nan_outside_theory, residual
+from rbn_jax.rates.equations import nan_outside_theory, residual, start_unknowns
 from rbn_jax.rates.populations import Couplings, flatten_batch, make_couplings
 from rbn_jax.rates.stationary import MeanField, mean_field
 from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
@@ -34,7 +34,7 @@ _STARTS = (
     (0.0, 0.0), (2.0, 2.0), (-1.5, -1.5), (2.0, -1.5), (-1.5, 2.0), (4.0, 4.0), (6.0, 2.0),
 )  # fmt: skip
 
-_Pair: TypeAlias = tuple[Any, Any]
+_Pair = Sequence[Any]
 """Rates of E and of I [spikes/s]."""
 
 
@@ -92,8 +92,7 @@ def calibrate(
         return params.replace(**_solve(params, pair, names, model))
     _check_rates(params.check(), pair, names)
     with jax.enable_x64(True):
-        to_float64 = functools.partial(np.asarray, dtype=float)
-        network, wanted = jax.tree.map(to_float64, (params, pair))
+        network, wanted = jax.tree.map(functools.partial(np.asarray, dtype=float), (params, pair))
         values = jax.tree.map(np.asarray, _solve(network, wanted, names, model))
         _refuse_unreached(values, wanted)
         state = mean_field(network.replace(**values), model)
@@ -104,7 +103,7 @@ def calibrate(
 
 def _check_free(
     params: NetworkParams, free: Sequence[str], theory: MeanFieldTheory
-) -> tuple[str, str]:
+) -> tuple[str, ...]:
     """Return the names of the two free parameters, or raise a ValueError."""
     if isinstance(free, Mapping):
         raise ValueError(f"free={free!r}: must be two names; bounds are for rbn_jax.fit")
@@ -119,7 +118,7 @@ def _check_free(
             raise ValueError(f"free: no rate depends on {name}; choose another parameter")
         if parameters.field(location).domain is domains.COUNT:
             raise ValueError(f"free: {name} is a whole number; choose another parameter")
-    return names[0], names[1]
+    return names
 
 
 def _split_rates(rates: ArrayLike) -> _Pair:
@@ -128,30 +127,28 @@ def _split_rates(rates: ArrayLike) -> _Pair:
     shape = (len(rates),) if is_pair else np.shape(rates)
     if shape[-1:] != (2,):
         raise ValueError(f"rates of the shape {shape}: must be (E, I) or (..., 2) [spikes/s]")
-    if is_pair:
-        return rates[0], rates[1]
+    if is_pair:  # perhaps of arrays of two shapes
+        return tuple(rates)
     array = as_array(rates)
     return array[..., 0], array[..., 1]
 
 
-def _check_rates(params: NetworkParams, rates: _Pair, names: tuple[str, str]) -> None:
+def _check_rates(params: NetworkParams, rates: _Pair, names: tuple[str, ...]) -> None:
     """Raise a ValueError for rates that are not > 0 or not below 1000 / t_ref."""
     t_ref = np.asarray(0.0 if "t_ref" in names else params.t_ref, float)
-    with np.errstate(divide="ignore"):
-        maximum = 1000.0 / t_ref
     messages = []
     for population, rate in zip("EI", rates, strict=True):
         name = f"the rate of {population}"
         message = checks.check_domain(name, rate, domains.POSITIVE, "spikes/s")
-        messages.append(message)
         if message is None:
-            rates_of_networks, limits = np.broadcast_arrays(rate, maximum)
-            too_high = rates_of_networks >= limits
+            spikes, periods = np.broadcast_arrays(rate, t_ref)
+            too_high = spikes * periods >= 1000
             if too_high.any():
-                messages.append(
-                    f"{name}={rates_of_networks[too_high][0]:g} spikes/s: must be below "
-                    f"1000 / t_ref = {limits[too_high][0]:g} spikes/s"
+                message = (
+                    f"{name}={spikes[too_high][0]:g} spikes/s: must be below 1000 / t_ref = "
+                    f"{1000 / periods[too_high][0]:g} spikes/s"
                 )
+        messages.append(message)
     checks.raise_if_any(messages, "Correct the rates.")
 
 
@@ -184,22 +181,18 @@ def _warn_of_other_states(state: MeanField, rates: _Pair) -> None:
 
 @functools.partial(jax.jit, static_argnames="names")
 def _solve(
-    params: NetworkParams, rates: _Pair, names: tuple[str, str], theory: MeanFieldTheory
+    params: NetworkParams, rates: _Pair, names: tuple[str, ...], theory: MeanFieldTheory
 ) -> dict[str, Array]:
     """Return the values of the free parameters by name, in the shape of the batch."""
     numbers = [getattr(params, name) for name in NUMBER_FIELDS]
     core_shapes = [(2, 2) if field.ndim else () for field in NUMBER_FIELDS.values()]
     columns, batch = flatten_batch(as_floats(*numbers, *rates), [*core_shapes, (), ()])
-    log_rates = jnp.log(jnp.stack(columns[-2:]))
-    args = (dict(zip(NUMBER_FIELDS, columns[:-2], strict=True)), log_rates)
-    starts = np.array(_STARTS)
-    if theory.neurons_differ:
-        starts = np.hstack([starts, np.full_like(starts, START_LOG_RATIO)])
-    equations = _CalibrationResidual(params.fixed_indegree, names, theory)
-    unknowns = root(equations, tuple(map(tuple, starts.tolist())), args)
-    state, couplings = equations.state(unknowns, args)
-    is_known = jnp.isfinite(nan_outside_theory(state, couplings)).all(0)
-    values = _free_values(args[0], names, jnp.where(is_known, unknowns, jnp.nan))
+    networks = params.replace(**dict(zip(NUMBER_FIELDS, columns[:-2], strict=True)))
+    args = (networks, jnp.log(jnp.stack(columns[-2:])))
+    equations = _CalibrationResidual(names, theory)
+    unknowns = root(equations, start_unknowns(np.array(_STARTS), theory), args)
+    is_known = jnp.isfinite(nan_outside_theory(*equations.state(unknowns, args))).all(0)
+    values = _free_values(networks, names, jnp.where(is_known, unknowns, jnp.nan))
     return {name: value.reshape(batch) for name, value in values.items()}
 
 
@@ -207,56 +200,49 @@ def _solve(
 class _CalibrationResidual:
     """The residual of a state whose rates are given, as a function of the free parameters.
 
-    The unknowns are those of `_free_value` for two parameters, and where neurons differ
-    ln(<nu^2> / <nu>^2) below them. args are the numbers of the networks by name, and ln of the
-    rates.
+    The unknowns are those of `_free_values` for two parameters, and where neurons differ
+    ln(<nu^2> / <nu>^2) below them. args are the networks, along the last axis of every number,
+    and ln of the rates.
     """
 
-    fixed_indegree: bool
-    names: tuple[str, str]
+    names: tuple[str, ...]
     theory: MeanFieldTheory
 
-    def __call__(self, unknowns: Array, args: tuple[dict[str, Array], Array]) -> Array:
-        state, couplings = self.state(unknowns, args)
-        return residual(state, couplings)
+    def __call__(self, unknowns: Array, args: tuple[NetworkParams, Array]) -> Array:
+        return residual(*self.state(unknowns, args))
 
-    def state(
-        self, unknowns: Array, args: tuple[dict[str, Array], Array]
-    ) -> tuple[Array, Couplings]:
+    def state(self, unknowns: Array, args: tuple[NetworkParams, Array]) -> tuple[Array, Couplings]:
         """Return the unknowns of the state, and the couplings of the networks."""
-        numbers, log_rates = args
-        # NetworkParams and the formulas of the weights have the axis of networks first
-        rows: dict[str, Any] = {}
-        for name, column in numbers.items():
-            rows[name] = jnp.moveaxis(column, -1, 0)
-        net = NetworkParams(**rows, fixed_indegree=self.fixed_indegree)
-        net = net.replace(**_free_values(numbers, self.names, unknowns))
-        couplings, _ = make_couplings(net, self.theory)
+        networks, log_rates = args
+        # the formulas of the weights have the axis of networks first
+        params = jax.tree.map(lambda column: jnp.moveaxis(column, -1, 0), networks)
+        params = params.replace(**_free_values(networks, self.names, unknowns))
+        couplings, _ = make_couplings(params, self.theory)
         return jnp.concatenate([log_rates, unknowns[2:]]), couplings
 
 
 def _free_values(
-    numbers: Mapping[str, Array], names: tuple[str, str], unknowns: Array
+    networks: NetworkParams, names: tuple[str, ...], unknowns: Array
 ) -> dict[str, Array]:
-    """Return the values of the free parameters by name, from the first two unknowns."""
-    return {name: _free_value(numbers, name, unknowns[i]) for i, name in enumerate(names)}
+    """Return the values of the free parameters by name, from the first two unknowns.
 
-
-def _free_value(numbers: Mapping[str, Array], name: str, unknown: Array) -> Array:
-    """Return the value of a free parameter from its unknown, which is 0 at the given value.
-
-    The unknown moves the logarithm of a number that is not negative and the logit of a
-    probability, so that both stay in their domains, and else the value in units of its size or of
-    1. A number >= 0 that is given as 0 starts from 1, a probability of 1 from 0.999.
+    An unknown is 0 at the value that is given. It moves the logarithm of a number that is not
+    negative and the logit of a probability, so that both stay in their domains, and else the
+    value in units of its size or of 1. A number >= 0 that is given as 0 starts from 1, a
+    probability of 1 from 0.999.
     """
-    location = split_element(name)
-    if location.index is not None:
-        probability = numbers[location.path][location.index]
-        odds = probability / jnp.maximum(1 - probability, 1e-3) * jnp.exp(_STEP * unknown)
-        return odds / (1 + odds)
-    value = numbers[name]
-    domain = NUMBER_FIELDS[name].domain
-    if domain in (domains.POSITIVE, domains.NOT_NEGATIVE):
-        return jnp.where(value > 0, value, 1) * jnp.exp(_STEP * unknown)
-    size = jnp.maximum(jnp.abs(jax.lax.stop_gradient(value)), 1)
-    return value + _STEP * size * unknown
+    values = {}
+    for name, unknown in zip(names, unknowns[:2], strict=True):
+        location = split_element(name)
+        value = getattr(networks, location.path)
+        factor = jnp.exp(_STEP * unknown)
+        if location.index is not None:
+            probability = value[location.index]
+            odds = probability / jnp.maximum(1 - probability, 1e-3) * factor
+            values[name] = odds / (1 + odds)
+        elif NUMBER_FIELDS[name].domain in (domains.POSITIVE, domains.NOT_NEGATIVE):
+            values[name] = jnp.where(value > 0, value, 1) * factor
+        else:
+            size = jnp.maximum(jnp.abs(jax.lax.stop_gradient(value)), 1)
+            values[name] = value + _STEP * size * unknown
+    return values

@@ -11,13 +11,14 @@ from jax import Array
 
 from rbn_jax.numerics.newton import root
 from rbn_jax.rates.populations import Couplings
-from rbn_jax.rates.theories import MeanFieldTheory, Neurons
+from rbn_jax.rates.single_neuron import Neurons
+from rbn_jax.rates.theories import MeanFieldTheory
 
-# 12 nodes average over the normal distribution of the mean input
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(12)
+# 12 nodes average over the normal distribution of the mean input, along a new first axis
+_NODES, _WEIGHTS = np.reshape(np.polynomial.hermite_e.hermegauss(12), (2, 12, 1, 1))
 _LOG_WEIGHTS = np.log(_WEIGHTS / _WEIGHTS.sum())
-START_LOG_RATIO = 0.5
-"""ln(<nu^2> / <nu>^2) from which every search starts."""
+# ln(<nu^2> / <nu>^2) from which every search starts
+_START_LOG_RATIO = 0.5
 
 # Rates [spikes/s] of the first and of all other populations from which a root is searched, in this
 # order: chosen so that few random networks are left without one (benchmarks/rates.py found)
@@ -33,16 +34,10 @@ _START_RATES = np.array(
 )  # fmt: skip
 
 
-def find_state(couplings: Couplings) -> Array:
-    """Return the unknowns (m, networks) of a state; NaN where none is found or known."""
-    return nan_outside_theory(find_root(couplings), couplings)
-
-
 def find_root(couplings: Couplings) -> Array:
     """Return a root, also where the theory is not known; NaN where none is found."""
-    rates = expand_pairs(_START_RATES, len(couplings.tau_m))
-    starts = start_unknowns(rates, couplings.theory).tolist()
-    return root(residual, tuple(map(tuple, starts)), couplings)
+    log_rates = np.log(expand_pairs(_START_RATES, len(couplings.tau_m)))
+    return root(residual, start_unknowns(log_rates, couplings.theory), couplings)
 
 
 def nan_outside_theory(unknowns: Array, couplings: Couplings) -> Array:
@@ -59,27 +54,30 @@ def expand_pairs(rates: np.ndarray, n: int) -> np.ndarray:
     return rates[:, np.minimum(np.arange(n), 1)]
 
 
-def start_unknowns(rates: np.ndarray, theory: MeanFieldTheory) -> np.ndarray:
-    """Return the unknowns (k, m) from which a search starts at rates (k, n) [spikes/s]."""
-    log_rates = np.log(rates)
-    if not theory.neurons_differ:
-        return log_rates
-    return np.hstack([log_rates, np.full_like(log_rates, START_LOG_RATIO)])
+def start_unknowns(first: np.ndarray, theory: MeanFieldTheory) -> tuple[tuple[float, ...], ...]:
+    """Return the k starts of a search as `root` takes them, from the first n unknowns (k, n).
+
+    Where neurons differ, the other n are a constant ln(<nu^2> / <nu>^2).
+    """
+    starts = first
+    if theory.neurons_differ:
+        starts = np.hstack([first, np.full_like(first, _START_LOG_RATIO)])
+    return tuple(map(tuple, starts.tolist()))
 
 
-def split_unknowns(unknowns: Array, n: int) -> tuple[Array, Array]:
-    """Return ln of the rates, and ln(<nu^2> / <nu>^2), which is 0 where neurons do not differ."""
-    log_rates = unknowns[:n]
+def rates_at(unknowns: Array, n: int) -> tuple[Array, Array]:
+    """Return the rates [spikes/s] and <nu^2> / <nu>^2 - 1, which is 0 if neurons do not differ."""
+    rates = jnp.exp(unknowns[:n])
     if len(unknowns) == n:
-        return log_rates, jnp.zeros_like(log_rates)
-    return log_rates, unknowns[n:]
+        return rates, jnp.zeros_like(rates)
+    return rates, jnp.expm1(unknowns[n:])
 
 
 def neurons_at(unknowns: Array, couplings: Couplings) -> Neurons:
     """Return the neurons with the input that they receive at these unknowns."""
-    log_rates, log_ratios = split_unknowns(unknowns, len(couplings.tau_m))
-    rates = jnp.exp(log_rates) / 1000
-    return couplings.neurons(rates, jnp.square(rates) * jnp.expm1(log_ratios))
+    rates, relative_variance = rates_at(unknowns, len(couplings.tau_m))
+    rates_per_ms = rates / 1000
+    return couplings.neurons(rates_per_ms, jnp.square(rates_per_ms) * relative_variance)
 
 
 def residual(unknowns: Array, couplings: Couplings) -> Array:
@@ -91,9 +89,9 @@ def residual(unknowns: Array, couplings: Couplings) -> Array:
     neurons = neurons_at(unknowns, couplings)
     if not theory.neurons_differ:
         return theory.log_rates(neurons) - unknowns
-    # over neurons whose mean inputs are normally distributed, by nodes along a new first axis
-    nodes = jnp.asarray(_NODES, unknowns.dtype)[:, None, None]
-    log_weights = jnp.asarray(_LOG_WEIGHTS, unknowns.dtype)[:, None, None]
+    # the first two moments over neurons whose mean inputs are normally distributed
+    nodes = jnp.asarray(_NODES, unknowns.dtype)
+    log_weights = jnp.asarray(_LOG_WEIGHTS, unknowns.dtype)
     log_rates = theory.log_rates(neurons._replace(mu=neurons.mu + neurons.spread * nodes))
     # relative to the largest rate, since exp of the logarithms themselves may underflow to 0
     log_largest = jax.lax.stop_gradient(log_rates.max(0))

@@ -26,6 +26,8 @@ from rbn_jax.rates.populations import (
 )
 from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
 
+# residual and Jacobian, compiled
+_linearised = jax.jit(linearised, static_argnums=0)
 # rates [spikes/s] of the default starts
 _GRID = np.geomspace(1e-3, 150.0, 8)
 # two roots are the same state if no ln of a rate differs by more
@@ -79,18 +81,15 @@ def fixed_points(
     n = 2 if isinstance(params, NetworkParams) else count_populations(params)
     start_rates = _check_starts(starts, n)
     with jax.enable_x64(True):
-        to_float64 = functools.partial(np.asarray, dtype=float)
-        network = jax.tree.map(
-            to_float64, params, is_leaf=lambda leaf: isinstance(leaf, list | tuple)
-        )
+        network = jax.tree.map(functools.partial(np.asarray, dtype=float), params)
         couplings = _couplings_of_one(network, model)
-        solutions = _solve(couplings, start_unknowns(start_rates, model).T)
+        solutions = _solve(couplings, np.array(start_unknowns(np.log(start_rates), model)).T)
         points = []
         for unknowns in _distinct(np.asarray(solutions).T, n):
-            jacobian = np.asarray(_jacobian(couplings, unknowns[:, None]))[..., 0]
-            eigenvalues = np.linalg.eigvals(jacobian)
-            is_stable = bool(eigenvalues.real.max() < 0)
-            points.append(FixedPoint(np.exp(unknowns[:n]), eigenvalues, is_stable))
+            _, jacobian = _linearised(residual, unknowns[:, None], couplings)
+            eigenvalues = np.linalg.eigvals(jacobian[..., 0])
+            rates = np.exp(unknowns[:n])
+            points.append(FixedPoint(rates, eigenvalues, bool(eigenvalues.real.max() < 0)))
     return sorted(points, key=lambda point: point.rates[0])
 
 
@@ -137,14 +136,9 @@ def _residual_from_start(distance: Array, args: tuple[Array, Couplings]) -> Arra
     return residual(starts + distance, couplings)
 
 
-@jax.jit
-def _jacobian(couplings: Couplings, unknowns: Array) -> Array:
-    return linearised(residual, unknowns, couplings)[1]
-
-
 def _distinct(solutions: np.ndarray, n: int) -> list[np.ndarray]:
     """Return each different one of the solutions (k, m) once; those that are NaN are left out."""
-    distinct: list[np.ndarray] = []
+    distinct = []
     for unknowns in solutions[np.isfinite(solutions).all(1)]:
         distances = [np.abs(unknowns[:n] - state[:n]).max() for state in distinct]
         if min(distances, default=np.inf) >= _SAME_STATE:

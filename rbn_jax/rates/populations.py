@@ -23,7 +23,8 @@ from rbn_jax.parameters.domains import (
     number,
     number_fields,
 )
-from rbn_jax.rates.theories import MeanFieldTheory, Neurons
+from rbn_jax.rates.single_neuron import Neurons
+from rbn_jax.rates.theories import MeanFieldTheory
 from rbn_jax.weights import calculate_RBN_weights
 
 # Variances [mV^2] that are added or are the least possible, so that square roots of them have
@@ -87,15 +88,15 @@ class Populations(checks.ParameterSet):
         count_populations(self)
         messages = []
         for name, field in _FIELDS.items():
-            array = _field_array(self, name)
-            messages.append(checks.check_domain(name, array, field.domain, field.unit))
+            value = _field_array(self, name)
+            messages.append(checks.check_domain(name, value, field.domain, field.unit))
         messages.append(checks.check_order("V_r", self.V_r, "V_th", self.V_th))
         checks.raise_if_any(messages, "Correct the values named.")
         return self
 
     def to_dict(self) -> dict[str, Any]:
         """Return the arrays and `fixed_indegree` by name."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return dict(vars(self))
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
@@ -120,17 +121,14 @@ def count_populations(populations: Populations) -> int:
     """
     weights_shape = np.shape(populations.weights)
     n = weights_shape[-1] if len(weights_shape) > 1 else 0
+    # the last axes of a field by its ndim, and how a message says it
+    allowed = {1: ((), (1,), (n,)), 2: ((), (n, n))}
+    expected = {1: f"(..., {n})", 2: "(..., n, n)"}
     for name, field in _FIELDS.items():
+        ndim = field.ndim or 0
         shape = np.shape(_field_array(populations, name))
-        expected = "(..., n, n)" if field.ndim == 2 else f"(..., {n})"
-        if shape == ():
-            fits = name != "weights"
-        elif field.ndim == 2:
-            fits = shape[-2:] == (n, n)
-        else:
-            fits = shape[-1] in (1, n)
-        if n < 1 or not fits:
-            raise ValueError(f"{name} has the shape {shape}: must be {expected}")
+        if n < 1 or shape[-ndim:] not in allowed[ndim]:
+            raise ValueError(f"{name} has the shape {shape}: must be {expected[ndim]}")
     return n
 
 
@@ -144,25 +142,27 @@ def to_populations(params: NetworkParams | Populations) -> Populations:
     """
     if isinstance(params, Populations):
         return params
-    e_l, s, c_m, v_r, t_ref = as_floats(params.E_L, params.s, params.C_m, params.V_r, params.t_ref)
+    (probability,) = as_floats(params.baseline_conn_prob)
+    # the same for both populations
+    common = as_floats(params.E_L, params.s, params.C_m, params.V_r, params.t_ref)
+    e_l, s, c_m, v_r, t_ref = (array[..., None] for array in common)
     sizes = _stack_pair(params.N_E, params.N_I)
     tau_syn = _stack_pair(params.tau_syn_ex, params.tau_syn_in)
     v_th = _stack_pair(params.V_th_E, params.V_th_I)
-    drive = _stack_pair(params.I_th_E, params.I_th_I) * (v_th - e_l[..., None])
-    width = _stack_pair(params.delta_I_xE, params.delta_I_xI)
-    (probability,) = as_floats(params.baseline_conn_prob)
-    mv_per_js = (s / c_m / jnp.sqrt(sizes.sum(-1)))[..., None, None] * tau_syn[..., None, :]
+    drive = _stack_pair(params.I_th_E, params.I_th_I) * (v_th - e_l)
+    widths = _stack_pair(params.delta_I_xE, params.delta_I_xI)
+    mv_per_js = s / c_m / jnp.sqrt(sizes.sum(-1, keepdims=True)) * tau_syn
     return Populations(
-        weights=calculate_RBN_weights(params) * mv_per_js,
+        weights=calculate_RBN_weights(params) * mv_per_js[..., None, :],
         indegrees=probability * sizes[..., None, :],
         connection_prob=probability,
         tau_m=_stack_pair(params.tau_E, params.tau_I),
         tau_syn=tau_syn,
-        t_ref=t_ref[..., None],
+        t_ref=t_ref,
         V_th=v_th,
-        V_r=v_r[..., None],
-        mu_ext=e_l[..., None] + drive,
-        spread_ext=jnp.abs(drive) * width / 12**0.5,
+        V_r=v_r,
+        mu_ext=e_l + drive,
+        spread_ext=jnp.abs(drive) * widths / 12**0.5,
         fixed_indegree=params.fixed_indegree,
     )
 
@@ -255,7 +255,7 @@ def make_couplings(
     tau_target = tau_m[:, None]
     independent = 1 - connection_prob if theory.cancel_common_noise else 1.0
     noise = tau_target * indegrees * independent * weights * weights
-    mean = tau_target * indegrees * weights
+    charge = tau_target * indegrees * weights
     noise_ext = jnp.square(sigma_ext) + _ADDED_VARIANCE
     spread_squared = jnp.square(spread_ext) + _ADDED_VARIANCE
     couplings = Couplings(
@@ -263,7 +263,7 @@ def make_couplings(
         t_ref=t_ref,
         v_th=v_th,
         gap=nan_unless(v_th > v_r, v_th - v_r),
-        linear=jnp.stack([mean, *_split_noise(noise, tau_target, tau_syn)]),
+        linear=jnp.stack([charge, *_split_noise(noise, tau_target, tau_syn)]),
         quadratic=tau_target * noise,
         external=jnp.stack([mu_ext, *_split_noise(noise_ext, tau_m, tau_syn_ext), spread_squared]),
         fixed_indegree=populations.fixed_indegree,
@@ -287,12 +287,11 @@ def flatten_batch(
     Returns:
         The arrays, (*core shape, networks) each, and the shape of the batch.
     """
-    batches = []
-    for array, core_shape in zip(arrays, core_shapes, strict=True):
-        batches.append(array.shape[: max(array.ndim - len(core_shape), 0)])
+    pairs = list(zip(arrays, core_shapes, strict=True))
+    batches = [array.shape[: max(array.ndim - len(core), 0)] for array, core in pairs]
     batch = np.broadcast_shapes(*batches)
     columns = []
-    for array, core_shape in zip(arrays, core_shapes, strict=True):
+    for array, core_shape in pairs:
         rows = jnp.broadcast_to(array, batch + core_shape).reshape(-1, *core_shape)
         columns.append(jnp.moveaxis(rows, 0, -1))
     return columns, batch
@@ -302,9 +301,8 @@ def _nan_outside(domain: Domain, array: Array) -> Array:
     """Return the array with NaN where a value is outside the domain, or infinite in its dtype."""
     # float32 rounds the largest float64 of a domain to infinity
     largest = float(jnp.finfo(array.dtype).max)
-    minimum = max(domain.minimum, -largest)
-    maximum = min(domain.maximum, largest)
-    return nan_unless((array >= minimum) & (array <= maximum), array)
+    above = array >= max(domain.minimum, -largest)
+    return nan_unless(above & (array <= min(domain.maximum, largest)), array)
 
 
 def _split_noise(noise: Array, tau_m: Array, tau_syn: Array) -> tuple[Array, Array]:

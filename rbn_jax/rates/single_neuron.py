@@ -1,6 +1,7 @@
 """The stationary rate of a leaky integrate-and-fire neuron in Gaussian noise."""
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,27 @@ from jax.typing import ArrayLike
 
 from rbn_jax.numerics.arrays import as_floats, jit, nan_unless, positive
 from rbn_jax.numerics.siegert import SHIFT, log_escape_integral, tangent
+
+
+class Neurons(NamedTuple):
+    """The neurons of each population and their input; all arrays are (n, networks).
+
+    tau_m, t_ref, v_th: membrane time constant, refractory period, threshold [ms, ms, mV]
+    gap: distance of the reset below the threshold [mV]
+    mu: mean of the free membrane potential [mV]; (..., n, networks) for several neurons
+    sigma: intensity of its noise [mV]
+    tau_ratio: tau_syn / tau_m
+    spread: standard deviation of mu across neurons [mV]
+    """
+
+    tau_m: Array
+    t_ref: Array
+    v_th: Array
+    gap: Array
+    mu: Array
+    sigma: Array
+    tau_ratio: Array
+    spread: Array
 
 
 @jit
@@ -28,13 +50,21 @@ def log_siegert_rate(
     >>> print(f"{log_siegert_rate(0.0, 0.5, 20.0, 5.0, 20.0, 0.0):.1f}")
     -1593.0
     """
-    arrays = as_floats(mu, sigma, tau_m, t_ref, v_th, v_r, tau_syn)
-    mu, sigma, tau_m, t_ref, v_th, v_r, tau_syn = arrays
-    sigma = positive(sigma)
+    mu, sigma, tau_m, t_ref, v_th, v_r, tau_syn = as_floats(
+        mu, sigma, tau_m, t_ref, v_th, v_r, tau_syn
+    )
     tau_m = positive(tau_m)
-    gap = positive(v_th - v_r)
-    t_ref = nan_unless(t_ref >= 0, t_ref)
-    return log_rate(mu, sigma, tau_m, t_ref, v_th, gap, synaptic_shift(tau_syn / tau_m))
+    neurons = Neurons(
+        tau_m=tau_m,
+        t_ref=nan_unless(t_ref >= 0, t_ref),
+        v_th=v_th,
+        gap=positive(v_th - v_r),
+        mu=mu,
+        sigma=positive(sigma),
+        tau_ratio=tau_syn / tau_m,
+        spread=jnp.zeros_like(mu),
+    )
+    return log_rate(neurons, synaptic_shift(neurons.tau_ratio))
 
 
 @jit
@@ -85,21 +115,13 @@ def synaptic_shift(tau_ratio: Array) -> Array:
     return jnp.where(is_filtered, shift, jnp.where(tau_ratio == 0, 0, jnp.nan))
 
 
-def log_rate(
-    mu: Array,
-    sigma: Array,
-    tau_m: Array,
-    t_ref: Array,
-    v_th: Array,
-    gap: Array,
-    shift: Array,
-    log_factor: ArrayLike = 0.0,
-) -> Array:
-    """Return -ln(t_ref + T), the logarithm of the rate [ln(spikes/s)].
+def log_rate(neurons: Neurons, shift: Array, log_factor: ArrayLike = 0.0) -> Array:
+    """Return -ln(t_ref + T), the logarithm of the rates [ln(spikes/s)].
 
-    T = tau_m sqrt(pi) I exp(-log_factor) is the mean passage time from reset to threshold, I
-    Siegert's integral with both limits moved by `shift`, and gap = V_th - V_r [mV].
+    T = tau_m sqrt(pi) I exp(-log_factor) is the mean passage time from reset to threshold, and I
+    Siegert's integral with both limits moved by `shift`.
     """
+    tau_m, t_ref, v_th, gap, mu, sigma, _, _ = neurons
     exponent, log_integral = log_escape_integral(v_th - mu, gap, sigma, shift)
     # tau_m is in s here, as the result is in spikes/s; the exponent, by far the largest term of
     # a silent neuron, is added last: added first it would round off the digits of the others

@@ -11,7 +11,7 @@ from jax.core import Tracer
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import as_array
 from rbn_jax.parameters.labels import label
-from rbn_jax.rates.equations import find_state, neurons_at, split_unknowns
+from rbn_jax.rates.equations import find_root, nan_outside_theory, neurons_at, rates_at
 from rbn_jax.rates.populations import Populations, make_couplings
 from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
 from rbn_jax.rates.validity import flag_regimes
@@ -103,12 +103,10 @@ def mean_field(
 @jax.jit
 def _mean_field(params: NetworkParams | Populations, theory: MeanFieldTheory) -> MeanField:
     couplings, batch = make_couplings(params, theory)
-    unknowns = find_state(couplings)
+    unknowns = nan_outside_theory(find_root(couplings), couplings)
     converged = jnp.isfinite(unknowns).all(0)
     neurons = neurons_at(unknowns, couplings)
-    log_rates, log_ratios = split_unknowns(unknowns, len(couplings.tau_m))
-    rates = jnp.exp(log_rates)
-    relative_variance = jnp.expm1(log_ratios)
+    rates, relative_variance = rates_at(unknowns, len(couplings.tau_m))
     # rounding may leave less than 0 where neurons are equal, and the square root has no
     # finite slope at 0: there the standard deviation is 0 and has the slope 0
     neurons_differ = relative_variance > 0

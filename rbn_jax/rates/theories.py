@@ -6,36 +6,14 @@ an entry in this module, and its name in `Theory`, they also find it by its name
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
 
 from rbn_jax.rates import transfer_table
-from rbn_jax.rates.single_neuron import log_rate, synaptic_shift
-
-
-class Neurons(NamedTuple):
-    """The neurons of each population and their input; all arrays are (n, networks).
-
-    tau_m, t_ref, v_th: membrane time constant, refractory period, threshold [ms, ms, mV]
-    gap: distance of the reset below the threshold [mV]
-    mu: mean of the free membrane potential [mV]; (..., n, networks) for several neurons
-    sigma: intensity of its noise [mV]
-    tau_ratio: tau_syn / tau_m
-    spread: standard deviation of mu across neurons [mV]
-    """
-
-    tau_m: Array
-    t_ref: Array
-    v_th: Array
-    gap: Array
-    mu: Array
-    sigma: Array
-    tau_ratio: Array
-    spread: Array
+from rbn_jax.rates.single_neuron import Neurons, log_rate, synaptic_shift
 
 
 @jax.tree_util.register_static
@@ -74,41 +52,23 @@ def find_theory(theory: str | MeanFieldTheory) -> MeanFieldTheory:
     if isinstance(theory, MeanFieldTheory):
         return theory
     if not isinstance(theory, str) or theory not in THEORIES:
-        valid_names = ", ".join(map(repr, THEORIES))
-        raise ValueError(f"theory={theory!r}: must be {valid_names}")
+        raise ValueError(f"theory={theory!r}: must be {', '.join(map(repr, THEORIES))}")
     return THEORIES[theory]
-
-
-def _siegert_log_rates(neurons: Neurons, shift: Array, log_factor: ArrayLike = 0.0) -> Array:
-    """Return Siegert's rates; `shift` moves both limits, exp(-log_factor) scales passage times."""
-    tau_m, t_ref, v_th, gap, mu, sigma, _, _ = neurons
-    return log_rate(mu, sigma, tau_m, t_ref, v_th, gap, shift, log_factor)
 
 
 def _white_log_rates(neurons: Neurons) -> Array:
     """Return the rates under white noise, as if synapses were instantaneous."""
-    return _siegert_log_rates(neurons, jnp.zeros_like(neurons.tau_ratio))
+    return log_rate(neurons, jnp.zeros_like(neurons.tau_ratio))
 
 
 def _shifted_log_rates(neurons: Neurons) -> Array:
     """Return the rates by the first order of the effect of synapses."""
-    return _siegert_log_rates(neurons, synaptic_shift(neurons.tau_ratio))
+    return log_rate(neurons, synaptic_shift(neurons.tau_ratio))
 
 
 def _exact_log_rates(neurons: Neurons) -> Array:
     """Return the rates by the table of solutions of the Fokker-Planck equation."""
-    tau_ratio = neurons.tau_ratio
-    y = (neurons.v_th - neurons.mu) / neurons.sigma
-    h = neurons.gap / neurons.sigma
-    tau_syn = neurons.tau_m * jnp.where(tau_ratio > 0, tau_ratio, 1)
-    correlation = jnp.exp(-neurons.t_ref / tau_syn)
-    log_factor = transfer_table.correction(y, h, tau_ratio, correlation)
-    return _siegert_log_rates(neurons, synaptic_shift(tau_ratio), log_factor)
-
-
-def _is_in_table(neurons: Neurons) -> Array:
-    """Return whether the table was made for the reset and the synapses of the neurons."""
-    return transfer_table.covers(neurons.gap / neurons.sigma, neurons.tau_ratio)
+    return log_rate(neurons, synaptic_shift(neurons.tau_ratio), transfer_table.correction(neurons))
 
 
 # the names of the entries of THEORIES below; a test compares them
@@ -123,7 +83,7 @@ THEORIES = {
             "shift", _shifted_log_rates, neurons_differ=False, cancel_common_noise=False
         ),
         MeanFieldTheory("quenched", _shifted_log_rates),
-        MeanFieldTheory("exact", _exact_log_rates, covers=_is_in_table),
+        MeanFieldTheory("exact", _exact_log_rates, covers=transfer_table.covers),
     )
 }
 """Every theory by its name."""

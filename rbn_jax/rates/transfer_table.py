@@ -12,15 +12,13 @@ that of Siegert's formula with shifted limits.
 import functools
 import math
 from pathlib import Path
-from typing import TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from rbn_jax.numerics.siegert import SHIFT
-
-_ArrayT = TypeVar("_ArrayT", np.ndarray, Array)
+from rbn_jax.rates.single_neuron import Neurons
 
 TABLE = Path(__file__).with_name("transfer_table.txt")
 SIZES = (12, 6, 6, 3)
@@ -45,21 +43,20 @@ RANGES = (
 """Ranges of Y / sqrt(Y^2 + 9), (H - 2) / (H + 2) and k in which the equation was solved."""
 
 
-def correction(y: Array, h: Array, tau_ratio: Array, correlation: Array) -> Array:
-    """Return ln(T_shift / T) of the mean passage times from reset to threshold.
+def correction(neurons: Neurons) -> Array:
+    """Return ln(T_shift / T) of the mean passage times of neurons, (..., n, networks).
 
     Above Y = 4.6, where rates are below 1e-9 / tau_m, it keeps its value at 4.6. Below Y = -10 it
-    approaches that of neurons without noise, as 1 / Y^2.
-
-    Args:
-        y: (..., n, networks) threshold, (V_th - mu) / sigma.
-        h: (n, networks) distance of the reset, (V_th - V_r) / sigma, >= 0.8 / sqrt(1 + tau_ratio).
-        tau_ratio: (n, networks) tau_syn / tau_m, <= 1.5.
-        correlation: (n, networks) exp(-t_ref / tau_syn).
+    approaches that of neurons without noise, as 1 / Y^2. It is right where `covers` is true.
     """
+    tau_m, t_ref, v_th, gap, mu, sigma, tau_ratio, _ = neurons
+    y = (v_th - mu) / sigma
+    h = gap / sigma
+    # instantaneous synapses need no correction, and their k = 0 would have no finite slope
     is_filtered = tau_ratio > 0
-    # the square root has no finite slope at 0; there the correction is 0
-    k = jnp.sqrt(jnp.where(is_filtered, tau_ratio, 1))
+    x = jnp.where(is_filtered, tau_ratio, 1)
+    k = jnp.sqrt(x)
+    correlation = jnp.exp(-t_ref / (tau_m * x))
     scale = jnp.sqrt(1 + tau_ratio)
     is_below = y * scale < _MINIMUM_Y
     big_y = jnp.where(is_below, _MINIMUM_Y, jnp.minimum(y * scale, _MAXIMUM_Y))
@@ -87,15 +84,17 @@ def _noiseless_correction(y: Array, h: Array, k: Array) -> Array:
     return jnp.log(jnp.log1p(h / shifted) / jnp.log1p(-h / y))
 
 
-def covers(h: Array, tau_ratio: Array) -> Array:
-    """Return whether the table was made for such resets and synapses."""
-    return (h * jnp.sqrt(1 + tau_ratio) >= MINIMUM_H) & (tau_ratio <= MAXIMUM_TAU_RATIO)
+def covers(neurons: Neurons) -> Array:
+    """Return whether the table was made for the resets and synapses of the neurons."""
+    big_h = neurons.gap / neurons.sigma * jnp.sqrt(1 + neurons.tau_ratio)
+    return (big_h >= MINIMUM_H) & (neurons.tau_ratio <= MAXIMUM_TAU_RATIO)
 
 
-def variables(big_y: _ArrayT, big_h: _ArrayT, k: _ArrayT) -> tuple[_ArrayT, _ArrayT, _ArrayT]:
+def variables(big_y: Array, big_h: Array, k: Array) -> tuple[Array, Array, Array]:
     """Return the variables of the polynomials for Y, H and k.
 
-    Each is -1..1 over its range; that of H is 1 at infinity, that of k is -1 at 0.
+    Each is -1..1 over its range; that of H is 1 at infinity, that of k is -1 at 0. NumPy's arrays
+    give NumPy's.
     """
     (minimum_s, maximum_s), (minimum_t, _), (_, maximum_k) = RANGES
     s = big_y / (big_y * big_y + MIDDLE_Y * MIDDLE_Y) ** 0.5

@@ -34,12 +34,9 @@ def flag_regimes(params: NetworkParams | Populations, rates: Array) -> dict[str,
     low_rate = (rates < 0.1).any(-1)
     if isinstance(params, Populations):
         return {"low_rate": low_rate}
-    tau_e, tau_i, tau_syn_ex, tau_syn_in = as_floats(
-        params.tau_E, params.tau_I, params.tau_syn_ex, params.tau_syn_in
-    )
-    delay, i_th_e, gei, n_e, n_i = as_floats(
-        params.delay, params.I_th_E, params.gei, params.N_E, params.N_I
-    )
+    names = "tau_E tau_I tau_syn_ex tau_syn_in delay I_th_E gei N_E N_I".split()
+    numbers = as_floats(*(getattr(params, name) for name in names))
+    tau_e, tau_i, tau_syn_ex, tau_syn_in, delay, i_th_e, gei, n_e, n_i = numbers
     fast_synapses = jnp.minimum(tau_syn_ex, tau_syn_in) <= 2
     slow_inhibition = tau_syn_in > tau_syn_ex
     slowest_synapse = jnp.maximum(tau_syn_ex, tau_syn_in)
