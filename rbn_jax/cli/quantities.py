@@ -8,7 +8,7 @@ from jax import Array
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.checks import unknown_name_error
 from rbn_jax.rates import firing_rates
-from rbn_jax.rates.stationary import check_theory
+from rbn_jax.rates.theories import find_theory
 from rbn_jax.sensitivity import elasticity, jacobian
 from rbn_jax.weights import calculate_RBN_weights
 
@@ -47,10 +47,10 @@ def rates_by_theory(theory: str) -> Callable[..., Array]:
     Raises:
         ValueError: an unknown theory.
     """
-    check_theory(theory)
+    theory_model = find_theory(theory)
 
     def rates(params: NetworkParams) -> Array:
-        return firing_rates(params, theory)
+        return firing_rates(params, theory_model)
 
     functools.update_wrapper(rates, firing_rates)
     # a store compares functions by name, so that the name tells the theory

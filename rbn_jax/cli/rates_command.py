@@ -25,7 +25,7 @@ from rbn_jax.parameters.access import read_parameters, to_plain
 from rbn_jax.parameters.domains import NumberField
 from rbn_jax.rates import MeanField, mean_field
 from rbn_jax.rates import calibrate as calibrate_network
-from rbn_jax.rates.equations import THEORIES
+from rbn_jax.rates.theories import THEORIES, find_theory
 from rbn_jax.rates.validity import warn
 from rbn_jax.sweeps import sweep
 
@@ -64,9 +64,11 @@ def rates(
     net = parse_network(params, preset, settings)
     check_output_file("--figure", figure, FIGURE_SUFFIXES)
     with jax.enable_x64(True):
-        state = mean_field(net, theory)
+        state = mean_field(net, find_theory(theory))
     if not bool(state.converged):
-        table = ", or not one that the table of 'exact' covers" if theory == "exact" else ""
+        table = ""
+        if find_theory(theory).covers:
+            table = f", or not one that the table of {theory!r} covers"
         raise ValueError(
             f"{net}: no asynchronous state was found{table}; try another --theory, or "
             "other parameters"
@@ -108,10 +110,10 @@ def calibrate(
     check_output_file("--out", out, [".toml"])
     target = parse_pair("--rates", rates, ",")
     names = tuple(free.split(","))
-    net = calibrate_network(start, target, names, theory)
+    net = calibrate_network(start, target, names, find_theory(theory))
     values = _read_values(net, names)
     with jax.enable_x64(True):
-        state = mean_field(net, theory)
+        state = mean_field(net, find_theory(theory))
     if figure is not None:
         _draw_rates(figure, net, theory, values, target)
     if out is not None:

@@ -34,7 +34,7 @@ from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import to_plain
 from rbn_jax.parameters.labels import RESULT_DIMENSIONS
 from rbn_jax.rates import REGIMES
-from rbn_jax.rates.equations import THEORIES
+from rbn_jax.rates.theories import THEORIES
 from rbn_jax.sensitivity import elasticity
 from rbn_jax.sweeps import sweep as run_sweep
 from rbn_jax.weights import calculate_RBN_weights

@@ -1,17 +1,20 @@
-"""Firing rates from the weights, and parameters from firing rates."""
+"""Firing rates from the parameters of a network, and parameters from firing rates."""
 
 from rbn_jax.rates.calibration import calibrate
 from rbn_jax.rates.multistability import FixedPoint, fixed_points
 from rbn_jax.rates.populations import Populations
 from rbn_jax.rates.single_neuron import log_siegert_rate, siegert_rate
 from rbn_jax.rates.stationary import MeanField, firing_rates, mean_field
+from rbn_jax.rates.theories import MeanFieldTheory, Theory
 from rbn_jax.rates.validity import REGIMES
 
 __all__ = [
     "REGIMES",
     "FixedPoint",
     "MeanField",
+    "MeanFieldTheory",
     "Populations",
+    "Theory",
     "calibrate",
     "firing_rates",
     "fixed_points",

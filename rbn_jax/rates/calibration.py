@@ -1,4 +1,4 @@
-"""Parameters that give the rates wanted."""
+"""Parameters with which a network has given firing rates."""
 
 import dataclasses
 import functools
@@ -11,210 +11,238 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
+from numpy.typing import ArrayLike
 
 from rbn_jax.network import NUMBER_FIELDS, NetworkParams
+from rbn_jax.numerics.arrays import as_floats
 from rbn_jax.numerics.newton import root
 from rbn_jax.parameters import checks, domains
 from rbn_jax.parameters.access import as_array, read_parameters, split_element
-from rbn_jax.rates.equations import DISORDERED, coupled, residual, where_known
-from rbn_jax.rates.populations import Couplings, from_network, lanes
-from rbn_jax.rates.stationary import MeanField, check_theory, mean_field
+from rbn_jax.rates.equations import nan_outside_theory, residual, start_unknowns
+from rbn_jax.rates.populations import Couplings, flatten_batch, make_couplings
+from rbn_jax.rates.stationary import MeanField, mean_field
+from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
 from rbn_jax.rates.validity import warn
 
-_WITHOUT_EFFECT = ("C_m", "delay", "n_clusters", "rj", "rep")  # weights go with C_m
+# rates depend on C_m not, because the weights are proportional to it
+_WITHOUT_EFFECT = ("C_m", "delay", "n_clusters", "rj", "rep")
 _SPREADS = ("delta_I_xE", "delta_I_xI")
-_STEP = 0.25  # of a free parameter, for a unit of its unknown
-_STARTS = ((0.0, 0.0), (2.0, 2.0), (-1.5, -1.5), (2.0, -1.5), (-1.5, 2.0), (4.0, 4.0), (6.0, 2.0))
+# relative change of a free parameter for a change of 1 in its unknown
+_STEP = 0.25
+# unknowns of the two free parameters at which a search starts, in this order; 0 is the given value
+_STARTS = (
+    (0.0, 0.0), (2.0, 2.0), (-1.5, -1.5), (2.0, -1.5), (-1.5, 2.0), (4.0, 4.0), (6.0, 2.0),
+)  # fmt: skip
+
+_Pair = Sequence[Any]
+"""Rates of E and of I [spikes/s]."""
 
 
 def calibrate(
     params: NetworkParams,
-    rates: Any,
+    rates: ArrayLike,
     free: Sequence[str] = ("I_th_E", "I_th_I"),
-    theory: str = "quenched",
+    theory: Theory | MeanFieldTheory = "quenched",
 ) -> NetworkParams:
-    """The network with two parameters set so that E and I fire at the rates wanted.
+    """Return the network with two parameters set so that E and I have the rates wanted.
 
-    At the rates wanted only the free parameters, and where neurons differ the spread of the
-    rates, are unknown: one root gives both, without a search for a state within the search. It
-    starts from the values in `params`. Derivatives in the rates and in all other parameters
-    are those of the implicit function.
+    The rates are given, so the unknowns are the two free parameters and, where neurons differ,
+    the second moments of the rates. One root finding solves for all of them; there is no
+    search for a state within a search for parameters. It starts from the values in `params`.
+    Derivatives in the rates and in all other parameters are those of the implicit function.
 
     Args:
-        params: the other parameters, and where to begin; numbers broadcast with the rates.
+        params: the other parameters, and the values to start from; numbers broadcast with the
+            rates.
         rates: (E, I) wanted [spikes/s], two numbers or arrays; or one array (..., 2), as
-            `firing_rates` gives them.
+            `firing_rates` returns them.
         free: two numbers of NetworkParams, or entries such as "baseline_conn_prob_EI".
         theory: as in `mean_field`.
 
     Returns:
-        `params` with the free ones replaced, in float64. For more targets than two free
+        `params` with the free parameters replaced, in float64. For more targets than two free
         parameters use `rbn_jax.fit` with `firing_rates`.
 
     Raises:
         ValueError: as in `check`; a rate that is not > 0 or not below 1000 / t_ref; free
             parameters that are not two, unknown, whole numbers or without effect on rates;
-            rates that no values were found for, which are named. Under a trace nothing is
+            rates for which no values were found, which are named. Under a trace nothing is
             checked, and such parameters are NaN.
 
     Warns:
         RuntimeWarning: a regime in which the theory does not hold; rates of a state that
             `mean_field` does not find first.
 
-    Source: the calibration of Schmitt, Rostami & Nawrot (2023), doi
-    10.3389/fninf.2023.941696, by simulation there.
+    Source: Schmitt, Rostami & Nawrot (2023), doi 10.3389/fninf.2023.941696, who calibrate by
+    simulation.
 
     >>> net = calibrate(NetworkParams(), rates=(5.0, 8.0))
     >>> print(net.I_th_E.round(3), net.I_th_I.round(3))
     4.273 2.945
     """
-    check_theory(theory)
+    model = find_theory(theory)
     if not isinstance(params, NetworkParams):
         raise ValueError(
             f"params is a {type(params).__name__}: must be a NetworkParams; for NEST's net_dict "
             "use NetworkParams.from_mapping(net_dict)"
         )
-    names = _checked_free(params, free, theory)
-    pair = _pair(rates)
+    names = _check_free(params, free, model)
+    pair = _split_rates(rates)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((params, pair))):
-        return _solved(params, pair, names, theory)
+        return params.replace(**_solve(params, pair, names, model))
     _check_rates(params.check(), pair, names)
     with jax.enable_x64(True):
-        wide = jax.tree.map(lambda x: np.asarray(x, float), (params, pair))
-        found = _solved(*wide, names, theory)
-        parameters = read_parameters(found)
-        values = {name: np.asarray(parameters.read(parameters.locate(name))) for name in names}
-        _refuse_unreached(values, wide[1])
-        state = mean_field(found, theory)
+        network, wanted = jax.tree.map(functools.partial(np.asarray, dtype=float), (params, pair))
+        values = jax.tree.map(np.asarray, _solve(network, wanted, names, model))
+        _refuse_unreached(values, wanted)
+        state = mean_field(network.replace(**values), model)
         warn(state.warnings)
-        _warn_of_others(state, wide[1])
+        _warn_of_other_states(state, wanted)
     return params.replace(**values)
 
 
-def _checked_free(params: NetworkParams, free: Sequence[str], theory: str) -> tuple[str, str]:
+def _check_free(
+    params: NetworkParams, free: Sequence[str], theory: MeanFieldTheory
+) -> tuple[str, ...]:
+    """Return the names of the two free parameters, or raise a ValueError."""
     if isinstance(free, Mapping):
         raise ValueError(f"free={free!r}: must be two names; bounds are for rbn_jax.fit")
     names = (free,) if isinstance(free, str) else tuple(free)
     if len(names) != 2 or names[0] == names[1]:
         raise ValueError(f"free={free!r}: must be two parameters, as many as there are rates")
+    without_effect = _WITHOUT_EFFECT if theory.neurons_differ else _WITHOUT_EFFECT + _SPREADS
     parameters = read_parameters(params)
     for name in names:
         location = parameters.locate(name)
-        if name in _WITHOUT_EFFECT or (theory not in DISORDERED and name in _SPREADS):
+        if name in without_effect:
             raise ValueError(f"free: no rate depends on {name}; choose another parameter")
         if parameters.field(location).domain is domains.COUNT:
             raise ValueError(f"free: {name} is a whole number; choose another parameter")
-    return names[0], names[1]
+    return names
 
 
-def _pair(rates: Any) -> tuple[Any, Any]:
-    """Rates of E and of I, from two or from one array of both."""
-    two = isinstance(rates, list | tuple)
-    x: Any = rates if two else as_array(rates)
-    shape = (len(x),) if two else x.shape
+def _split_rates(rates: ArrayLike) -> _Pair:
+    """Return the rates of E and of I, from a pair or from one array of both."""
+    is_pair = isinstance(rates, list | tuple)
+    shape = (len(rates),) if is_pair else np.shape(rates)
     if shape[-1:] != (2,):
         raise ValueError(f"rates of the shape {shape}: must be (E, I) or (..., 2) [spikes/s]")
-    return (x[0], x[1]) if two else (x[..., 0], x[..., 1])
+    if is_pair:  # perhaps of arrays of two shapes
+        return tuple(rates)
+    array = as_array(rates)
+    return array[..., 0], array[..., 1]
 
 
-def _check_rates(params: NetworkParams, rates: Any, names: tuple[str, str]) -> None:
+def _check_rates(params: NetworkParams, rates: _Pair, names: tuple[str, ...]) -> None:
+    """Raise a ValueError for rates that are not > 0 or not below 1000 / t_ref."""
     t_ref = np.asarray(0.0 if "t_ref" in names else params.t_ref, float)
-    most = np.divide(1000.0, t_ref, out=np.full_like(t_ref, np.inf), where=t_ref > 0)
-    found = []
-    for name, rate in zip(("E", "I"), rates, strict=True):
-        found.append(checks.check_domain(f"the rate of {name}", rate, domains.POSITIVE, "spikes/s"))
-        each, bounds = np.broadcast_arrays(rate, most)
-        if not found[-1] and np.any(each >= bounds):
-            rate, bound = each[each >= bounds][0], bounds[each >= bounds][0]
-            words = f"must be below 1000 / t_ref = {bound:g} spikes/s"
-            found.append(f"the rate of {name}={rate:g} spikes/s: {words}")
-    checks.raise_if_any(found, "Correct the rates.")
+    messages = []
+    for population, rate in zip("EI", rates, strict=True):
+        name = f"the rate of {population}"
+        message = checks.check_domain(name, rate, domains.POSITIVE, "spikes/s")
+        if message is None:
+            spikes, periods = np.broadcast_arrays(rate, t_ref)
+            too_high = spikes * periods >= 1000
+            if too_high.any():
+                message = (
+                    f"{name}={spikes[too_high][0]:g} spikes/s: must be below 1000 / t_ref = "
+                    f"{1000 / periods[too_high][0]:g} spikes/s"
+                )
+        messages.append(message)
+    checks.raise_if_any(messages, "Correct the rates.")
 
 
-def _refuse_unreached(values: dict[str, np.ndarray], rates: Any) -> None:
-    bad = np.isnan(sum(values.values()))
-    if not bad.any():
+def _refuse_unreached(values: Mapping[str, np.ndarray], rates: _Pair) -> None:
+    """Raise a ValueError that names the first rates for which no values were found."""
+    unreached = np.isnan(sum(values.values()))
+    if not unreached.any():
         return
-    e, i = (np.broadcast_to(x, bad.shape)[bad][0] for x in rates)
-    of = f" and {bad.sum() - 1} other pairs" if bad.sum() > 1 else ""
+    rate_e, rate_i = [np.broadcast_to(rate, unreached.shape)[unreached][0] for rate in rates]
+    others = f" and {unreached.sum() - 1} other pairs" if unreached.sum() > 1 else ""
     raise ValueError(
-        f"no values of {' and '.join(values)} were found that give E {e:g} and I {i:g} "
-        f"spikes/s{of}: free other parameters, start from others, or ask for other rates"
+        f"no values of {' and '.join(values)} were found that give E {rate_e:g} and I {rate_i:g} "
+        f"spikes/s{others}: free other parameters, start from others, or ask for other rates"
     )
 
 
-def _warn_of_others(found: MeanField, rates: Any) -> None:
-    """Warn of rates that are not those `mean_field` finds first."""
+def _warn_of_other_states(state: MeanField, rates: _Pair) -> None:
+    """Warn of rates that are not those of the state that `mean_field` finds first."""
     wanted = np.stack(np.broadcast_arrays(*rates), -1)
-    others = ~(np.abs(np.asarray(found.rates) / wanted - 1) < 1e-6).all(-1)
-    if others.any():
+    # not "> 1e-6", which is False for the NaN of a state that was not found
+    is_other = ~(np.abs(np.asarray(state.rates) / wanted - 1) < 1e-6).all(-1)
+    if is_other.any():
         warnings.warn(
-            f"{others.sum()} of {others.size} networks have these rates in one state and are "
+            f"{is_other.sum()} of {is_other.size} networks have these rates in one state and are "
             "found in another first: see fixed_points",
             RuntimeWarning,
-            stacklevel=3,  # where calibrate was called
+            stacklevel=3,  # the line that called calibrate
         )
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _solved(params: NetworkParams, rates: Any, names: Any, theory: str) -> NetworkParams:
-    numbers = {name: jnp.asarray(getattr(params, name)) for name in NUMBER_FIELDS}
-    dtype = jnp.result_type(float, *numbers.values(), *rates)
-    own = {name: (2, 2) if NUMBER_FIELDS[name].ndim else () for name in numbers}
-    shapes = [x.shape[: x.ndim - len(own[name])] for name, x in numbers.items()]
-    batch = jnp.broadcast_shapes(*shapes, *map(jnp.shape, rates))
-
-    def column(x: Any, own: tuple[int, ...] = ()) -> Array:
-        x = jnp.broadcast_to(jnp.asarray(x, dtype), batch + own).reshape(-1, *own)
-        return jnp.moveaxis(x, 0, -1)
-
-    args = (
-        {name: column(x, own[name]) for name, x in numbers.items()},
-        jnp.log(jnp.stack([column(rate) for rate in rates])),
-    )
-    starts = _STARTS if theory not in DISORDERED else tuple((*x, 0.5, 0.5) for x in _STARTS)
-    missing = _Missing(params.fixed_indegree, names, theory)
-    x = root(missing, starts, args)
-    x = jnp.where(jnp.isfinite(where_known(*missing.state(x, args), theory)).all(0), x, jnp.nan)
-    found = {name: free_value(args[0], name, y) for name, y in zip(names, x[:2], strict=True)}
-    return params.replace(**{name: value.reshape(batch) for name, value in found.items()})
+@functools.partial(jax.jit, static_argnames="names")
+def _solve(
+    params: NetworkParams, rates: _Pair, names: tuple[str, ...], theory: MeanFieldTheory
+) -> dict[str, Array]:
+    """Return the values of the free parameters by name, in the shape of the batch."""
+    numbers = [getattr(params, name) for name in NUMBER_FIELDS]
+    core_shapes = [(2, 2) if field.ndim else () for field in NUMBER_FIELDS.values()]
+    columns, batch = flatten_batch(as_floats(*numbers, *rates), [*core_shapes, (), ()])
+    networks = params.replace(**dict(zip(NUMBER_FIELDS, columns[:-2], strict=True)))
+    args = (networks, jnp.log(jnp.stack(columns[-2:])))
+    equations = _CalibrationResidual(names, theory)
+    unknowns = root(equations, start_unknowns(np.array(_STARTS), theory), args)
+    is_known = jnp.isfinite(nan_outside_theory(*equations.state(unknowns, args))).all(0)
+    values = _free_values(networks, names, jnp.where(is_known, unknowns, jnp.nan))
+    return {name: value.reshape(batch) for name, value in values.items()}
 
 
 @dataclasses.dataclass(frozen=True)
-class _Missing:
-    """The residual of the state whose rates are given, in the free parameters."""
+class _CalibrationResidual:
+    """The residual of a state whose rates are given, as a function of the free parameters.
 
-    fixed_indegree: bool
-    names: tuple[str, str]
-    theory: str
-
-    def __call__(self, x: Array, args: Any) -> Array:
-        return residual(*self.state(x, args), self.theory)
-
-    def state(self, x: Array, args: Any) -> tuple[Array, Couplings]:
-        """The unknowns of the state, and its couplings."""
-        numbers, log_rates = args
-        rows: dict[str, Any] = {name: jnp.moveaxis(value, -1, 0) for name, value in numbers.items()}
-        net = NetworkParams(**rows, fixed_indegree=self.fixed_indegree)
-        pairs = zip(self.names, x[:2], strict=True)
-        net = net.replace(**{name: free_value(numbers, name, y) for name, y in pairs})
-        p, _ = lanes(from_network(net))
-        return jnp.concatenate([log_rates, x[2:]]), coupled(p, self.theory)
-
-
-def free_value(numbers: dict[str, Array], name: str, y: Array) -> Array:
-    """A free parameter from its unknown, which is 0 at its value in `numbers`.
-
-    Its logarithm changes with y where it is positive, the logit of a probability, and else
-    its value by quarters of itself, or of 1. A number that must not be negative and is 0 starts
-    from 1, a probability of 1 from 0.999.
+    The unknowns are those of `_free_values` for two parameters, and where neurons differ
+    ln(<nu^2> / <nu>^2) below them. args are the networks, along the last axis of every number,
+    and ln of the rates.
     """
-    location = split_element(name)
-    if location.index is not None:
-        value = numbers[location.path][location.index]
-        odds = value / jnp.maximum(1 - value, 1e-3) * jnp.exp(_STEP * y)
-        return odds / (1 + odds)
-    value, domain = numbers[name], NUMBER_FIELDS[name].domain
-    if domain in (domains.POSITIVE, domains.NOT_NEGATIVE):
-        return jnp.where(value > 0, value, 1) * jnp.exp(_STEP * y)
-    return value + _STEP * jnp.maximum(jnp.abs(jax.lax.stop_gradient(value)), 1) * y
+
+    names: tuple[str, ...]
+    theory: MeanFieldTheory
+
+    def __call__(self, unknowns: Array, args: tuple[NetworkParams, Array]) -> Array:
+        return residual(*self.state(unknowns, args))
+
+    def state(self, unknowns: Array, args: tuple[NetworkParams, Array]) -> tuple[Array, Couplings]:
+        """Return the unknowns of the state, and the couplings of the networks."""
+        networks, log_rates = args
+        # the formulas of the weights have the axis of networks first
+        params = jax.tree.map(lambda column: jnp.moveaxis(column, -1, 0), networks)
+        params = params.replace(**_free_values(networks, self.names, unknowns))
+        couplings, _ = make_couplings(params, self.theory)
+        return jnp.concatenate([log_rates, unknowns[2:]]), couplings
+
+
+def _free_values(
+    networks: NetworkParams, names: tuple[str, ...], unknowns: Array
+) -> dict[str, Array]:
+    """Return the values of the free parameters by name, from the first two unknowns.
+
+    An unknown is 0 at the value that is given. It moves the logarithm of a number that is not
+    negative and the logit of a probability, so that both stay in their domains, and else the
+    value in units of its size or of 1. A number >= 0 that is given as 0 starts from 1, a
+    probability of 1 from 0.999.
+    """
+    values = {}
+    for name, unknown in zip(names, unknowns[:2], strict=True):
+        location = split_element(name)
+        value = getattr(networks, location.path)
+        factor = jnp.exp(_STEP * unknown)
+        if location.index is not None:
+            probability = value[location.index]
+            odds = probability / jnp.maximum(1 - probability, 1e-3) * factor
+            values[name] = odds / (1 + odds)
+        elif NUMBER_FIELDS[name].domain in (domains.POSITIVE, domains.NOT_NEGATIVE):
+            values[name] = jnp.where(value > 0, value, 1) * factor
+        else:
+            size = jnp.maximum(jnp.abs(jax.lax.stop_gradient(value)), 1)
+            values[name] = value + _STEP * size * unknown
+    return values

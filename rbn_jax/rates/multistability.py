@@ -1,28 +1,47 @@
-"""All the states of one network that a set of starts leads to, and whether they are stable."""
+"""All states of one network that a set of starts leads to, and whether they are stable."""
 
 import dataclasses
 import functools
-from typing import Any
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import ArrayLike
 
 from rbn_jax.network import NetworkParams
 from rbn_jax.numerics.newton import linearised, root
-from rbn_jax.rates.equations import coupled, residual, where_known
-from rbn_jax.rates.equations import starts as _unknowns
-from rbn_jax.rates.populations import Populations, from_network, lanes
-from rbn_jax.rates.stationary import check_theory
+from rbn_jax.rates.equations import (
+    expand_pairs,
+    nan_outside_theory,
+    residual,
+    start_unknowns,
+)
+from rbn_jax.rates.populations import (
+    Couplings,
+    Populations,
+    count_populations,
+    make_couplings,
+)
+from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
 
+# residual and Jacobian, compiled
+_linearised = jax.jit(linearised, static_argnums=0)
+# rates [spikes/s] of the default starts
 _GRID = np.geomspace(1e-3, 150.0, 8)
-_ALIKE = 1e-5  # in logarithms of rates
+# two roots are the same state if no ln of a rate differs by more
+_SAME_STATE = 1e-5
 
 
 @dataclasses.dataclass(frozen=True)
 class FixedPoint:
-    """A state: rates (n,) [spikes/s], eigenvalues, and whether all have negative real parts."""
+    """A stationary state of one network.
+
+    rates: (n,) [spikes/s]
+    eigenvalues: of the relaxation to this state, in units of 1 / its time constant
+    stable: whether all eigenvalues have negative real parts
+    """
 
     rates: np.ndarray
     eigenvalues: np.ndarray
@@ -30,20 +49,22 @@ class FixedPoint:
 
 
 def fixed_points(
-    params: NetworkParams | Populations, theory: str = "quenched", starts: Any = None
+    params: NetworkParams | Populations,
+    theory: Theory | MeanFieldTheory = "quenched",
+    starts: ArrayLike | None = None,
 ) -> list[FixedPoint]:
-    """The states of one network that Newton steps from a set of starts lead to.
+    """Return the states of one network to which Newton steps from a set of starts lead.
 
-    Eigenvalues are those of d(F(x) - x)/dx for x = ln(nu), with the second moments of the rates
-    below it where neurons differ, and F what they answer: of the relaxation dx/dt = F(x) - x in
-    units of its time constant. It knows no delays and no synapses, so a state that is
-    stable in it can still oscillate in the network.
+    Eigenvalues are those of d(F(x) - x)/dx, where x is ln(nu), with ln(<nu^2> / <nu>^2) below it
+    where neurons differ, and F(x) the same of the rates that neurons with this input have. They
+    describe the relaxation dx/dt = F(x) - x in units of its time constant. It has no
+    delays and no synapses, so a state that is stable in it can still oscillate in the network.
 
     Args:
-        params: one network, or populations of one.
+        params: one network, or the populations of one.
         theory: as in `mean_field`.
         starts: (k, n) rates [spikes/s] > 0; None: 8 rates from 1e-3 to 150 for the first
-            population by as many for the others.
+            population, each with 8 for the others.
 
     Returns:
         The states by increasing rate of the first population; none if no start leads to one.
@@ -55,61 +76,71 @@ def fixed_points(
     ...     print(state.rates.round(2), state.stable)
     [2.26 2.69] True
     """
-    check_theory(theory)
-    network = params.check()
+    model = find_theory(theory)
+    params.check()
+    n = 2 if isinstance(params, NetworkParams) else count_populations(params)
+    start_rates = _check_starts(starts, n)
     with jax.enable_x64(True):
-        wide = jax.tree.map(lambda x: np.asarray(x, float), network)
-        p, batch = lanes(from_network(wide) if isinstance(wide, NetworkParams) else wide)
-        if batch not in ((), (1,)):
-            raise ValueError(f"params is a batch {batch}: must be one network")
-        begin = _unknowns(theory, _checked(starts, len(p.tau_m))).T
-        x = _from_starts(p, theory, begin)
-        x = x[:, jnp.isfinite(x).all(0)]
-        found = [] if not x.shape[1] else _described(p, theory, np.asarray(x).T)
-    return sorted(found, key=lambda point: point.rates[0])
+        network = jax.tree.map(functools.partial(np.asarray, dtype=float), params)
+        couplings = _couplings_of_one(network, model)
+        solutions = _solve(couplings, np.array(start_unknowns(np.log(start_rates), model)).T)
+        points = []
+        for unknowns in _distinct(np.asarray(solutions).T, n):
+            _, jacobian = _linearised(residual, unknowns[:, None], couplings)
+            eigenvalues = np.linalg.eigvals(jacobian[..., 0])
+            rates = np.exp(unknowns[:n])
+            points.append(FixedPoint(rates, eigenvalues, bool(eigenvalues.real.max() < 0)))
+    return sorted(points, key=lambda point: point.rates[0])
 
 
-def _checked(given: Any, n: int) -> np.ndarray:
-    if given is None:
-        return np.array([[a, *(b,) * (n - 1)] for a in _GRID for b in (_GRID if n > 1 else [1])])
-    given = np.asarray(given, float)
-    if given.ndim != 2 or given.shape[1] != n or not len(given) or not np.all(given > 0):
-        raise ValueError(f"starts of the shape {given.shape}: must be (k, {n}) rates > 0")
-    return given
+def _check_starts(starts: ArrayLike | None, n: int) -> np.ndarray:
+    """Return the rates (k, n) to start from.
+
+    Raises:
+        ValueError: they have another shape, or one is not > 0.
+    """
+    if starts is None:
+        grid = itertools.product(_GRID, repeat=min(n, 2))
+        return expand_pairs(np.array(list(grid)), n)
+    rates = np.asarray(starts, float)
+    if rates.ndim != 2 or rates.shape[1] != n or not len(rates) or not np.all(rates > 0):
+        raise ValueError(f"starts of the shape {rates.shape}: must be (k, {n}) rates > 0")
+    return rates
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _from_starts(p: Populations, theory: str, begin: Array) -> Array:
-    """Where each start (m, k) leads; NaN where to nothing."""
-    many = jax.tree.map(lambda a: jnp.repeat(a, begin.shape[1], -1), coupled(p, theory))
-    zero = ((0.0,) * len(begin),)
-    return where_known(root(_Moved(theory), zero, (begin, many)) + begin, many, theory)
+@jax.jit
+def _couplings_of_one(params: NetworkParams | Populations, theory: MeanFieldTheory) -> Couplings:
+    """Return the couplings of a network.
+
+    Raises:
+        ValueError: there is more than one network.
+    """
+    couplings, batch = make_couplings(params, theory)
+    if batch not in ((), (1,)):
+        raise ValueError(f"params is a batch {batch}: must be one network")
+    return couplings
 
 
-@dataclasses.dataclass(frozen=True)
-class _Moved:
-    """The residual in the distance to a start of each system's own."""
-
-    theory: str
-
-    def __call__(self, x: Array, args: Any) -> Array:
-        begin, c = args
-        return residual(x + begin, c, self.theory)
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _slopes(p: Populations, theory: str, x: Array) -> Array:
-    return linearised(functools.partial(residual, theory=theory), x, coupled(p, theory))[1]
+@jax.jit
+def _solve(couplings: Couplings, starts: Array) -> Array:
+    """Return the unknowns (m, k) to which each start (m, k) leads; NaN if it leads to none."""
+    repeated = jax.tree.map(lambda array: jnp.repeat(array, starts.shape[1], -1), couplings)
+    # `root` begins all systems at the same starts: so it searches the distance from each start
+    origin = ((0.0,) * len(starts),)
+    unknowns = starts + root(_residual_from_start, origin, (starts, repeated))
+    return nan_outside_theory(unknowns, repeated)
 
 
-def _described(p: Populations, theory: str, states: np.ndarray) -> list[FixedPoint]:
-    n, kept = len(p.tau_m), []
-    for x in states:
-        if not any(np.abs(x[:n] - other[:n]).max() < _ALIKE for other in kept):
-            kept.append(x)
-    found = []
-    for x in kept:
-        slopes = np.asarray(_slopes(p, theory, x[:, None]))[..., 0]
-        values = np.linalg.eigvals(slopes)
-        found.append(FixedPoint(np.exp(x[:n]), values, bool(values.real.max() < 0)))
-    return found
+def _residual_from_start(distance: Array, args: tuple[Array, Couplings]) -> Array:
+    starts, couplings = args
+    return residual(starts + distance, couplings)
+
+
+def _distinct(solutions: np.ndarray, n: int) -> list[np.ndarray]:
+    """Return each different one of the solutions (k, m) once; those that are NaN are left out."""
+    distinct = []
+    for unknowns in solutions[np.isfinite(solutions).all(1)]:
+        distances = [np.abs(unknowns[:n] - state[:n]).max() for state in distinct]
+        if min(distances, default=np.inf) >= _SAME_STATE:
+            distinct.append(unknowns)
+    return distinct

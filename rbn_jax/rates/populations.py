@@ -1,15 +1,16 @@
 """Populations of neurons as arrays, and the input that they give each other."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import ArrayLike
 
-from rbn_jax.network import NetworkParams
+from rbn_jax.network import NetworkParams, Numbers
 from rbn_jax.numerics.arrays import as_floats, nan_unless
 from rbn_jax.parameters import checks
 from rbn_jax.parameters.domains import (
@@ -22,10 +23,14 @@ from rbn_jax.parameters.domains import (
     number,
     number_fields,
 )
+from rbn_jax.rates.single_neuron import Neurons
+from rbn_jax.rates.theories import MeanFieldTheory
 from rbn_jax.weights import calculate_RBN_weights
 
-_LEAST_VARIANCE = 1e-4  # mV^2 of noise, so that populations without input have a rate
-_LEAST = 1e-8  # mV^2 of spread and of outer noise: equal neurons, and silence, have derivatives
+# Variances [mV^2] that are added or are the least possible, so that square roots of them have
+# derivatives: of the whole noise, without which there is no rate, and of external noise and spread
+_MINIMUM_NOISE = 1e-4
+_ADDED_VARIANCE = 1e-8
 
 
 @jax.tree_util.register_dataclass
@@ -33,19 +38,19 @@ _LEAST = 1e-8  # mV^2 of spread and of outer noise: equal neurons, and silence, 
 class Populations(checks.ParameterSet):
     """n populations of leaky integrate-and-fire neurons; leading axes broadcast to a batch.
 
-    weights: (..., n, n) effect of a spike on the free membrane [mV], its current's charge by
-        C_m: J tau_syn / C_m of an exponential synapse of J pA; rows are targets
+    weights: (..., n, n) effect of a spike on the free membrane potential [mV], the charge of its
+        current by C_m: J tau_syn / C_m for an exponential synapse of J pA; rows are targets
     indegrees: (..., n, n) numbers of inputs
-    connection_prob: (..., n, n) probabilities 0..1; what inputs of two neurons have in common
-        is cancelled by the recurrent loop, which leaves 1 - p of the noise. Of 0 the noise is
-        that of independent inputs.
-    tau_m, t_ref, V_th, V_r: (..., n) of the neurons [ms, ms, mV, mV]
-    tau_syn: (..., n) of the synapses that a population makes [ms]
-    mu_ext: (..., n) mean of the free membrane without input from the populations [mV]
+    connection_prob: (..., n, n) probabilities 0..1; the recurrent loop cancels the noise that
+        two neurons have in common, a share p of it, and leaves 1 - p. With 0 the noise is that
+        of independent inputs
+    tau_m, t_ref, V_th, V_r: (..., n) parameters of the neurons [ms, ms, mV, mV]
+    tau_syn: (..., n) time constant of the synapses that a population makes [ms]
+    mu_ext: (..., n) mean of the free membrane potential without the populations' input [mV]
     sigma_ext: (..., n) intensity of the noise of other input [mV]
     tau_syn_ext: (..., n) time constant that filters it [ms]; None: the population's own tau_syn
     spread_ext: (..., n) standard deviation of mu_ext across neurons [mV]
-    fixed_indegree: whether every neuron of a population has the same in-degrees
+    fixed_indegree: whether all neurons of a population have the same in-degrees
 
     One population that inhibits itself:
 
@@ -58,34 +63,32 @@ class Populations(checks.ParameterSet):
     [19.13]
     """
 
-    weights: Any = number("mV", REAL, ndim=2)
-    indegrees: Any = number("", NOT_NEGATIVE, ndim=2)
-    connection_prob: Any = number("", SHARE, ndim=2)
-    tau_m: Any = number("ms", POSITIVE, ndim=1)
-    tau_syn: Any = number("ms", NOT_NEGATIVE, ndim=1)
-    t_ref: Any = number("ms", NOT_NEGATIVE, ndim=1)
-    V_th: Any = number("mV", REAL, ndim=1)
-    V_r: Any = number("mV", REAL, ndim=1)
-    mu_ext: Any = number("mV", REAL, ndim=1)
-    sigma_ext: Any = number("mV", NOT_NEGATIVE, ndim=1, default=0.0)
-    tau_syn_ext: Any = number("ms", NOT_NEGATIVE, ndim=1, default=None)
-    spread_ext: Any = number("mV", NOT_NEGATIVE, ndim=1, default=0.0)
+    weights: ArrayLike = number("mV", REAL, ndim=2)
+    indegrees: ArrayLike = number("", NOT_NEGATIVE, ndim=2)
+    connection_prob: ArrayLike = number("", SHARE, ndim=2)
+    tau_m: ArrayLike = number("ms", POSITIVE, ndim=1)
+    tau_syn: ArrayLike = number("ms", NOT_NEGATIVE, ndim=1)
+    t_ref: ArrayLike = number("ms", NOT_NEGATIVE, ndim=1)
+    V_th: ArrayLike = number("mV", REAL, ndim=1)
+    V_r: ArrayLike = number("mV", REAL, ndim=1)
+    mu_ext: ArrayLike = number("mV", REAL, ndim=1)
+    sigma_ext: ArrayLike = number("mV", NOT_NEGATIVE, ndim=1, default=0.0)
+    tau_syn_ext: ArrayLike | None = number("ms", NOT_NEGATIVE, ndim=1, default=None)
+    spread_ext: ArrayLike = number("mV", NOT_NEGATIVE, ndim=1, default=0.0)
     fixed_indegree: bool = choice(False, False, True)
 
     def check(self) -> Self:
-        """Return self, if every array has its shape and every value is one that neurons can have.
+        """Return self, if every array has its shape and every value is in its domain.
 
         Raises:
             ValueError: names every bad field, its value or shape and what is allowed.
         """
         if not isinstance(self.fixed_indegree, bool):
             raise ValueError(f"fixed_indegree={self.fixed_indegree!r}: must be True or False")
-        _size(self)
+        count_populations(self)
         messages = []
         for name, field in _FIELDS.items():
-            value = _field(self, name)
-            if not (checks.is_number(value) or hasattr(value, "dtype")):
-                value = np.asarray(value)
+            value = _field_array(self, name)
             messages.append(checks.check_domain(name, value, field.domain, field.unit))
         messages.append(checks.check_order("V_r", self.V_r, "V_th", self.V_th))
         checks.raise_if_any(messages, "Correct the values named.")
@@ -93,7 +96,7 @@ class Populations(checks.ParameterSet):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the arrays and `fixed_indegree` by name."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return dict(vars(self))
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
@@ -104,156 +107,208 @@ class Populations(checks.ParameterSet):
 _FIELDS = number_fields(Populations)
 
 
-def from_network(params: NetworkParams) -> Populations:
-    """The E and I populations of a network, its clusters left out.
+def _field_array(populations: Populations, name: str) -> Any:
+    """Return the value of a field; tau_syn for tau_syn_ext=None, the one field that may be None."""
+    field_value = getattr(populations, name)
+    return populations.tau_syn if field_value is None else field_value
 
-    A weight is s js / sqrt(N) pA, and its effect s js tau_syn / (sqrt(N) C_m) mV. The background
-    current I_th times the rheobase current moves the free membrane to
-    E_L + I_th (V_th - E_L); delta_I_x is the full width of its uniform distribution.
+
+def count_populations(populations: Populations) -> int:
+    """Return n, the number of populations. Shapes are known under a trace, too.
+
+    Raises:
+        ValueError: a shape that does not agree with n.
     """
-    p = params
-    e_l, s, c_m, v_r, t_ref = as_floats(p.E_L, p.s, p.C_m, p.V_r, p.t_ref)
-    sizes, tau_syn = _row(p.N_E, p.N_I), _row(p.tau_syn_ex, p.tau_syn_in)
-    (prob,) = as_floats(p.baseline_conn_prob)
-    charge = (s / c_m / jnp.sqrt(sizes.sum(-1)))[..., None, None] * tau_syn[..., None, :]
-    v_th = _row(p.V_th_E, p.V_th_I)
-    drive = _row(p.I_th_E, p.I_th_I) * (v_th - e_l[..., None])
-    return Populations(
-        weights=calculate_RBN_weights(p) * charge,
-        indegrees=prob * sizes[..., None, :],
-        connection_prob=prob,
-        tau_m=_row(p.tau_E, p.tau_I),
-        tau_syn=tau_syn,
-        t_ref=t_ref[..., None],
-        V_th=v_th,
-        V_r=v_r[..., None],
-        mu_ext=e_l[..., None] + drive,
-        spread_ext=jnp.abs(drive) * _row(p.delta_I_xE, p.delta_I_xI) / 12**0.5,
-        fixed_indegree=p.fixed_indegree,
-    )
-
-
-def _row(e: Any, i: Any) -> Array:
-    return jnp.stack(jnp.broadcast_arrays(*as_floats(e, i)), -1)
-
-
-def lanes(populations: Populations) -> tuple[Populations, tuple[int, ...]]:
-    """One dtype and one axis of networks, the last, for all arrays; and the batch's shape.
-
-    What is outside of its domain becomes NaN, and with it the state.
-    """
-    p, n = populations, _size(populations)
-    values = as_floats(*(_field(p, name) for name in _FIELDS))
-    arrays = dict(zip(_FIELDS, values, strict=True))
-    own = {name: (n, n) if _FIELDS[name].ndim == 2 else (n,) for name in arrays}
-    parts = (x.shape[: max(x.ndim - len(own[name]), 0)] for name, x in arrays.items())
-    batch = jnp.broadcast_shapes(*parts)
-    flat = {}
-    for name, x in arrays.items():
-        x = jnp.broadcast_to(x, batch + own[name]).reshape(-1, *own[name])
-        flat[name] = _inside(jnp.moveaxis(x, 0, -1), _FIELDS[name].domain)
-    flat["V_r"] = nan_unless(flat["V_th"] > flat["V_r"], flat["V_r"])
-    return dataclasses.replace(p, **flat), batch
-
-
-def _field(p: Populations, name: str) -> Any:
-    value = getattr(p, name)
-    return p.tau_syn if value is None else value  # only tau_syn_ext may be None
-
-
-def _size(p: Populations) -> int:
-    """n, if all shapes agree with it; they are known under a trace, too."""
-    shape = np.shape(p.weights)
-    n = shape[-1] if len(shape) > 1 else 0
-    for name in _FIELDS:
-        shape, matrix = np.shape(_field(p, name)), _FIELDS[name].ndim == 2
-        fits = shape[-2:] == (n, n) if matrix else shape[-1:] in ((), (1,), (n,))
-        if n < 1 or not (fits or (shape == () and name != "weights")):
-            words = "(..., n, n)" if matrix else f"(..., {n})"
-            raise ValueError(f"{name} has the shape {shape}: must be {words}")
+    weights_shape = np.shape(populations.weights)
+    n = weights_shape[-1] if len(weights_shape) > 1 else 0
+    # the last axes of a field by its ndim, and how a message says it
+    allowed = {1: ((), (1,), (n,)), 2: ((), (n, n))}
+    expected = {1: f"(..., {n})", 2: "(..., n, n)"}
+    for name, field in _FIELDS.items():
+        ndim = field.ndim or 0
+        shape = np.shape(_field_array(populations, name))
+        if n < 1 or shape[-ndim:] not in allowed[ndim]:
+            raise ValueError(f"{name} has the shape {shape}: must be {expected[ndim]}")
     return n
 
 
-def _inside(x: Array, domain: Domain) -> Array:
-    most = min(domain.maximum, float(jnp.finfo(x.dtype).max))
-    return nan_unless((x >= max(domain.minimum, -most)) & (x <= most), x)
+def to_populations(params: NetworkParams | Populations) -> Populations:
+    """Return populations as they are, and a network as its E and I populations.
+
+    Clusters are left out. A weight is s js / sqrt(N) pA, and its effect is
+    s js tau_syn / (sqrt(N) C_m) mV. The background current, I_th times the rheobase current, moves
+    the free membrane potential to E_L + I_th (V_th - E_L); delta_I_x is the full width of its
+    uniform distribution, whose standard deviation is the width by sqrt(12).
+    """
+    if isinstance(params, Populations):
+        return params
+    (probability,) = as_floats(params.baseline_conn_prob)
+    # the same for both populations
+    common = as_floats(params.E_L, params.s, params.C_m, params.V_r, params.t_ref)
+    e_l, s, c_m, v_r, t_ref = (array[..., None] for array in common)
+    sizes = _stack_pair(params.N_E, params.N_I)
+    tau_syn = _stack_pair(params.tau_syn_ex, params.tau_syn_in)
+    v_th = _stack_pair(params.V_th_E, params.V_th_I)
+    drive = _stack_pair(params.I_th_E, params.I_th_I) * (v_th - e_l)
+    widths = _stack_pair(params.delta_I_xE, params.delta_I_xI)
+    mv_per_js = s / c_m / jnp.sqrt(sizes.sum(-1, keepdims=True)) * tau_syn
+    return Populations(
+        weights=calculate_RBN_weights(params) * mv_per_js[..., None, :],
+        indegrees=probability * sizes[..., None, :],
+        connection_prob=probability,
+        tau_m=_stack_pair(params.tau_E, params.tau_I),
+        tau_syn=tau_syn,
+        t_ref=t_ref,
+        V_th=v_th,
+        V_r=v_r,
+        mu_ext=e_l + drive,
+        spread_ext=jnp.abs(drive) * widths / 12**0.5,
+        fixed_indegree=params.fixed_indegree,
+    )
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Input:
-    """What the neurons of each population receive, (n, networks) each [mV], and tau_syn / tau_m."""
-
-    mu: Array
-    sigma: Array
-    colour: Array
-    spread: Array
+def _stack_pair(excitatory: Numbers, inhibitory: Numbers) -> Array:
+    """Return the values of the E and of the I population along a new last axis."""
+    return jnp.stack(jnp.broadcast_arrays(*as_floats(excitatory, inhibitory)), -1)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Couplings:
-    """Neurons of each population, (n, networks), and what the rates of the sources do to them.
+    """The neurons of each population, and their input as a function of the rates of the sources.
 
-    `linear`, (3, n, n, networks), times the rates gives the mean, and of sigma^2 what synapses let
-    pass and what they hold back; `square`, (n, n, networks), times <nu^2> or its variance the
-    spread^2; `external`, (4, n, networks), is added to the four.
+    tau_m, t_ref, v_th: (n, networks) parameters of the neurons [ms, ms, mV]
+    gap: (n, networks) V_th - V_r [mV]
+    linear: (3, n, n, networks) factors of the rates in the mean of the input, and in the
+        parts of the noise sigma^2 that synapses let pass and hold back
+    quadratic: (n, n, networks) factors of the second moments of the rates in spread^2
+    external: (4, n, networks) what is added to these four
+    fixed_indegree: whether the variances of the rates take the place of their second moments
+    theory: the theory of the neurons
     """
 
     tau_m: Array
     t_ref: Array
-    V_th: Array
+    v_th: Array
     gap: Array
     linear: Array
-    square: Array
+    quadratic: Array
     external: Array
     fixed_indegree: bool = dataclasses.field(metadata={"static": True})
+    theory: MeanFieldTheory
+
+    def neurons(self, rates: Array, variance: Array) -> Neurons:
+        """Return the neurons with the input that these rates of all populations cause.
+
+        mu = mu_ext + tau_m sum K w nu        sigma^2 = sigma_ext^2 + tau_m sum K (1 - p) w^2 nu
+        spread^2 = spread_ext^2 + tau_m^2 sum K (1 - p) w^2 <nu^2>
+
+        The factor 1 - p is left out for a theory that does not cancel common noise, and the
+        variance of nu takes the place of <nu^2> with fixed in-degrees. spread is 0 by a theory in
+        which neurons do not differ. Where synapses differ, tau_syn is the one time constant
+        that gives the free membrane the same variance: a synapse lets
+        tau_m / (tau_m + tau_syn) of the variance pass.
+
+        Args:
+            rates: (n, networks) mean rates [spikes/ms].
+            variance: (n, networks) variance of the rates across neurons [(spikes/ms)^2].
+        """
+        second_moment = variance if self.fixed_indegree else variance + jnp.square(rates)
+        mean, passed, held_back = (self.linear * rates).sum(2) + self.external[:3]
+        # a smooth maximum of the noise and of the least noise
+        sigma_fourth = jnp.square(passed + held_back) + _MINIMUM_NOISE**2
+        spread = jnp.zeros_like(rates)
+        if self.theory.neurons_differ:
+            # a Newton step may meet a negative variance of the rates on the way to a state
+            spread_squared = jnp.maximum((self.quadratic * second_moment).sum(1), 0)
+            spread = jnp.sqrt(spread_squared + self.external[3])
+        return Neurons(
+            self.tau_m,
+            self.t_ref,
+            self.v_th,
+            self.gap,
+            mu=mean,
+            sigma=jnp.sqrt(jnp.sqrt(sigma_fourth)),
+            tau_ratio=held_back / passed,
+            spread=spread,
+        )
 
 
-def couplings(p: Populations, own: bool) -> Couplings:
-    """From arrays as `lanes` gives them; own: whether noise is what is left of it, 1 - p."""
-    kept = 1 - p.connection_prob if own else 1.0
-    tau, w = p.tau_m[:, None], p.weights
-    noise = tau * p.indegrees * kept * w * w
-    # not as the rest of all: instantaneous synapses hold back exactly 0
-    passed, held = noise * (tau / (tau + p.tau_syn)), noise * (p.tau_syn / (tau + p.tau_syn))
-    ext = jnp.square(p.sigma_ext) + _LEAST
-    both = p.tau_m + p.tau_syn_ext
-    external = p.mu_ext, ext * (p.tau_m / both), ext * (p.tau_syn_ext / both)
-    spread = jnp.square(p.spread_ext) + _LEAST
-    return Couplings(
-        tau_m=p.tau_m,
-        t_ref=p.t_ref,
-        V_th=p.V_th,
-        gap=p.V_th - p.V_r,
-        linear=jnp.stack(jnp.broadcast_arrays(tau * p.indegrees * w, passed, held)),
-        square=jnp.broadcast_to(tau * noise, w.shape),
-        external=jnp.stack(jnp.broadcast_arrays(*external, spread)),
-        fixed_indegree=p.fixed_indegree,
+def make_couplings(
+    params: NetworkParams | Populations, theory: MeanFieldTheory
+) -> tuple[Couplings, tuple[int, ...]]:
+    """Return the couplings of all networks of a batch along one axis, and the batch's shape.
+
+    A value outside its domain becomes NaN, and with it all that depends on it.
+    """
+    populations = to_populations(params)
+    n = count_populations(populations)
+    arrays = as_floats(*(_field_array(populations, name) for name in _FIELDS))
+    core_shapes = [(n,) * (field.ndim or 0) for field in _FIELDS.values()]
+    columns, batch = flatten_batch(arrays, core_shapes)
+    for i, field in enumerate(_FIELDS.values()):
+        columns[i] = _nan_outside(field.domain, columns[i])
+    # in the order in which Populations has them
+    weights, indegrees, connection_prob, tau_m, tau_syn, t_ref, v_th, v_r, *external = columns
+    mu_ext, sigma_ext, tau_syn_ext, spread_ext = external
+    # time constants of the targets, along the rows of a matrix
+    tau_target = tau_m[:, None]
+    independent = 1 - connection_prob if theory.cancel_common_noise else 1.0
+    noise = tau_target * indegrees * independent * weights * weights
+    charge = tau_target * indegrees * weights
+    noise_ext = jnp.square(sigma_ext) + _ADDED_VARIANCE
+    spread_squared = jnp.square(spread_ext) + _ADDED_VARIANCE
+    couplings = Couplings(
+        tau_m=tau_m,
+        t_ref=t_ref,
+        v_th=v_th,
+        gap=nan_unless(v_th > v_r, v_th - v_r),
+        linear=jnp.stack([charge, *_split_noise(noise, tau_target, tau_syn)]),
+        quadratic=tau_target * noise,
+        external=jnp.stack([mu_ext, *_split_noise(noise_ext, tau_m, tau_syn_ext), spread_squared]),
+        fixed_indegree=populations.fixed_indegree,
+        theory=theory,
     )
+    return couplings, batch
 
 
-def recurrent_input(c: Couplings, rates: Array, variance: Array) -> Input:
-    """Mean, noise, tau_syn / tau_m and spread of the input.
+def flatten_batch(
+    arrays: Sequence[Array], core_shapes: Sequence[tuple[int, ...]]
+) -> tuple[list[Array], tuple[int, ...]]:
+    """Broadcast arrays against each other, and flatten their leading axes to one, the last.
 
-    mu = mu_ext + tau_m sum K w nu            sigma^2 = sigma_ext^2 + tau_m sum K (1 - p) w^2 nu
-    spread^2 = spread_ext^2 + tau_m^2 sum K (1 - p) w^2 <nu^2>
-
-    with all of the noise in place of 1 - p of it where couplings are not `own`, and the variance of
-    nu in place of <nu^2> for fixed in-degrees. Where synapses differ, tau_syn is the one that gives
-    the free membrane the same variance: a synapse lets tau_m / (tau_m + tau_syn) of it pass.
+    Networks are contiguous in memory then, so XLA vectorises over them.
 
     Args:
-        c: of the populations.
-        rates, variance: mean [spikes/ms] and variance of the rates across neurons.
+        arrays: (..., *core shape) each; a core axis may have length 1, and an array of fewer axes
+            is the same in all networks.
+        core_shapes: the shape of each array in one network.
+
+    Returns:
+        The arrays, (*core shape, networks) each, and the shape of the batch.
     """
-    second = variance if c.fixed_indegree else variance + jnp.square(rates)
-    mean, passed, held = (c.linear * rates).sum(2) + c.external[:3]
-    # on the way to a state, which has no negative variance, a step may meet one
-    spread = jnp.maximum((c.square * second).sum(1), 0) + c.external[3]
-    return Input(
-        mu=mean,
-        sigma=jnp.sqrt(jnp.sqrt(jnp.square(passed + held) + _LEAST_VARIANCE**2)),
-        colour=held / passed,
-        spread=jnp.sqrt(spread),
-    )
+    pairs = list(zip(arrays, core_shapes, strict=True))
+    batches = [array.shape[: max(array.ndim - len(core), 0)] for array, core in pairs]
+    batch = np.broadcast_shapes(*batches)
+    columns = []
+    for array, core_shape in pairs:
+        rows = jnp.broadcast_to(array, batch + core_shape).reshape(-1, *core_shape)
+        columns.append(jnp.moveaxis(rows, 0, -1))
+    return columns, batch
+
+
+def _nan_outside(domain: Domain, array: Array) -> Array:
+    """Return the array with NaN where a value is outside the domain, or infinite in its dtype."""
+    # float32 rounds the largest float64 of a domain to infinity
+    largest = float(jnp.finfo(array.dtype).max)
+    above = array >= max(domain.minimum, -largest)
+    return nan_unless(above & (array <= min(domain.maximum, largest)), array)
+
+
+def _split_noise(noise: Array, tau_m: Array, tau_syn: Array) -> tuple[Array, Array]:
+    """Return the parts of the noise that synapses let pass and hold back.
+
+    Neither is the rest of the other: so instantaneous synapses hold back exactly 0, where a
+    difference could be less than 0 by rounding.
+    """
+    return noise * (tau_m / (tau_m + tau_syn)), noise * (tau_syn / (tau_m + tau_syn))

@@ -1,7 +1,7 @@
-"""The stationary rate of a leaky integrate-and-fire neuron under noise."""
+"""The stationary rate of a leaky integrate-and-fire neuron in Gaussian noise."""
 
 import math
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,27 @@ from jax.typing import ArrayLike
 
 from rbn_jax.numerics.arrays import as_floats, jit, nan_unless, positive
 from rbn_jax.numerics.siegert import SHIFT, log_escape_integral, tangent
+
+
+class Neurons(NamedTuple):
+    """The neurons of each population and their input; all arrays are (n, networks).
+
+    tau_m, t_ref, v_th: membrane time constant, refractory period, threshold [ms, ms, mV]
+    gap: distance of the reset below the threshold [mV]
+    mu: mean of the free membrane potential [mV]; (..., n, networks) for several neurons
+    sigma: intensity of its noise [mV]
+    tau_ratio: tau_syn / tau_m
+    spread: standard deviation of mu across neurons [mV]
+    """
+
+    tau_m: Array
+    t_ref: Array
+    v_th: Array
+    gap: Array
+    mu: Array
+    sigma: Array
+    tau_ratio: Array
+    spread: Array
 
 
 @jit
@@ -22,18 +43,28 @@ def log_siegert_rate(
     v_r: ArrayLike,
     tau_syn: ArrayLike = 0.0,
 ) -> Array:
-    """Natural logarithm of `siegert_rate` [ln(spikes/s)], finite where the rate underflows.
+    """Return the natural logarithm of `siegert_rate` [ln(spikes/s)].
 
-    Arguments as there.
+    It is finite where the rate itself underflows to 0. Arguments are those of `siegert_rate`.
 
     >>> print(f"{log_siegert_rate(0.0, 0.5, 20.0, 5.0, 20.0, 0.0):.1f}")
     -1593.0
     """
-    args = as_floats(mu, sigma, tau_m, t_ref, v_th, v_r, tau_syn)
-    mu, sigma, tau_m, t_ref, v_th, v_r, tau_syn = args
-    sigma, tau_m, gap = positive(sigma), positive(tau_m), positive(v_th - v_r)
-    t_ref = nan_unless(t_ref >= 0, t_ref)
-    return log_rate(mu, sigma, tau_m, t_ref, v_th, gap, colour_shift(tau_syn / tau_m))
+    mu, sigma, tau_m, t_ref, v_th, v_r, tau_syn = as_floats(
+        mu, sigma, tau_m, t_ref, v_th, v_r, tau_syn
+    )
+    tau_m = positive(tau_m)
+    neurons = Neurons(
+        tau_m=tau_m,
+        t_ref=nan_unless(t_ref >= 0, t_ref),
+        v_th=v_th,
+        gap=positive(v_th - v_r),
+        mu=mu,
+        sigma=positive(sigma),
+        tau_ratio=tau_syn / tau_m,
+        spread=jnp.zeros_like(mu),
+    )
+    return log_rate(neurons, synaptic_shift(neurons.tau_ratio))
 
 
 @jit
@@ -46,14 +77,14 @@ def siegert_rate(
     v_r: ArrayLike,
     tau_syn: ArrayLike = 0.0,
 ) -> Array:
-    """Stationary rate of a leaky integrate-and-fire neuron in Gaussian noise [spikes/s].
+    """Return the stationary rate of a leaky integrate-and-fire neuron [spikes/s].
 
     1000 / rate = t_ref + tau_m sqrt(pi) int_{y_r}^{y_th} exp(u^2) (1 + erf u) du,
-    y_x = (v_x - mu) / sigma + (|zeta(1/2)| / sqrt(2)) sqrt(tau_syn / tau_m),
+    y_x = (v_x - mu) / sigma + (|zeta(1/2)| / sqrt(2)) sqrt(tau_syn / tau_m)
 
-    for a potential that noise of the intensity sigma^2 drives: the free membrane has the mean mu
-    and, for tau_syn = 0, the standard deviation sigma / sqrt(2). The term in tau_syn is the
-    first order for noise that exponential synapses filter, good for tau_syn << tau_m.
+    The free membrane potential, without threshold, has the mean mu and, for tau_syn = 0, the
+    standard deviation sigma / sqrt(2). The term in tau_syn is the first order of the effect of
+    exponential synapses, which filter the noise; it is accurate for tau_syn << tau_m.
 
     Args:
         mu: mean of the free membrane potential [mV].
@@ -68,7 +99,7 @@ def siegert_rate(
 
     Source: Siegert (1951), doi 10.1103/PhysRev.81.617; Brunel (2000), doi
     10.1023/A:1008925309027, Eq. 21; Fourcaud & Brunel (2002), doi 10.1162/089976602320264015,
-    the shift of both limits.
+    for the term in tau_syn.
 
     >>> print(f"{siegert_rate(15.0, 5.0, 20.0, 2.0, 20.0, 10.0):.4f}")
     9.4608
@@ -76,42 +107,43 @@ def siegert_rate(
     return jnp.exp(log_siegert_rate(mu, sigma, tau_m, t_ref, v_th, v_r, tau_syn))
 
 
-def colour_shift(colour: Array) -> Array:
-    """What synapses of tau_syn / tau_m add to both limits; 0, with no slope, at 0."""
-    coloured = colour > 0
-    root = SHIFT * jnp.sqrt(jnp.where(coloured, colour, 1))
-    return jnp.where(coloured, root, jnp.where(colour == 0, 0, jnp.nan))
+def synaptic_shift(tau_ratio: Array) -> Array:
+    """Return what synapses with tau_ratio = tau_syn / tau_m add to both limits of the integral."""
+    # the square root has no finite slope at 0: there the shift is 0 and has the slope 0
+    is_filtered = tau_ratio > 0
+    shift = SHIFT * jnp.sqrt(jnp.where(is_filtered, tau_ratio, 1))
+    return jnp.where(is_filtered, shift, jnp.where(tau_ratio == 0, 0, jnp.nan))
 
 
-def log_rate(
-    mu: Array,
-    sigma: Array,
-    tau_m: Array,
-    t_ref: Array,
-    v_th: Array,
-    gap: Array,
-    shift: Array,
-    lacking: Array | float = 0.0,
-) -> Array:
-    """ln rate [spikes/s], -ln(t_ref + tau_m sqrt(pi) I exp(-lacking)), neither term ever lost.
+def log_rate(neurons: Neurons, shift: Array, log_factor: ArrayLike = 0.0) -> Array:
+    """Return -ln(t_ref + T), the logarithm of the rates [ln(spikes/s)].
 
-    Times are in s from the start, and the largest term comes last: float32 has few digits for it.
+    T = tau_m sqrt(pi) I exp(-log_factor) is the mean passage time from reset to threshold, and I
+    Siegert's integral with both limits moved by `shift`.
     """
-    taken, integral = log_escape_integral(v_th - mu, gap, sigma, shift)
-    passage = taken + (integral - lacking + jnp.log(tau_m * (math.sqrt(math.pi) / 1000)))
-    return -_log_sum(t_ref / 1000, passage)
+    tau_m, t_ref, v_th, gap, mu, sigma, _, _ = neurons
+    exponent, log_integral = log_escape_integral(v_th - mu, gap, sigma, shift)
+    # tau_m is in s here, as the result is in spikes/s; the exponent, by far the largest term of
+    # a silent neuron, is added last: added first it would round off the digits of the others
+    log_seconds = jnp.log(tau_m * (math.sqrt(math.pi) / 1000))
+    log_passage_time = exponent + (log_integral - log_factor + log_seconds)
+    return -_log_of_sum(t_ref / 1000, log_passage_time)
 
 
 @jax.custom_jvp
-def _log_sum(t: Array, log_x: Array) -> Array:
-    """ln(t + x), t >= 0."""
-    return jnp.logaddexp(jnp.log(t), log_x)
+def _log_of_sum(summand: Array, log_x: Array) -> Array:
+    """Return ln(summand + exp(log_x)), summand >= 0."""
+    return jnp.logaddexp(jnp.log(summand), log_x)
 
 
-def _log_sum_jvp(primals: Any, tangents: Any) -> Any:
-    """Slopes that exist at t = 0, too."""
-    value = _log_sum(*primals)
-    return value, tangent((jnp.exp(-value), jnp.exp(primals[1] - value)), tangents)
+def _log_of_sum_jvp(
+    primals: tuple[Array, Array], tangents: tuple[object, object]
+) -> tuple[Array, Array]:
+    # JAX's own derivative is that of ln(summand), which is infinite at summand = 0
+    log_sum = _log_of_sum(*primals)
+    slopes = (jnp.exp(-log_sum), jnp.exp(primals[1] - log_sum))
+    return log_sum, tangent(slopes, tangents)
 
 
-_log_sum.defjvp(_log_sum_jvp, symbolic_zeros=True)
+# symbolic_zeros: arguments that are not differentiated add no terms to the tangent
+_log_of_sum.defjvp(_log_of_sum_jvp, symbolic_zeros=True)

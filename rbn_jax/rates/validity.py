@@ -1,11 +1,11 @@
-"""Where the theory is known to fail, or was not tested, in words and as truth values."""
+"""Regimes in which the theory fails or was not tested: their meaning, flags and warnings."""
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from rbn_jax.network import NetworkParams
 from rbn_jax.numerics.arrays import as_floats
@@ -22,42 +22,45 @@ REGIMES = {
     "small_network": "fewer than 4000 neurons: errors of 15 % were seen at 1500",
     "weak_inhibition": "gei <= 1: the spread of the input may exceed the threshold",
 }
-"""What each warning means."""
+"""The meaning of each warning, by name."""
 
 
-def regimes(params: NetworkParams | Populations, rates: Array) -> dict[str, Array]:
-    """Whether each of REGIMES applies, in the shape of the batch; of Populations, low_rate."""
-    low = (rates < 0.1).any(-1)
+def flag_regimes(params: NetworkParams | Populations, rates: Array) -> dict[str, Array]:
+    """Return whether a network with these rates (..., n) is in each of REGIMES.
+
+    The flags have the shape of the batch. Populations have low_rate only: the others are limits
+    of comparisons with NEST, which were made for a NetworkParams.
+    """
+    low_rate = (rates < 0.1).any(-1)
     if isinstance(params, Populations):
-        return {"low_rate": low}
-    p = params
+        return {"low_rate": low_rate}
     names = "tau_E tau_I tau_syn_ex tau_syn_in delay I_th_E gei N_E N_I".split()
-    values = as_floats(*(getattr(p, name) for name in names))
-    tau_e, tau_i, ex, inh, delay, i_e, gei, n_e, n_i = values
-    fast = jnp.minimum(ex, inh) <= 2
-    found = {
-        "lock_step": fast | (inh > ex) | (tau_e <= tau_i) | (delay >= 1.5),
-        "quiescent": i_e <= 1,
-        "low_rate": low,
-        "slow_synapses": jnp.maximum(ex, inh) / jnp.minimum(tau_e, tau_i) > 0.5,
+    numbers = as_floats(*(getattr(params, name) for name in names))
+    tau_e, tau_i, tau_syn_ex, tau_syn_in, delay, i_th_e, gei, n_e, n_i = numbers
+    fast_synapses = jnp.minimum(tau_syn_ex, tau_syn_in) <= 2
+    slow_inhibition = tau_syn_in > tau_syn_ex
+    slowest_synapse = jnp.maximum(tau_syn_ex, tau_syn_in)
+    flags = {
+        "lock_step": fast_synapses | slow_inhibition | (tau_e <= tau_i) | (delay >= 1.5),
+        "quiescent": i_th_e <= 1,
+        "low_rate": low_rate,
+        "slow_synapses": slowest_synapse / jnp.minimum(tau_e, tau_i) > 0.5,
         "small_network": n_e + n_i < 4000,
         "weak_inhibition": gei <= 1,
     }
-    return {name: jnp.broadcast_to(x, rates.shape[:-1]) for name, x in found.items()}
+    return {name: jnp.broadcast_to(flag, low_rate.shape) for name, flag in flags.items()}
 
 
-def warn(flags: Mapping[str, Any]) -> None:
-    """Each warning that applies as a RuntimeWarning, of the line that called the caller."""
-    for words in in_words(flags):
-        warnings.warn(words, RuntimeWarning, stacklevel=3)
+def warn(flags: Mapping[str, ArrayLike]) -> None:
+    """Issue a RuntimeWarning for each regime that a network is in.
 
-
-def in_words(flags: Mapping[str, Any]) -> list[str]:
-    """A sentence for each warning that applies, with how many networks of a batch it is for."""
-    found = []
+    The message says how many networks of a batch are in it.
+    """
     for name, flag in flags.items():
-        count, size = int(jnp.sum(flag)), jnp.size(flag)
+        count = int(jnp.sum(flag))
+        size = jnp.size(flag)
         if count:
-            of = "" if size == 1 else f" ({count} of {size} networks)"
-            found.append(f"{name}: {REGIMES[name]}{of}")
-    return found
+            networks = "" if size == 1 else f" ({count} of {size} networks)"
+            message = f"{name}: {REGIMES[name]}{networks}"
+            # the line shown is that which called the function that called this one
+            warnings.warn(message, RuntimeWarning, stacklevel=3)
