@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
 import pytest
@@ -143,8 +144,22 @@ COLUMN_E = ((True, False), (True, False))
 COLUMN_I = ((False, True), (False, True))
 ONLY_EI = ((False, True), (False, False))
 ONLY_II = ((False, False), (False, True))
-LINEAR = ("C_m", "V_th_E", "V_th_I", "E_L")
-"""Parameters in which the weights are linear: the second derivatives are 0 everywhere."""
+
+
+@jax.jit
+def weights_and_derivatives(net, direction):
+    """The weights, their first and second derivatives along a direction, and all first ones."""
+
+    def slope(params):
+        return jax.jvp(weights, (params,), (direction,))[1]
+
+    second = jax.jvp(slope, (net,), (direction,))[1]
+    return weights(net), slope(net), second, jax.jacfwd(weights)(net)
+
+
+def network_of_dtype(dtype):
+    """The default network with arrays in place of all numbers, so that it is compiled once."""
+    return jax.tree.map(lambda number: jnp.asarray(number, dtype), rbn.NetworkParams())
 
 
 @pytest.mark.parametrize(
@@ -180,30 +195,25 @@ LINEAR = ("C_m", "V_th_E", "V_th_I", "E_L")
 def test_invalid_parameter_gives_nan_in_exactly_the_entries_that_depend_on_it(
     name, value, entries, dtype
 ):
-    """For the value, all first derivatives, and the second in the invalid parameter."""
-    value = dtype.type(value)
-    net = rbn.NetworkParams(baseline_conn_prob=np.full((2, 2), 0.3, dtype))
-
-    def matrix_of(number):
-        return weights(net.replace(**{name: number}))
-
+    """Also in the derivatives; all derivatives of the other entries are finite."""
+    net = network_of_dtype(dtype)
+    zeros = jax.tree.map(jnp.zeros_like, net)
+    direction = zeros.replace(**{name: jnp.ones((), dtype)})
+    invalid = net.replace(**{name: jnp.asarray(value, dtype)})
+    matrix, slope, second, all_slopes = weights_and_derivatives(invalid, direction)
     is_nan = np.array(entries)
-    slope = jax.jacfwd(matrix_of)
-    np.testing.assert_array_equal(np.isnan(matrix_of(value)), is_nan)
-    np.testing.assert_array_equal(np.isnan(slope(value)), is_nan)
-    np.testing.assert_array_equal(slope(value)[~is_nan], 0)
-    curvature = jax.jacfwd(slope)(value)
-    np.testing.assert_array_equal(np.isnan(curvature), is_nan & (name not in LINEAR))
-    assert np.isfinite(matrix_of(value)[~is_nan]).all()
-    for leaf in jax.tree.leaves(jax.jacfwd(weights)(net.replace(**{name: value}))):
+    for values in (matrix, slope, second):
+        np.testing.assert_array_equal(np.isnan(values), is_nan)
+        assert np.isfinite(values[~is_nan]).all()
+    np.testing.assert_array_equal(slope[~is_nan], 0)
+    for leaf in jax.tree.leaves(all_slopes):
         assert np.isfinite(leaf[~is_nan]).all()
 
 
 def test_default_network_has_finite_weights_and_derivatives(dtype):
     """The network of the test above without its invalid parameter."""
-    net = rbn.NetworkParams(baseline_conn_prob=np.full((2, 2), 0.3, dtype))
-    assert np.isfinite(weights(net)).all()
-    for leaf in jax.tree.leaves(jax.jacfwd(weights)(net)):
+    net = network_of_dtype(dtype)
+    for leaf in jax.tree.leaves(weights_and_derivatives(net, net)):
         assert np.isfinite(leaf).all()
 
 
