@@ -318,7 +318,7 @@ def test_unknown_dimensions_are_refused():
         (lambda: r.Histogram([[0, 1], [1]]), "finite"),
         (lambda: r.Fraction("x > 0"), "must be a function"),
         (lambda: r.Fraction(np.isnan, name=""), "must be text"),
-        (lambda: r.Examples(np.isnan, 0), "k=0: must be a whole ndim"),
+        (lambda: r.Examples(np.isnan, 0), "k=0: must be a whole number"),
         (lambda: r.Examples(np.isnan, 1.5), "k=1.5"),
         (lambda: r.Examples(np.isnan, "3"), "k='3'"),
     ],
