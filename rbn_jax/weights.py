@@ -12,7 +12,7 @@ from rbn_jax.numerics import exponential
 from rbn_jax.numerics.arrays import as_floats, jit, nan_unless, positive
 from rbn_jax.parameters.labels import label
 
-PARAMETER_NAMES = (
+PARAMETER_NAMES: tuple[str, ...] = (
     "N_E",
     "N_I",
     "E_L",
