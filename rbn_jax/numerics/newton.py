@@ -14,8 +14,10 @@ from jax.custom_batching import custom_vmap
 # (measured in benchmarks/results/h200/rates.md)
 _CPU_BATCH_SIZE = 256
 _ACCELERATOR_BATCH_SIZE = 8192
-_STEPS = 30  # from one start
-_LARGEST_STEP = 2.0  # of a component whose size is at most that
+# Newton steps from one start
+_MAX_STEPS = 30
+# the longest step of a component x; for a component larger than this, |x|
+_LARGEST_STEP = 2.0
 
 Residual = Callable[[Array, Any], Array]
 Starts = tuple[tuple[float, ...], ...]
@@ -23,12 +25,12 @@ Starts = tuple[tuple[float, ...], ...]
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def root(residual: Residual, starts: Starts, args: object) -> Array:
-    """x, (m, systems), with residual(x, args) = 0 from the first start that leads to a root.
+    """Return x (m, systems) with residual(x, args) = 0, from the first start that leads to a root.
 
     residual takes x as (m, systems) and args, a pytree of arrays whose last axis is that of the
     systems; each system depends on its own column alone. Every start has m numbers. Where no
-    start leads to a root x is NaN. Derivatives in args are those of the implicit function, of
-    any order, forward and reverse.
+    start leads to a root x is NaN. All leaves of args have one dtype. Derivatives with respect to
+    args follow from the implicit function theorem: of any order, forward and reverse.
 
     Under vmap all systems become columns of one call.
 
@@ -45,12 +47,13 @@ def root(residual: Residual, starts: Starts, args: object) -> Array:
         return lax.platform_dependent(args, cpu=on_cpu, default=on_accelerator)
 
     @search.def_vmap
-    def _(size: int, batched: list[Any], args: object) -> tuple[Array, bool]:
+    def search_batch(size: int, batched: list[Any], args: object) -> tuple[Array, bool]:
         def merge(leaf: Array, is_batched: bool) -> Array:
             if not is_batched:
                 leaf = jnp.broadcast_to(leaf, (size, *leaf.shape))
             return jnp.moveaxis(leaf, 0, -1).reshape(*leaf.shape[1:-1], leaf.shape[-1] * size)
 
+        # `batched` has one entry for each argument of `search`
         x = root(residual, starts, jax.tree.map(merge, args, batched[0]))
         x = x.reshape(len(x), x.shape[1] // max(size, 1), size)
         return jnp.moveaxis(x, -1, 0), True
@@ -83,8 +86,9 @@ def _search(residual: Residual, starts: Starts, largest_batch: int, args: object
         return roots
     packed, unpack = _pack(args)
     slots = jnp.arange(min(count, largest_batch), dtype=np.int32)
+    # [i, j]: whether slot j comes before slot i
     is_earlier = slots < slots[:, None]
-    # the largest residual of a root, relative to max(|x|, 1): the rounding errors of sums
+    # the largest residual that counts as 0, relative to max(|x|, 1): rounding errors of sums
     tolerance = 1e-9 if leaf.dtype == np.float64 else 5e-4
 
     def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -100,12 +104,12 @@ def _search(residual: Residual, starts: Starts, largest_batch: int, args: object
         # components far from 0, as logarithms of small rates, may take longer steps
         longest = jnp.maximum(_LARGEST_STEP, size)
         x = x + move / jnp.maximum((jnp.abs(move) / longest).max(0), 1)
-        has_failed = ~is_root & (~jnp.isfinite(x).all(0) | (steps >= _STEPS))
+        has_failed = ~is_root & (~jnp.isfinite(x).all(0) | (steps >= _MAX_STEPS))
         was_last = has_failed & (start + 1 >= len(points))
-        # slots without a system, at the end, have an index of `count` or more
+        # an index of `count` or more marks a slot without a system
         is_finished = (is_root | was_last) & (system < count)
         roots = roots.at[:, system].set(jnp.where(is_root, x, jnp.nan), mode="drop")
-        # finished slots take the next systems in turn; a cumulative sum would be slower
+        # finished slots take the next systems in turn
         rank = (is_finished & is_earlier).sum(1, dtype=system.dtype)
         start = jnp.where(is_finished, 0, jnp.where(has_failed, start + 1, start))
         restarts = is_finished | has_failed
@@ -121,7 +125,7 @@ def _search(residual: Residual, starts: Starts, largest_batch: int, args: object
     zeros = jnp.zeros_like(slots)
     x = jnp.broadcast_to(points[0][:, None], (len(roots), len(slots)))
     state = (slots, jnp.array(len(slots), slots.dtype), x, zeros, zeros, roots)
-    # until every slot has been given an index of `count` or more
+    # until all slots are without a system
     return lax.while_loop(lambda state: state[1] < count + len(slots), step, state)[-1]
 
 
