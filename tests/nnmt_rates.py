@@ -1,4 +1,7 @@
-"""The same networks for NNMT, in its SI units: what "shift" must agree with."""
+"""Firing rates by NNMT, in its SI units: "shift" must agree with them.
+
+NNMT is imported where it is used, since it is an optional dependency of the tests.
+"""
 
 import warnings
 
@@ -6,13 +9,10 @@ import numpy as np
 
 import rbn_jax as rbn
 
-with warnings.catch_warnings():
-    # invalid escapes in its docstrings, which Python names where it compiles them at import
-    warnings.simplefilter("ignore")
-    from nnmt.lif.exp import _firing_rates
-
-MV, MS = 1e-3, 1e-3
-_SMALL = 1e-12  # V of an external spike: what brings a mean and no noise
+MV = 1e-3
+MS = 1e-3
+# weight [V] of an external spike: so small that the external input has a mean and no noise
+_SMALL_WEIGHT = 1e-12
 SIZES = np.array([20683, 5834, 21915, 5479, 4850, 1065, 14395, 2948])
 PROBABILITIES = np.array(
     [
@@ -27,16 +27,25 @@ PROBABILITIES = np.array(
     ]
 )
 EXTERNAL = np.array([1600, 1500, 2100, 1900, 2000, 1900, 2900, 2100])
-SOLVER = {"fixpoint_method": "LSTSQ", "method": "shift"}
 
 
-def of_network(net):
-    """Rates [spikes/s] of E and I; one time constant for all synapses."""
+def solve(**arguments):
+    """Return rates [spikes/s] by NNMT's least squares with shifted limits."""
+    with warnings.catch_warnings():
+        # Python warns of invalid escapes in NNMT's docstrings when it compiles them at import
+        warnings.simplefilter("ignore")
+        from nnmt.lif.exp import _firing_rates
+    return _firing_rates(**arguments, fixpoint_method="LSTSQ", method="shift")
+
+
+def rates_of_network(net):
+    """Return the rates [spikes/s] of E and I; all synapses have the time constant tau_syn_ex."""
     js = np.asarray(rbn.calculate_RBN_weights(net), float)
     sizes = np.array([net.N_E, net.N_I])
-    tau_m, v_th = np.array([net.tau_E, net.tau_I]), np.array([net.V_th_E, net.V_th_I])
+    tau_m = np.array([net.tau_E, net.tau_I])
+    v_th = np.array([net.V_th_E, net.V_th_I])
     drive = np.array([net.I_th_E, net.I_th_I]) * (v_th - net.E_L) + net.E_L - net.V_r
-    return _firing_rates(
+    return solve(
         J=net.s * js / np.sqrt(sizes.sum()) * net.tau_syn_ex / net.C_m * MV,
         K=net.baseline_conn_prob * sizes,
         V_0_rel=0.0,
@@ -44,16 +53,18 @@ def of_network(net):
         tau_m=tau_m * MS,
         tau_r=net.t_ref * MS,
         tau_s=net.tau_syn_ex * MS,
-        J_ext=_SMALL * np.eye(2),
-        K_ext=np.diag(drive * MV / (tau_m * MS) / _SMALL),
+        J_ext=_SMALL_WEIGHT * np.eye(2),
+        K_ext=np.diag(drive * MV / (tau_m * MS) / _SMALL_WEIGHT),
         nu_ext=np.ones(2),
         nu_0=np.full(2, 4.0),
-        **SOLVER,
     )
 
 
 def microcircuit():
-    """The cortical column of Potjans & Diesmann (2014), doi 10.1093/cercor/bhs358."""
+    """Return weights [mV], in-degrees and the weight of an external spike [mV].
+
+    The network is the cortical column of Potjans & Diesmann (2014), doi 10.1093/cercor/bhs358.
+    """
     pairs = np.outer(SIZES, SIZES)
     indegrees = np.log(1 - PROBABILITIES) / np.log(1 - 1 / pairs) / SIZES[:, None]
     weight = 87.81 * 0.5 / 250.0  # pA ms / pF = mV
@@ -63,10 +74,10 @@ def microcircuit():
     return weights, indegrees, weight
 
 
-def of_microcircuit():
-    """Its rates [spikes/s] from NNMT."""
+def rates_of_microcircuit():
+    """Return the rates [spikes/s] of the microcircuit."""
     weights, indegrees, weight = microcircuit()
-    return _firing_rates(
+    return solve(
         J=weights * MV,
         K=indegrees,
         V_0_rel=0.0,
@@ -78,5 +89,4 @@ def of_microcircuit():
         K_ext=EXTERNAL[:, None],
         nu_ext=np.array([8.0]),
         nu_0=np.full(8, 4.0),
-        **SOLVER,
     )

@@ -1,4 +1,4 @@
-"""Parameters from rates, all the states of a network, regimes, and what is refused."""
+"""Calibration, all states of a network, warnings of regimes, and errors."""
 
 import warnings
 
@@ -16,8 +16,9 @@ from rbn_jax import (
     siegert_rate,
 )
 from rbn_jax.rates import REGIMES
+from rbn_jax.rates.validity import flag_regimes
 
-GOOD = {
+TWO_POPULATIONS = {
     "weights": [[-0.2, 0.1], [0.1, -0.2]],
     "indegrees": [[100.0, 100.0], [100.0, 100.0]],
     "connection_prob": 0.1,
@@ -31,32 +32,34 @@ GOOD = {
 }
 
 
-def test_500_targets_are_met_with_the_derivative_of_the_answer(x64):
-    """Targets are rates of networks, so that each can be reached."""
+def test_500_calibrations_meet_their_targets_and_have_derivatives(x64):
+    """The targets are rates of networks, so that all of them can be met."""
     rng = np.random.default_rng(2026)
-    there = {"I_th_E": rng.uniform(1.3, 3.0, 500), "I_th_I": rng.uniform(0.5, 1.2, 500)}
-    wanted = np.asarray(firing_rates(NetworkParams(**there)))
-    found = calibrate(NetworkParams(), wanted)
-    np.testing.assert_allclose(firing_rates(found), wanted, rtol=1e-6)
-    assert np.abs(found.I_th_E / there["I_th_E"] - 1).max() < 1e-6  # one network a target here
+    currents = {"I_th_E": rng.uniform(1.3, 3.0, 500), "I_th_I": rng.uniform(0.5, 1.2, 500)}
+    targets = np.asarray(firing_rates(NetworkParams(**currents)))
+    net = calibrate(NetworkParams(), targets)
+    np.testing.assert_allclose(firing_rates(net), targets, rtol=1e-6)
+    # only one network has each of these targets
+    assert np.abs(net.I_th_E / currents["I_th_E"] - 1).max() < 1e-6
 
-    # the derivative at the first of them, against differences of fourth order in the same batch
-    def answer(target):
+    # derivatives at the first target, against differences of fourth order in one batch
+    def calibrated_currents(target):
         net = calibrate(NetworkParams(), (target[0], target[1]))
         return net.I_th_E, net.I_th_I
 
     steps = 1e-3 * np.array([-2, -1, 1, 2])
-    near = np.tile(wanted[0], (500, 1))
-    near[:4, 0] += steps
-    near[4:8, 1] += steps
-    moved = calibrate(NetworkParams(), near)
-    f = np.stack([moved.I_th_E, moved.I_th_I])[:, :8].reshape(2, 2, 4)
-    expected = (8 * (f[..., 2] - f[..., 1]) - (f[..., 3] - f[..., 0])) / 12e-3
-    slopes = np.stack(jax.jacfwd(answer)(wanted[0]))
-    np.testing.assert_allclose(slopes, expected, rtol=1e-7)
+    targets_nearby = np.tile(targets[0], (500, 1))
+    targets_nearby[:4, 0] += steps
+    targets_nearby[4:8, 1] += steps
+    nearby = calibrate(NetworkParams(), targets_nearby)
+    currents_nearby = np.stack([nearby.I_th_E, nearby.I_th_I])[:, :8].reshape(2, 2, 4)
+    far_below, below, above, far_above = np.moveaxis(currents_nearby, -1, 0)
+    expected = (8 * (above - below) - (far_above - far_below)) / 12e-3
+    derivatives = np.stack(jax.jacfwd(calibrated_currents)(targets[0]))
+    np.testing.assert_allclose(derivatives, expected, rtol=1e-7)
 
 
-def test_a_target_with_warnings_is_met_all_the_same():
+def test_a_target_in_a_doubtful_regime_is_met_with_a_warning():
     with pytest.warns(RuntimeWarning, match="quiescent: I_th_E <= 1"):
         net = calibrate(NetworkParams(), (3.0, 3.0), theory="shift")
     assert net.I_th_E < 1
@@ -88,32 +91,32 @@ def test_a_target_with_warnings_is_met_all_the_same():
         ),
     ],
 )
-def test_what_cannot_be_calibrated_is_refused(rates, options, message):
+def test_impossible_calibrations_are_refused(rates, options, message):
     with pytest.raises(ValueError, match=message):
         calibrate(NetworkParams(), rates, **options)
 
 
-def test_both_states_of_a_bistable_population_and_the_one_between(x64):
-    """Each is a root of Siegert's rate, checked on its own; stability from its slope."""
-    own = {**GOOD, "weights": [[0.9]], "indegrees": [[100.0]], "mu_ext": [10.0]}
-    points = fixed_points(Populations(**own), "white")
+def test_states_of_a_bistable_population_and_their_stability(x64):
+    """Each state is a root of Siegert's rate minus the rate; its slope gives the stability."""
+    changes = {"weights": [[0.9]], "indegrees": [[100.0]], "mu_ext": [10.0]}
+    points = fixed_points(Populations(**(TWO_POPULATIONS | changes)), "white")
     rates = np.array([point.rates[0] for point in points])
     assert len(rates) == 3
 
-    def missing(rate):
-        k = 100 * 20e-3 * rate
-        noise = 9.0 + k * 0.9**2
-        return siegert_rate(10.0 + 0.9 * k, noise**0.5, 20.0, 2.0, 20.0, 0.0) - rate
+    def excess(rate):
+        spikes = 100 * 20e-3 * rate
+        sigma = (9.0 + spikes * 0.9**2) ** 0.5
+        return siegert_rate(10.0 + 0.9 * spikes, sigma, 20.0, 2.0, 20.0, 0.0) - rate
 
-    np.testing.assert_allclose([missing(rate) for rate in rates], 0, atol=1e-6)
-    slopes = np.array([jax.grad(missing)(rate) for rate in rates])
+    np.testing.assert_allclose([excess(rate) for rate in rates], 0, atol=1e-6)
+    slopes = np.array([jax.grad(excess)(rate) for rate in rates])
     eigenvalues = np.array([point.eigenvalues[0] for point in points])
-    # of ln rate, that of the relaxation is d ln F / d ln nu - 1, where F = nu the same
+    # the eigenvalue is d ln F / d ln nu - 1, which is dF / dnu - 1 where F = nu
     np.testing.assert_allclose(eigenvalues, slopes, rtol=1e-6)
     assert [point.stable for point in points] == [True, False, True]
 
 
-def test_fixed_points_refuse_what_they_cannot_start_from():
+def test_fixed_points_refuse_bad_starts_and_batches():
     for starts in ([[1.0]], [[1.0, -1.0]], [], [1.0, 2.0]):
         with pytest.raises(ValueError, match=r"starts of the shape .* must be \(k, 2\) rates > 0"):
             fixed_points(NetworkParams(), starts=starts)
@@ -136,23 +139,23 @@ def test_fixed_points_refuse_what_they_cannot_start_from():
         ({"V_r": 20.0}, "V_th.* must be > V_r"),
     ],
 )
-def test_populations_that_cannot_be_are_refused(changes, message):
+def test_impossible_populations_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        mean_field(Populations(**{**GOOD, **changes}))
+        mean_field(Populations(**{**TWO_POPULATIONS, **changes}))
 
 
-def test_a_network_without_a_state_that_is_known_is_nan(x64):
-    """Noise of more than V_th - V_r is beyond the table of "exact"; other values beyond all."""
+def test_networks_without_a_known_state_are_nan(x64):
+    """Noise of more than V_th - V_r is beyond the table of "exact"; gei is NaN in the third."""
     nets = NetworkParams(
         gei=np.array([1.2, 1.2, np.nan]), V_r=np.array([0.0, 19.5, 0.0]), t_ref=[5.0, 5.0, 5.0]
     )
-    found = jax.jit(mean_field, static_argnums=1)(nets, "exact")
-    np.testing.assert_array_equal(found.converged, [True, False, False])
-    for x in (found.rates, found.rate_std, found.mu, found.sigma, found.spread):
-        np.testing.assert_array_equal(np.isnan(x).any(-1), ~np.asarray(found.converged))
+    state = jax.jit(mean_field, static_argnums=1)(nets, "exact")
+    np.testing.assert_array_equal(state.converged, [True, False, False])
+    for array in (state.rates, state.rate_std, state.mu, state.sigma, state.spread):
+        np.testing.assert_array_equal(np.isnan(array).any(-1), ~np.asarray(state.converged))
 
 
-def test_regimes_are_flags_and_words():
+def test_regimes_are_flags_of_a_batch():
     nets = NetworkParams(
         I_th_E=np.array([1.25, 0.9, 1.25, 1.25, 1.25, 1.05]),
         tau_syn_in=np.array([5.0, 5.0, 7.0, 5.0, 5.0, 5.0]),
@@ -161,11 +164,12 @@ def test_regimes_are_flags_and_words():
         I_th_I=np.array([0.78, 0.78, 0.78, 0.78, 0.78, 1.5]),
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # within a function there are data and no warnings
+        # mean_field returns flags and issues no warnings
+        warnings.simplefilter("error")
         flags = mean_field(nets, "shift").warnings
     assert set(flags) == set(REGIMES)
-    found = [[name for name, flag in flags.items() if flag[i]] for i in range(6)]
-    assert found == [
+    regimes = [[name for name, flag in flags.items() if flag[i]] for i in range(6)]
+    assert regimes == [
         [],
         ["quiescent"],
         ["lock_step", "slow_synapses"],
@@ -175,9 +179,60 @@ def test_regimes_are_flags_and_words():
     ]
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, set()),
+        # lock_step: the faster synapse, either of them
+        ({"tau_syn_ex": 2.0, "tau_syn_in": 2.0}, {"lock_step"}),
+        ({"tau_syn_ex": 2.01, "tau_syn_in": 2.01}, set()),
+        ({"tau_syn_in": 2.0}, {"lock_step"}),
+        ({"tau_syn_in": 2.01}, set()),
+        ({"tau_syn_ex": 2.0, "tau_syn_in": 3.0}, {"lock_step"}),
+        # lock_step: inhibition slower than excitation
+        ({"tau_syn_ex": 4.0, "tau_syn_in": 4.01}, {"lock_step"}),
+        ({"tau_syn_ex": 4.0, "tau_syn_in": 4.0}, set()),
+        # lock_step: excitatory neurons not slower than inhibitory ones
+        ({"tau_I": 20.0}, {"lock_step"}),
+        ({"tau_I": 20.01}, {"lock_step"}),
+        ({"tau_I": 19.99}, set()),
+        # lock_step: long delays
+        ({"delay": 1.5}, {"lock_step"}),
+        ({"delay": 1.49}, set()),
+        ({"I_th_E": 1.0}, {"quiescent"}),
+        ({"I_th_E": 1.01}, set()),
+        ({"I_th_E": -1.0}, {"quiescent"}),
+        # slow_synapses: the slower synapse by the faster neuron
+        ({"tau_syn_ex": 5.01}, {"slow_synapses"}),
+        ({"tau_syn_ex": 5.01, "tau_syn_in": 5.01}, {"slow_synapses"}),
+        ({"tau_I": 9.99}, {"slow_synapses"}),
+        ({"tau_E": 9.99, "tau_I": 10.5}, {"lock_step", "slow_synapses"}),
+        ({"tau_E": 9.99, "tau_I": 9.0, "tau_syn_ex": 4.49, "tau_syn_in": 4.0}, set()),
+        ({"N_E": 2999.0}, {"small_network"}),
+        ({"N_E": 3000.0}, set()),
+        ({"gei": 1.0}, {"weak_inhibition"}),
+        ({"gei": 1.01}, set()),
+    ],
+)
+def test_regimes_on_either_side_of_each_threshold(changes, expected):
+    flags = flag_regimes(NetworkParams(**changes), np.array([3.0, 4.0]))
+    assert {name for name, flag in flags.items() if flag} == expected
+
+
+@pytest.mark.parametrize(
+    ("rates", "is_low"),
+    [([0.1, 4.0], False), ([0.099, 4.0], True), ([4.0, 0.1], False), ([4.0, 0.099], True)],
+)
+def test_low_rate_of_either_population(x64, rates, is_low):
+    for params in (NetworkParams(), Populations(**TWO_POPULATIONS)):
+        flags = flag_regimes(params, np.array(rates))
+        assert {name for name, flag in flags.items() if flag} == ({"low_rate"} if is_low else set())
+    assert set(flags) == {"low_rate"}  # Populations have no other
+
+
 def test_a_silent_population_has_the_rate_zero(x64):
-    """ln of it is -5000 and less, beyond what float64 has a number for."""
-    found = mean_field(NetworkParams(I_th_E=-50.0, I_th_I=2.0))
-    assert found.converged
-    assert found.rates[0] == 0
-    assert found.rates[1] > 1
+    """The logarithm of its rate is below -5000, so the rate underflows in float64."""
+    state = mean_field(NetworkParams(I_th_E=-50.0, I_th_I=2.0))
+    assert state.converged
+    assert state.rates[0] == 0
+    assert state.rates[1] > 1
