@@ -48,9 +48,10 @@ def calculate_RBN_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
             axes (n, 1) and (m,) costs n + m evaluations of the factors that depend on one axis.
 
     Returns:
-        (..., 2, 2) weights, rows are targets, columns sources. A weight is NaN where a time
-        constant, `C_m`, a number of neurons or a threshold minus E_L in its formula is not
-        positive, or a probability is not in (0, 1].
+        (..., 2, 2) weights, rows are targets, columns sources. A weight is NaN, with its
+        derivatives, where a time constant, `C_m`, a number of neurons or a threshold minus E_L in
+        its formula is not positive, or a probability is not in (0, 1]. Reverse-mode derivatives
+        of the other weights are NaN, too: their formulas have the NaN as a factor of 0.
 
     Raises:
         ValueError: a mapping lacks keys, all of which are named; a matrix is not 2x2.
@@ -90,7 +91,7 @@ def _weights(c_m: ArrayLike, *values: ArrayLike) -> Array:
     root_k_ie = jnp.sqrt(prob[..., 1, 0] * n_e)
     k_ei = prob[..., 0, 1] * n_i
     k_ii = prob[..., 1, 1] * n_i
-    # charge from rest to threshold times sqrt(N), and gie in the row of the targets I
+    # charge from rest to threshold, times sqrt(N); the row of the targets I has the factor gie
     charge_e = positive(v_th_e - e_l) * c_m * root_n
     charge_i = positive(v_th_i - e_l) * c_m * root_n * gie
     return _matrix(

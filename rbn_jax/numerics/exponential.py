@@ -31,7 +31,7 @@ import numpy as np
 from jax import Array, lax
 
 from rbn_jax.numerics.arrays import nan_unless
-from rbn_jax.numerics.coefficients import ATANH_LARGEST_Z, ATANH_REMAINDER, EXP, LOG_RATIO, Series
+from rbn_jax.numerics.coefficients import ATANH_LARGEST_Z, ATANH_REMAINDER, EXP, LOG_RATIO
 
 Pair = tuple[Array, Array]
 """Two arrays: the time constants a and b, their tangents, or derivatives in both."""
@@ -47,10 +47,6 @@ def valid_time_constant(tau: Array) -> Array:
     """Return tau where it is a number between the limits, NaN elsewhere."""
     low, high = _limits(tau.dtype)
     return nan_unless((tau >= low) & (tau <= high), tau)
-
-
-def _coefficients(series: Series, dtype: np.dtype) -> tuple[float, ...]:
-    return getattr(series, dtype.name)
 
 
 def _polynomial(x: Array, coefficients: Sequence[float]) -> Array:
@@ -93,7 +89,7 @@ def log_slope(a: Array, b: Array) -> Array:
     # the factor 2 comes after the quotient: XLA recomputes a product for each of its uses, in
     # one pass over the data, but stores a quotient, which takes a second pass
     y = (scaled - a) / (scaled + a) * 2
-    series = _polynomial(y * y, _coefficients(LOG_RATIO, a.dtype))
+    series = _polynomial(y * y, getattr(LOG_RATIO, a.dtype.name))
     is_unscaled = k == 0
     numerator = jnp.where(is_unscaled, series, k * math.log(2) + y * series)
     return numerator / jnp.where(is_unscaled, (a + b) / 2, b - a)
@@ -147,7 +143,7 @@ def _atanh_terms(a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
     z_is_small = jnp.abs(z) < ATANH_LARGEST_Z
     # operands of the formula that is not used are replaced: its NaN would reach derivatives
     z_squared = jnp.where(z_is_small, z * z, 0)
-    series = _polynomial(z_squared, _coefficients(ATANH_REMAINDER, a.dtype))
+    series = _polynomial(z_squared, getattr(ATANH_REMAINDER, a.dtype.name))
     divisor = jnp.where(z_is_small, 1, z)
     definition = ((a + b) / 2 * log_slope(a, b) - 1) / divisor
     z_t = jnp.where(z_is_small, z * series, definition)
@@ -189,7 +185,7 @@ def peak(a: Array, b: Array) -> Array:
     """
     smaller = _valid_minimum(a, b)
     exponent = 0.5 - smaller * log_slope(a, b)
-    return smaller * _polynomial(exponent, _coefficients(EXP, a.dtype))
+    return smaller * _polynomial(exponent, getattr(EXP, a.dtype.name))
 
 
 def _valid_minimum(a: Array, b: Array) -> Array:
@@ -226,7 +222,7 @@ def inverse_peak(a: Array, b: Array) -> Array:
     """1 / F(a, b) = exp(smaller L) / smaller."""
     smaller = _valid_minimum(a, b)
     # the polynomial is exp(x - 1/2), the exponential x + 1/2
-    scaled = [math.e * coefficient for coefficient in _coefficients(EXP, a.dtype)]
+    scaled = [math.e * coefficient for coefficient in getattr(EXP, a.dtype.name)]
     return _polynomial(smaller * log_slope(a, b) - 0.5, scaled) / smaller
 
 
