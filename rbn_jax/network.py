@@ -30,7 +30,7 @@ from rbn_jax.parameters.domains import (
 Numbers: TypeAlias = float | np.ndarray | Array
 """One number, or an array of them for a batch of networks."""
 
-# keys that NEST's example adds to the dictionary of the network, from its other dictionaries
+# keys of the dictionaries that NEST's example merges with that of the network
 _NEST_ONLY = frozenset(
     "warmup simtime dt randseed n_vp stim_clusters stim_amp stim_starts stim_ends "
     "jplus pplus js I_xE I_xI delta rho".split()
@@ -135,10 +135,11 @@ class NetworkParams(checks.ParameterSet):
             convert = _to_floating if name in NUMBER_FIELDS else _to_choice
             object.__setattr__(self, name, convert(name, value))
 
-    def replace(self, **changes: Any) -> Self:
-        """A copy with other values, by field name or by an entry of the matrix.
+    def replace(self, **changes: object) -> Self:
+        """Return a copy with other values, by field name or by an entry of the matrix.
 
-        Raises ValueError for a name that does not exist.
+        Raises:
+            ValueError: a name that does not exist; lists similar names.
 
         >>> NetworkParams().replace(gei=1.5, baseline_conn_prob_EE=0.1).baseline_conn_prob[0, 0]
         np.float64(0.1)
@@ -172,7 +173,7 @@ class NetworkParams(checks.ParameterSet):
         return dataclasses.replace(self, **values)
 
     def check(self) -> Self:
-        """self, if every value is one that a network can have.
+        """Return self if every value is valid.
 
         Leaves may be arrays that broadcast; then every element is checked.
 
@@ -202,9 +203,10 @@ class NetworkParams(checks.ParameterSet):
         return messages
 
     def to_dict(self) -> dict[str, Any]:
-        """NEST's `net_dict` with these values, as NEST takes them.
+        """Return NEST's `net_dict` with these values.
 
-        Numbers are floats, numbers of neurons integers, arrays NumPy's, also after JAX.
+        Numbers are floats, numbers of neurons and clusters are integers, and arrays are NumPy
+        arrays, also where the field holds a JAX array.
 
         >>> NetworkParams().to_dict()["N_E"]
         4000
@@ -224,12 +226,12 @@ class NetworkParams(checks.ParameterSet):
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
-        """Parameters from NEST's `net_dict`, or from any part of it; the rest are defaults.
+        """Return parameters from NEST's `net_dict`, or from a part of it; the rest are defaults.
 
-        Keys of NEST's simulation and stimulus dictionaries are passed over.
+        Keys of NEST's simulation and stimulus dictionaries are ignored.
 
         Raises:
-            ValueError: an unknown key (the near ones are listed), a value that is no number
+            ValueError: an unknown key (similar ones are listed), or a value that is not a number
                 or outside its domain.
 
         >>> NetworkParams.from_mapping({"tau_E": 15, "simtime": 10000.0})
@@ -251,7 +253,7 @@ class NetworkParams(checks.ParameterSet):
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> Self:
-        """Parameters from a TOML file of `name = value` lines; the rest are defaults.
+        """Read parameters from a TOML file of `name = value` lines; the rest are defaults.
 
         Raises:
             ValueError: the file is not TOML, or as in `from_mapping`; the message has its name.
@@ -264,7 +266,7 @@ class NetworkParams(checks.ParameterSet):
             raise ValueError(f"{os.fspath(path)}: {error}") from error
 
     def to_toml(self, path: str | os.PathLike[str] | None = None) -> str:
-        """The parameters as TOML, written to `path` if one is given; exact to the last digit."""
+        """Return the parameters as TOML, exact to the last digit; also write them to `path`."""
         text = ""
         for name, value in to_plain(self.check()).items():
             text += f"{name} = {json.dumps(value, ensure_ascii=False)}\n"
@@ -275,7 +277,7 @@ class NetworkParams(checks.ParameterSet):
 
     @classmethod
     def preset(cls, name: str) -> Self:
-        """A published network by name; see `PRESETS` for the names and their sources.
+        """Return a published network by name; `PRESETS` has the names and their sources.
 
         >>> NetworkParams.preset("schmitt2023").tau_syn_ex
         3.0
@@ -323,9 +325,10 @@ def _unflatten(choices: tuple[Any, ...], numbers: Iterable[Any]) -> NetworkParam
     # not by the constructor, which would change leaves that are no numbers: JAX also makes trees
     # of the same structure with axes, shardings or booleans as leaves
     net = object.__new__(NetworkParams)
-    values = (*zip(NUMBER_FIELDS, numbers, strict=True), *zip(_CHOICES, choices, strict=True))
-    for name, value in values:
-        object.__setattr__(net, name, value)
+    for name, leaf in zip(NUMBER_FIELDS, numbers, strict=True):
+        object.__setattr__(net, name, leaf)
+    for name, static_value in zip(_CHOICES, choices, strict=True):
+        object.__setattr__(net, name, static_value)
     return net
 
 
@@ -341,13 +344,13 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         {"N_E": 20000, "N_I": 5000, "tau_syn_ex": 3.0, "tau_syn_in": 2.0, "rep": 2.75, "rj": 0.75},
     ),
 }
-"""(source, what differs from NEST's example) of every preset, by name."""
+"""Source, and values that differ from NEST's example, of every preset by name."""
 
 
 def check_values(values: Mapping[str, Any]) -> list[str | None]:
-    """Return what is wrong with values by name, each alone and the potentials together.
+    """Return messages on invalid values by name, and on the order of the potentials.
 
-    Names that are missing are not checked, so any part of a network can be.
+    Only the names in `values` are checked, so a part of a network can be checked.
     """
     messages = []
     if _MATRIX in values:
@@ -367,7 +370,7 @@ def _all_names() -> list[str]:
     return [*NetworkParams.__dataclass_fields__, *entries]
 
 
-def _to_floating(name: str, value: Any) -> Any:
+def _to_floating(name: str, value: object) -> Any:
     """Return integers as floats, and a masked array without masked elements as a plain one.
 
     Raises:
@@ -389,7 +392,7 @@ def _to_floating(name: str, value: Any) -> Any:
     return value
 
 
-def _to_choice(name: str, value: Any) -> Any:
+def _to_choice(name: str, value: object) -> Any:
     """Return NumPy's scalars and arrays of no axes as Python's values, bytes as text.
 
     Raises:

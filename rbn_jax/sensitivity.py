@@ -15,13 +15,14 @@ from rbn_jax.parameters.labels import Variable, explain_trace_errors, label_resu
 if TYPE_CHECKING:
     import xarray
 
-_MOST_SELECTS = 6
+_MAX_SELECTS = 6
+"""Number of arrays up to which `_stack` uses selects."""
 
 
 def jacobian(
     fn: Callable[[Any], Any], params: object, wrt: str | Sequence[str]
 ) -> "xarray.Dataset":
-    """Return dy/dx of everything that fn returns, in each parameter named.
+    """Return the derivatives dy/dx of all results of fn with respect to each named parameter.
 
     Args:
         fn: a function of the parameters as `sweep` takes it.
@@ -103,19 +104,19 @@ def _derivatives(
 ) -> tuple[dict[str, Variable], dict[str, list[Array]]]:
     """Return fn's variables, and for each its derivatives in the order of the locations.
 
-    There is one tangent at a time, and no other parameter has one: so zeros that follow from the
-    structure of fn are never computed.
+    Each derivative is a jvp of its own, in which no other parameter has a tangent: so zeros that
+    follow from the structure of fn are not computed.
     """
 
-    def evaluate(location: Location, x: Array) -> dict[str, Variable]:
-        return label_result(fn, fn(parameters.replace_at({location: x}).build()))
+    def evaluate(location: Location, number: Array) -> dict[str, Variable]:
+        return label_result(fn, fn(parameters.replace_at({location: number}).build()))
 
     tangents = []
     for location in locations:
-        value = parameters.read(location)
-        x = jnp.asarray(value, jnp.result_type(float, value))
+        number = parameters.read(location)
+        number = jnp.asarray(number, jnp.result_type(float, number))
         function = functools.partial(evaluate, location)
-        tangents.append(jax.jvp(function, (x,), (jnp.ones_like(x),))[1])
+        tangents.append(jax.jvp(function, (number,), (jnp.ones_like(number),))[1])
     values = label_result(fn, fn(parameters.build()))
     return values, {name: [tangent[name].data for tangent in tangents] for name in values}
 
@@ -141,7 +142,7 @@ def _stack(arrays: list[Array]) -> Array:
 
     A few arrays are stacked by selects, which XLA on a CPU computes in half the time.
     """
-    if len(arrays) > _MOST_SELECTS:
+    if len(arrays) > _MAX_SELECTS:
         return jnp.stack(arrays, axis=-1)
     columns = [array[..., None] for array in arrays]
     stacked = columns[-1]

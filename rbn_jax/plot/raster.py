@@ -71,8 +71,8 @@ def raster_plot(
     Source: the function of this name in NEST's EI_clustered_network/helper.py.
 
     >>> ax = raster_plot([[0.5, 2.0, 7.5], [3, 1, 4]], tlim=(0, 10))
-    >>> ax.get_xlim(), ax.get_ylim()
-    ((0.0, 10.0), (0.0, 4.0))
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('Time [ms]', 'Neuron ID')
     """
     times, ids = as_spiketimes(spiketimes)
     start, stop = _time_limits(times, tlim)
