@@ -1,7 +1,7 @@
 """Benchmark of fits: global optimum, coverage of the errors, and speed against SciPy.
 
-    python benchmarks/fitting.py            run all three on one core
-    python benchmarks/fitting.py speed      run one of families, coverage, speed
+    python -m benchmarks.fitting            run all three on one core
+    python -m benchmarks.fitting speed      run one of families, coverage, speed
 
 Each prints a table. Instances and noise are seeded. The times of `speed` are medians of one run.
 """

@@ -1,7 +1,7 @@
 """Firing rates: NEST against the theories, calibrated networks in NEST, speed, states found.
 
-    python benchmarks/rates.py              all of them
-    python benchmarks/rates.py nest         one of nest, calibrated, speed, found
+    python -m benchmarks.rates              all of them
+    python -m benchmarks.rates nest         one of nest, calibrated, speed, found
 
 What NEST gave is kept in results/nest_rates.json, where a run of the same network and seed is not
 run again: delete the file to start anew. Tables are printed; all of them together go to
@@ -173,7 +173,7 @@ def speed(counts=(1600, 100_000)):
 
     warnings.filterwarnings("ignore", message="k=sqrt")  # NNMT's word on slow synapses
     head = ("solver", "device", "networks", "trace [s]", "compile [s]", "a network [µs]")
-    yield f"| {' | '.join(head)} | NNMT's over this |"
+    yield f"| {' | '.join(head)} | speed-up over NNMT |"
     yield "|---" * (len(head) + 1) + "|"
     some, missed, drawn, begun = 20, 0, draws(counts[0]), time.perf_counter()
     for i in range(some):
