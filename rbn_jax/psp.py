@@ -6,7 +6,7 @@ and c_m, whose response is the post-synaptic potential (PSP)
     V(t) = tau_m tau_syn / (c_m (tau_syn - tau_m)) (exp(-t/tau_syn) - exp(-t/tau_m)),
 
 and t/c_m exp(-t/tau_m) at equal time constants. It is symmetric in the two. All functions are
-elementwise over inputs that broadcast, exact for every pair of time constants, and
+elementwise over inputs that broadcast, exact to rounding for every pair of time constants, and
 differentiable to any order. Outside the domain they return NaN.
 """
 
@@ -57,7 +57,7 @@ def postsynaptic_current_to_potential(
 def postsynaptic_potential_to_current(
     psp: ArrayLike, tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayLike = 1.0
 ) -> Array:
-    """Synaptic current whose PSP peaks at `psp` [pA]: psp / postsynaptic_current_to_potential.
+    """Synaptic current [pA] whose PSP has the peak `psp` [mV]: psp by the peak for 1 pA at e_l = 0.
 
     Args:
         psp: wanted peak [mV], negative for inhibition.

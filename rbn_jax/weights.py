@@ -39,8 +39,10 @@ def calculate_RBN_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
         EE = theta_E sqrt(N / K_EE) / A_EE        EI = -gei theta_E sqrt(N K_EE) / (K_EI A_EI)
         IE = gie theta_I sqrt(N / K_IE) / A_IE    II = -gii gie theta_I sqrt(N K_IE) / (K_II A_II)
 
-    so that sqrt(K_EE) simultaneous events take an excitatory neuron from rest to threshold, and
-    inhibition balances excitation. A simulator's weight in pA is `s * weight / sqrt(N)`.
+    so that sqrt(K_EE) simultaneous events take an excitatory neuron from rest to threshold at
+    s = 1. At equal rates of E and I, the PSP peaks of all inhibitory inputs add up to gei (in E)
+    or gii (in I) times those of all excitatory ones. A simulator's weight in pA is
+    `s * weight / sqrt(N)`.
 
     Args:
         params: a NetworkParams, or a mapping with the keys of NEST's example; without `C_m` it
@@ -105,8 +107,9 @@ def _weights(c_m: ArrayLike, *values: ArrayLike) -> Array:
 def _matrix(ee: Array, ei: Array, ie: Array, ii: Array) -> Array:
     """Return [[EE, EI], [IE, II]] on two new last axes.
 
-    XLA on a CPU vectorises selects if all four arrays have one shape. If they broadcast to a
-    grid, it copies a stack faster. Each method takes several times as long in the other case.
+    If all four arrays have one shape, selects: XLA on a CPU vectorises them. If the arrays
+    broadcast to a grid, a stack: XLA copies it faster. The other way round each takes several
+    times as long.
     """
     if ee.shape == ei.shape == ie.shape == ii.shape:
         is_first = jnp.arange(2) == 0
@@ -120,7 +123,7 @@ def _matrix(ee: Array, ei: Array, ie: Array, ii: Array) -> Array:
 
 @jit
 def rheobase_current(tau_m: ArrayLike, e_l: ArrayLike, v_th: ArrayLike, c_m: ArrayLike) -> Array:
-    """Current that just takes a leaky membrane to threshold, (v_th - e_l) c_m / tau_m [pA].
+    """Current whose steady potential is the threshold, (v_th - e_l) c_m / tau_m [pA].
 
     Args:
         tau_m: membrane time constant [ms], > 0.

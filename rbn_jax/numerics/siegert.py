@@ -1,6 +1,7 @@
-"""The mean time to threshold of a noisy integrator, in logarithms, with its derivatives.
+"""Siegert's integral I in logarithms, with its derivatives.
 
-With y = (V_th - mu)/sigma and h = (V_th - V_r)/sigma, Siegert's integral is
+tau_m sqrt(pi) I is the mean passage time of a leaky neuron in noise from reset to threshold. With
+y = (V_th - mu)/sigma + shift and h = (V_th - V_r)/sigma the integral is
 
     I = int_{y-h}^{y} erfcx(-u) du
       = 2 int_{max(y-h, 0)}^{max(y, 0)} exp(u^2) du + G(|y-h|) - G(|y|),
@@ -41,7 +42,7 @@ _LOG_FACTOR = 4 * math.exp(0.5772156649015329)  # 4 e^gamma, gamma is Euler's co
 _GAUSS_NODES, _GAUSS_WEIGHTS = np.polynomial.legendre.leggauss(8)
 
 
-def log_escape_integral(v: Array, gap: Array, sigma: Array, shift: Array) -> tuple[Array, Array]:
+def log_siegert_integral(v: Array, gap: Array, sigma: Array, shift: Array) -> tuple[Array, Array]:
     """ln of I with y = v/sigma + shift and h = gap/sigma, as two terms: max(y, 0)^2 and the rest.
 
     v is V_th - mu, gap is V_th - V_r; gap and sigma > 0, one dtype.
@@ -56,6 +57,7 @@ def log_escape_integral(v: Array, gap: Array, sigma: Array, shift: Array) -> tup
 
 @jax.custom_jvp
 def _log_scaled_integral(v: Array, gap: Array, sigma: Array, shift: Array) -> Array:
+    """ln(I exp(-max(y, 0)^2))."""
     return jnp.log(_scaled_integral(v / sigma + shift, gap / sigma))
 
 
@@ -65,11 +67,11 @@ def _log_scaled_integral_jvp(
     v, gap, sigma, shift = primals
     y = v / sigma + shift
     value = _log_scaled_integral(*primals)
-    at_reset, growth, scaled_growth = _boundary_terms(y, gap / sigma)
+    at_reset, increment, moment_increment = _boundary_terms(y, gap / sigma)
     inverse = jnp.exp(-value)
     factor_slope = 2 * _positive_part(y)  # of max(y, 0)^2, the logarithm of the factor taken out
-    d_v = (growth * inverse - factor_slope) / sigma
-    d_limits = (shift * growth - scaled_growth) * inverse
+    d_v = (increment * inverse - factor_slope) / sigma
+    d_limits = (shift * increment - moment_increment) * inverse
     d_sigma = (d_limits + factor_slope * (v / sigma)) / sigma
     d_gap = at_reset * inverse / sigma
     return value, tangent((d_v, d_gap, d_sigma, d_v * sigma), tangents)
@@ -113,10 +115,10 @@ def _scaled_integral(y: Array, h: Array) -> Array:
     remainder = _divided_difference(ERFCX_INTEGRAL_REMAINDER, 1 - r_reset, 1 - r_y)
     step = difference * r_y * r_reset / (2 * MIDDLE)
     difference_of_g = log_ratio / (2 * math.sqrt(math.pi)) + step * remainder
-    return 2 * _gaussian_integral(y, h) + jnp.exp(-top * top) * difference_of_g
+    return 2 * _exp_square_integral(y, h) + jnp.exp(-top * top) * difference_of_g
 
 
-def _gaussian_integral(y: Array, h: Array) -> Array:
+def _exp_square_integral(y: Array, h: Array) -> Array:
     """int exp(u^2 - top^2) du from max(y - h, 0) to top = max(y, 0)."""
     top = _positive_part(y)
     width = _positive_width(y, h)
@@ -151,26 +153,28 @@ def _boundary_terms(y: Array, h: Array) -> tuple[Array, Array, Array]:
     reset = y - h
     at_top = _scaled_erfcx(y)
     at_reset = _decay(y, h) * _scaled_erfcx(reset)
-    growth_below, scaled_growth_below = _growths(_absolute(y), _absolute(reset), h)
-    growth = jnp.where(y <= 0, growth_below, at_top - at_reset)
-    scaled_growth = jnp.where(y <= 0, scaled_growth_below, y * at_top - reset * at_reset)
-    return at_reset, growth, scaled_growth
+    increment_below, moment_increment_below = _increments(_absolute(y), _absolute(reset), h)
+    increment = jnp.where(y <= 0, increment_below, at_top - at_reset)
+    moment_increment = jnp.where(y <= 0, moment_increment_below, y * at_top - reset * at_reset)
+    return at_reset, increment, moment_increment
 
 
-def _growths(near: Array, far: Array, h: Array) -> tuple[Array, Array]:
+def _increments(near: Array, far: Array, h: Array) -> tuple[Array, Array]:
     """Increments of erfcx(x) and -x erfcx(x) from x = far = near + h down to x = near.
 
-    By divided differences of the series: differences of values would lose digits at small h.
+    With r and t = 1 - r of `_nearness`, erfcx = r S(t) with the series S = ERFCX, and
+    1/sqrt(pi) - x erfcx(x) = r^2 R(t) with R = ERFCX_REMAINDER. A difference of values would lose
+    digits at small h. So it is the step in t times divided differences of S and R.
     """
     r_near = _nearness(near)
     r_far = _nearness(far)
     t_near = 1 - r_near
     t_far = 1 - r_far
     step = h * r_near * r_far / (2 * MIDDLE)
-    growth = _series(ERFCX, t_far) - r_near * _divided_difference(ERFCX, t_far, t_near)
+    increment = _series(ERFCX, t_far) - r_near * _divided_difference(ERFCX, t_far, t_near)
     remainder = (r_near + r_far) * _series(ERFCX_REMAINDER, t_far)
     remainder -= r_near * r_near * _divided_difference(ERFCX_REMAINDER, t_far, t_near)
-    return step * growth, step * remainder
+    return step * increment, step * remainder
 
 
 def _scaled_erfcx(y: Array) -> Array:

@@ -24,10 +24,10 @@ from rbn_jax.rates.stationary import MeanField, mean_field
 from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
 from rbn_jax.rates.validity import warn
 
-# rates depend on C_m not, because the weights are proportional to it
+# the weights are proportional to C_m, so the rates do not depend on it
 _WITHOUT_EFFECT = ("C_m", "delay", "n_clusters", "rj", "rep")
 _SPREADS = ("delta_I_xE", "delta_I_xI")
-# relative change of a free parameter for a change of 1 in its unknown
+# change of ln x, of the logit of a probability, or of x / max(|x|, 1), for 1 of its unknown
 _STEP = 0.25
 # unknowns of the two free parameters at which a search starts, in this order; 0 is the given value
 _STARTS = (
@@ -49,14 +49,15 @@ def calibrate(
     The rates are given, so the unknowns are the two free parameters and, where neurons differ,
     the second moments of the rates. One root finding solves for all of them; there is no
     search for a state within a search for parameters. It starts from the values in `params`.
-    Derivatives in the rates and in all other parameters are those of the implicit function.
+    Derivatives with respect to the rates and all other parameters follow from the implicit
+    function theorem.
 
     Args:
         params: the other parameters, and the values to start from; numbers broadcast with the
             rates.
         rates: (E, I) wanted [spikes/s], two numbers or arrays; or one array (..., 2), as
             `firing_rates` returns them.
-        free: two numbers of NetworkParams, or entries such as "baseline_conn_prob_EI".
+        free: names of two real-valued parameters, or of entries as "baseline_conn_prob_EI".
         theory: as in `mean_field`.
 
     Returns:

@@ -27,9 +27,9 @@ from rbn_jax.rates.single_neuron import Neurons
 from rbn_jax.rates.theories import MeanFieldTheory
 from rbn_jax.weights import calculate_RBN_weights
 
-# Variances [mV^2] that are added or are the least possible, so that square roots of them have
-# derivatives: of the whole noise, without which there is no rate, and of external noise and spread
-_MINIMUM_NOISE = 1e-4
+# The smallest sigma^2 [mV^2], of sigma = 0.01 mV: the rate divides by sigma.
+_MINIMUM_SIGMA_SQUARED = 1e-4
+# Added to sigma_ext^2 and spread_ext^2 [mV^2], so that their square roots have derivatives.
 _ADDED_VARIANCE = 1e-8
 
 
@@ -38,17 +38,19 @@ _ADDED_VARIANCE = 1e-8
 class Populations(checks.ParameterSet):
     """n populations of leaky integrate-and-fire neurons; leading axes broadcast to a batch.
 
-    weights: (..., n, n) effect of a spike on the free membrane potential [mV], the charge of its
-        current by C_m: J tau_syn / C_m for an exponential synapse of J pA; rows are targets
+    weights: (..., n, n) charge of one spike divided by C_m [mV], the jump that an instantaneous
+        synapse would cause: J tau_syn / C_m for an exponential synapse of J pA; rows are targets
     indegrees: (..., n, n) numbers of inputs
-    connection_prob: (..., n, n) probabilities 0..1; the recurrent loop cancels the noise that
-        two neurons have in common, a share p of it, and leaves 1 - p. With 0 the noise is that
-        of independent inputs
+    connection_prob: (..., n, n) probabilities p, 0..1. Two neurons share on average a fraction p
+        of their inputs, whose noise recurrent feedback is assumed to cancel: 1 - p is left. With
+        0 inputs are independent
     tau_m, t_ref, V_th, V_r: (..., n) parameters of the neurons [ms, ms, mV, mV]
     tau_syn: (..., n) time constant of the synapses that a population makes [ms]
-    mu_ext: (..., n) mean of the free membrane potential without the populations' input [mV]
-    sigma_ext: (..., n) intensity of the noise of other input [mV]
-    tau_syn_ext: (..., n) time constant that filters it [ms]; None: the population's own tau_syn
+    mu_ext: (..., n) mean of the free membrane potential by all but the populations' input [mV]
+    sigma_ext: (..., n) noise intensity of input from elsewhere [mV]: sqrt(2) times the standard
+        deviation of the free membrane potential if the noise were white
+    tau_syn_ext: (..., n) time constant that filters this noise [ms]; None: tau_syn, that of the
+        synapses that the population itself makes
     spread_ext: (..., n) standard deviation of mu_ext across neurons [mV]
     fixed_indegree: whether all neurons of a population have the same in-degrees
 
@@ -135,10 +137,11 @@ def count_populations(populations: Populations) -> int:
 def to_populations(params: NetworkParams | Populations) -> Populations:
     """Return populations as they are, and a network as its E and I populations.
 
-    Clusters are left out. A weight is s js / sqrt(N) pA, and its effect is
-    s js tau_syn / (sqrt(N) C_m) mV. The background current, I_th times the rheobase current, moves
-    the free membrane potential to E_L + I_th (V_th - E_L); delta_I_x is the full width of its
-    uniform distribution, whose standard deviation is the width by sqrt(12).
+    Clusters are left out. With J an entry of `calculate_RBN_weights`, a synapse has s J / sqrt(N)
+    pA, and its weight here is s J tau_syn / (sqrt(N) C_m) mV. The background current, I_th times
+    the rheobase current, moves the free membrane potential to E_L + I_th (V_th - E_L); delta_I_x
+    is the full width of its uniform distribution, relative to its mean: the standard deviation
+    is delta_I_x |I_th (V_th - E_L)| / sqrt(12).
     """
     if isinstance(params, Populations):
         return params
@@ -179,10 +182,10 @@ class Couplings:
 
     tau_m, t_ref, v_th: (n, networks) parameters of the neurons [ms, ms, mV]
     gap: (n, networks) V_th - V_r [mV]
-    linear: (3, n, n, networks) factors of the rates in the mean of the input, and in the
-        parts of the noise sigma^2 that synapses let pass and hold back
-    quadratic: (n, n, networks) factors of the second moments of the rates in spread^2
-    external: (4, n, networks) what is added to these four
+    linear: (3, n, n, networks) factors of the rates in the mean mu [mV ms], and in the parts of
+        sigma^2 that synapses let pass and filter out [mV^2 ms]
+    quadratic: (n, n, networks) factors of the second moments of the rates in spread^2 [mV^2 ms^2]
+    external: (4, n, networks) what is added to mu, the two parts of sigma^2, and spread^2
     fixed_indegree: whether the variances of the rates take the place of their second moments
     theory: the theory of the neurons
     """
@@ -203,20 +206,20 @@ class Couplings:
         mu = mu_ext + tau_m sum K w nu        sigma^2 = sigma_ext^2 + tau_m sum K (1 - p) w^2 nu
         spread^2 = spread_ext^2 + tau_m^2 sum K (1 - p) w^2 <nu^2>
 
-        The factor 1 - p is left out for a theory that does not cancel common noise, and the
-        variance of nu takes the place of <nu^2> with fixed in-degrees. spread is 0 by a theory in
-        which neurons do not differ. Where synapses differ, tau_syn is the one time constant
-        that gives the free membrane the same variance: a synapse lets
-        tau_m / (tau_m + tau_syn) of the variance pass.
+        In sigma^2 the factor 1 - p is left out for a theory that does not cancel common noise; in
+        spread^2 it is the variance of random in-degrees. The variance of nu takes the place of
+        <nu^2> with fixed in-degrees. spread is 0 by a theory in which neurons do not differ. A
+        synapse lets tau_m / (tau_m + tau_syn) of sigma^2 pass, and tau_ratio is the one
+        tau_syn / tau_m that lets as much pass of all noise together.
 
         Args:
             rates: (n, networks) mean rates [spikes/ms].
             variance: (n, networks) variance of the rates across neurons [(spikes/ms)^2].
         """
         second_moment = variance if self.fixed_indegree else variance + jnp.square(rates)
-        mean, passed, held_back = (self.linear * rates).sum(2) + self.external[:3]
+        mean, passed, filtered = (self.linear * rates).sum(2) + self.external[:3]
         # a smooth maximum of the noise and of the least noise
-        sigma_fourth = jnp.square(passed + held_back) + _MINIMUM_NOISE**2
+        sigma_fourth = jnp.square(passed + filtered) + _MINIMUM_SIGMA_SQUARED**2
         spread = jnp.zeros_like(rates)
         if self.theory.neurons_differ:
             # a Newton step may meet a negative variance of the rates on the way to a state
@@ -229,7 +232,7 @@ class Couplings:
             self.gap,
             mu=mean,
             sigma=jnp.sqrt(jnp.sqrt(sigma_fourth)),
-            tau_ratio=held_back / passed,
+            tau_ratio=filtered / passed,
             spread=spread,
         )
 
@@ -253,9 +256,13 @@ def make_couplings(
     mu_ext, sigma_ext, tau_syn_ext, spread_ext = external
     # time constants of the targets, along the rows of a matrix
     tau_target = tau_m[:, None]
-    independent = 1 - connection_prob if theory.cancel_common_noise else 1.0
-    noise = tau_target * indegrees * independent * weights * weights
-    charge = tau_target * indegrees * weights
+    mean_per_rate = tau_target * indegrees * weights
+    private_share = 1 - connection_prob
+    noise_per_rate = tau_target * indegrees * private_share * weights * weights
+    # of random in-degrees the variance is K (1 - p), whatever noise counts
+    quadratic = tau_target * noise_per_rate
+    if not theory.cancel_common_noise:
+        noise_per_rate = tau_target * indegrees * weights * weights
     noise_ext = jnp.square(sigma_ext) + _ADDED_VARIANCE
     spread_squared = jnp.square(spread_ext) + _ADDED_VARIANCE
     couplings = Couplings(
@@ -263,8 +270,8 @@ def make_couplings(
         t_ref=t_ref,
         v_th=v_th,
         gap=nan_unless(v_th > v_r, v_th - v_r),
-        linear=jnp.stack([charge, *_split_noise(noise, tau_target, tau_syn)]),
-        quadratic=tau_target * noise,
+        linear=jnp.stack([mean_per_rate, *_split_noise(noise_per_rate, tau_target, tau_syn)]),
+        quadratic=quadratic,
         external=jnp.stack([mu_ext, *_split_noise(noise_ext, tau_m, tau_syn_ext), spread_squared]),
         fixed_indegree=populations.fixed_indegree,
         theory=theory,
@@ -306,9 +313,9 @@ def _nan_outside(domain: Domain, array: Array) -> Array:
 
 
 def _split_noise(noise: Array, tau_m: Array, tau_syn: Array) -> tuple[Array, Array]:
-    """Return the parts of the noise that synapses let pass and hold back.
+    """Return the parts of the noise that synapses let pass and filter out.
 
-    Neither is the rest of the other: so instantaneous synapses hold back exactly 0, where a
-    difference could be less than 0 by rounding.
+    Each is computed on its own, not by a subtraction, whose rounding could leave a part below 0
+    where instantaneous synapses filter out exactly 0.
     """
     return noise * (tau_m / (tau_m + tau_syn)), noise * (tau_syn / (tau_m + tau_syn))

@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from rbn_jax.numerics.arrays import as_floats, jit, nan_unless, positive
-from rbn_jax.numerics.siegert import SHIFT, log_escape_integral, tangent
+from rbn_jax.numerics.siegert import SHIFT, log_siegert_integral, tangent
 
 
 class Neurons(NamedTuple):
@@ -122,7 +122,7 @@ def log_rate(neurons: Neurons, shift: Array, log_factor: ArrayLike = 0.0) -> Arr
     Siegert's integral with both limits moved by `shift`.
     """
     tau_m, t_ref, v_th, gap, mu, sigma, _, _ = neurons
-    exponent, log_integral = log_escape_integral(v_th - mu, gap, sigma, shift)
+    exponent, log_integral = log_siegert_integral(v_th - mu, gap, sigma, shift)
     # tau_m is in s here, as the result is in spikes/s; the exponent, by far the largest term of
     # a silent neuron, is added last: added first it would round off the digits of the others
     log_seconds = jnp.log(tau_m * (math.sqrt(math.pi) / 1000))

@@ -27,8 +27,8 @@ class MeanFieldTheory:
     log_rates: the transfer function, ln of the rates of neurons [ln(spikes/s)], shaped as mu
     neurons_differ: whether the neurons of a population have different mean inputs; then the
         second moments of the rates are unknowns beside their means
-    cancel_common_noise: whether the recurrent loop cancels the noise that two neurons have in
-        common, which leaves 1 - p of it; otherwise all noise counts
+    cancel_common_noise: whether recurrent feedback cancels the noise that two neurons have in
+        common, which leaves 1 - p of sigma^2; otherwise the whole sigma^2 counts
     covers: whether the transfer function is known for the neurons of each population,
         (n, networks); None: it is known everywhere
 
@@ -62,12 +62,12 @@ def _white_log_rates(neurons: Neurons) -> Array:
 
 
 def _shifted_log_rates(neurons: Neurons) -> Array:
-    """Return the rates by the first order of the effect of synapses."""
+    """Return the rates to first order in sqrt(tau_syn / tau_m)."""
     return log_rate(neurons, synaptic_shift(neurons.tau_ratio))
 
 
 def _exact_log_rates(neurons: Neurons) -> Array:
-    """Return the rates by the table of solutions of the Fokker-Planck equation."""
+    """Return the rates of the Fokker-Planck equation for coloured noise, by a fitted polynomial."""
     return log_rate(neurons, synaptic_shift(neurons.tau_ratio), transfer_table.correction(neurons))
 
 
