@@ -1,9 +1,11 @@
 """Sweeps that keep only reductions: in memory, or in files from which they are resumed."""
 
 import functools
+import math
 import os
 import uuid
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +19,15 @@ from rbn_jax.parameters.optional import require
 from rbn_jax.sweeps import store_directory
 from rbn_jax.sweeps.blocks import block_runs
 from rbn_jax.sweeps.evaluator import Evaluator, contains_nan
-from rbn_jax.sweeps.reduction_dataset import StateKey, reduction_dataset
-from rbn_jax.sweeps.reductions import Reduction, State
+from rbn_jax.sweeps.reductions import LabelledArray, Reduction, Source, State
 from rbn_jax.sweeps.sinks import BlockResult, Sink, StoredSink
 
 if TYPE_CHECKING:
     import xarray
+
+StateKey = tuple[int, str, tuple[int, ...]]
+"""The position of a reduction, the name of what is reduced, and the index of a block along the
+dimensions that are kept."""
 
 States = dict[StateKey, State]
 
@@ -30,12 +35,9 @@ States = dict[StateKey, State]
 class ReductionSink(Sink):
     """The states of the reductions, merged over the blocks; a task is a run of blocks."""
 
-    def __init__(
-        self, evaluator: Evaluator, reductions: tuple[Reduction, ...], attrs: dict[str, str]
-    ):
+    def __init__(self, evaluator: Evaluator, reductions: tuple[Reduction, ...]):
         self.evaluator = evaluator
         self.reductions = reductions
-        self.attrs = attrs
         self._states: States = {}
         self._accepted: dict[int, States] = {}
         self._next_task = 0
@@ -78,7 +80,7 @@ class ReductionSink(Sink):
 
     def result(self) -> "xarray.Dataset | None":
         """Return the labelled reductions."""
-        return reduction_dataset(self.evaluator, self.reductions, self._states, self.attrs)
+        return _reduction_dataset(self.evaluator, self.reductions, self._states)
 
     def _run_of_blocks(self, task: int) -> range:
         return block_runs(self.evaluator.blocks)[task]
@@ -123,14 +125,8 @@ class ReductionStoreSink(StoredSink, ReductionSink):
 
     task_word = "parts"
 
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        reductions: tuple[Reduction, ...],
-        attrs: dict[str, str],
-        path: Path,
-    ):
-        super().__init__(evaluator, reductions, attrs)
+    def __init__(self, evaluator: Evaluator, reductions: tuple[Reduction, ...], path: Path):
+        super().__init__(evaluator, reductions)
         self.path = path
 
     @property
@@ -164,7 +160,7 @@ class ReductionStoreSink(StoredSink, ReductionSink):
             return None
         for task in tasks:
             self._merge(self._states, _load(_part_file(self.path, task)))
-        dataset = reduction_dataset(self.evaluator, self.reductions, self._states, self.attrs)
+        dataset = _reduction_dataset(self.evaluator, self.reductions, self._states)
         store_directory.write_result(dataset, self.path)
         return dataset
 
@@ -208,6 +204,68 @@ def _is_inside(array: Array, lengths: Array) -> Array:
         is_point = jnp.arange(array.shape[axis]) < lengths[axis]
         inside &= jnp.expand_dims(is_point, other_axes)
     return inside
+
+
+def _reduction_dataset(
+    evaluator: Evaluator, reductions: tuple[Reduction, ...], states: States
+) -> "xarray.Dataset":
+    """Return a dataset of every reduction of every variable of a sweep."""
+    xr = require("xarray", "sweep")
+    states_by_source: dict[tuple[int, str], dict[tuple[int, ...], State]] = {}
+    for (position, name, block_index), state in states.items():
+        states_by_source.setdefault((position, name), {})[block_index] = state
+    variables: dict[str, LabelledArray] = {}
+    coords: dict[str, Any] = {}
+    for (position, name), block_states in states_by_source.items():
+        variables |= _labelled_result(evaluator, reductions[position], name, block_states)
+        coords |= reductions[position].coords()
+    for variable in evaluator.template.values():
+        for name, dims, values in variable.coords:
+            coords[name] = (dims, list(values))
+    coords |= evaluator.axes.labels()
+    dataset = xr.Dataset(variables, attrs=evaluator.attrs)
+    # coordinates of dimensions that were reduced would add these dimensions again
+    for name, coord in coords.items():
+        if set(xr.as_variable(coord).dims) <= set(dataset.dims):
+            dataset = dataset.assign_coords({name: coord})
+    return dataset
+
+
+def _labelled_result(
+    evaluator: Evaluator,
+    reduction: Reduction,
+    name: str,
+    block_states: Mapping[tuple[int, ...], State],
+) -> dict[str, LabelledArray]:
+    """Return the result of one reduction of one variable or condition."""
+    dims = evaluator.axes.dims
+    reduced, kept = reduction.split_axes(dims)
+    state = _join_blocks(evaluator, kept, block_states)
+    total = math.prod(evaluator.sizes[axis] for axis in reduced)
+    # the value of a condition is one number without attributes
+    flags = dict.fromkeys(reduction.conditions, Variable(None, ()))
+    variable = reduction.inputs(evaluator.template, flags)[name]
+    kept_dims = (*(dims[axis] for axis in kept), *variable.dims)
+    source = Source(name, kept_dims, dict(variable.attrs), evaluator.axes, reduced)
+    return reduction.label(reduction.result(state, total), source)
+
+
+def _join_blocks(
+    evaluator: Evaluator, kept: tuple[int, ...], block_states: Mapping[tuple[int, ...], State]
+) -> State:
+    """Join the states of blocks along the kept dimensions."""
+    joined: State = {}
+    sizes = tuple(evaluator.sizes[axis] for axis in kept)
+    for block_index, state in block_states.items():
+        starts = [evaluator.blocks.shape[a] * i for a, i in zip(kept, block_index, strict=True)]
+        for field, block in state.items():
+            if field not in joined:
+                joined[field] = np.empty((*sizes, *block.shape[len(kept) :]), block.dtype)
+            # the shape of a block also has dimensions after those that are kept
+            spans = zip(starts, block.shape, strict=False)
+            region = tuple(slice(start, start + length) for start, length in spans)
+            joined[field][region] = block
+    return joined
 
 
 def has_part(path: Path, task: int) -> bool:
