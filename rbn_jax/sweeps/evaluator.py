@@ -118,7 +118,7 @@ class Evaluator(Portable):
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise RuntimeError(f"fn failed in {self.describe(block)}: {lines[-1]}") from error
 
-    def fetch(self, block: int) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    def fetch(self, block: int) -> tuple[dict[str, np.ndarray], set[str]]:
         """Return fn's variables in a block without padding, and the names of those with NaN."""
         variables, _ = self.evaluate(block)
         arrays = {name: variable.data for name, variable in variables.items()}
@@ -127,7 +127,7 @@ class Evaluator(Portable):
             flags = jax.device_get(contains_nan(arrays))
         inside = tuple(map(slice, self.blocks.lengths(block)))
         host_arrays = {name: np.asarray(array)[inside] for name, array in arrays.items()}
-        return host_arrays, tuple(name for name, has_nan in flags.items() if has_nan)
+        return host_arrays, {name for name, has_nan in flags.items() if has_nan}
 
     def describe(self, block: int) -> str:
         """Describe a block as in "block 3 of 8 (tau_E 5 to 10 ms, gei 1.5)"."""

@@ -5,6 +5,7 @@ import math
 import os
 import uuid
 import zipfile
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,19 +48,19 @@ class ReductionSink(Sink):
         """The number of runs."""
         return len(block_runs(self.evaluator.blocks))
 
-    def points(self, task: int) -> int:
-        """Return the number of points of a run."""
-        return sum(map(self.evaluator.blocks.points, self._run_of_blocks(task)))
+    def blocks_of(self, task: int) -> range:
+        """Return the blocks of a run."""
+        return block_runs(self.evaluator.blocks)[task]
 
     def run(self, task: int) -> BlockResult:
         """Evaluate the blocks of a run and merge their states."""
         states: States = {}
         nan_names: set[str] = set()
-        for block in self._run_of_blocks(task):
+        for block in self.blocks_of(task):
             block_states, names = self._reduce_block(block)
             self._merge(states, block_states)
             nan_names |= names
-        return BlockResult(task, 0, tuple(nan_names), states)
+        return BlockResult(task, 0, nan_names, states)
 
     def accept(self, result: BlockResult) -> None:
         """Merge the states of a run, once those of all runs before it are merged."""
@@ -68,12 +69,6 @@ class ReductionSink(Sink):
             self._merge(self._states, self._accepted.pop(self._next_task))
             self._next_task += 1
 
-    def describe(self, task: int) -> str:
-        """Describe the first and the last block of a run."""
-        run = self._run_of_blocks(task)
-        ends = dict.fromkeys((run[0], run[-1]))
-        return " to ".join(map(self.evaluator.describe, ends))
-
     def state(self) -> str:
         """Say that nothing is left after an interruption."""
         return "nothing is kept of a reduction in memory; with store= it can be resumed"
@@ -81,9 +76,6 @@ class ReductionSink(Sink):
     def result(self) -> "xarray.Dataset | None":
         """Return the labelled reductions."""
         return _reduction_dataset(self.evaluator, self.reductions, self._states)
-
-    def _run_of_blocks(self, task: int) -> range:
-        return block_runs(self.evaluator.blocks)[task]
 
     def _merge(self, into: States, states: States) -> None:
         """Merge states into others of the same reduction, variable and kept block."""
@@ -103,17 +95,17 @@ class ReductionSink(Sink):
             reduced_block = _reduce(self.reductions, dims, *evaluation, lengths)
             partials, nan_flags = jax.device_get(reduced_block)
         states = {}
-        for position, reduction in enumerate(self.reductions):
+        for (position, name), partial in partials.items():
+            reduction = self.reductions[position]
             reduced, kept = reduction.split_axes(dims)
             shape = [self.evaluator.padded_shape[axis] for axis in reduced]
             starts = [region[axis].start for axis in reduced]
             # the padding of the kept dimensions ends here
             inside = tuple(slice(lengths[axis]) for axis in kept)
             kept_index = tuple(index[axis] for axis in kept)
-            for name, partial in partials[position].items():
-                state = reduction.to_host(partial, shape, starts)
-                state = {field: value[inside] for field, value in state.items()}
-                states[position, name, kept_index] = state
+            state = reduction.to_host(partial, shape, starts)
+            state = {field: value[inside] for field, value in state.items()}
+            states[position, name, kept_index] = state
         return states, {name for name, has_nan in nan_flags.items() if has_nan}
 
 
@@ -172,7 +164,7 @@ def _reduce(
     variables: dict[str, Variable],
     flags: tuple[Array, ...],
     lengths: Array,
-) -> tuple[list[dict[str, dict[str, Array]]], dict[str, Array]]:
+) -> tuple[dict[tuple[int, str], dict[str, Array]], dict[str, Array]]:
     """Return the state of a block for each reduction and variable, and which hold NaN.
 
     lengths: the number of points along each dimension, without the padding
@@ -180,14 +172,13 @@ def _reduce(
     arrays = {name: variable.data for name, variable in variables.items()}
     conditions = conditions_of(reductions)
     flag_of_condition = dict(zip(conditions, flags, strict=True))
-    partials = []
-    for reduction in reductions:
+    partials = {}
+    for position, reduction in enumerate(reductions):
         axes, _ = reduction.split_axes(dims)
         inputs = reduction.inputs(arrays, flag_of_condition)
-        partial = {}
         for name, array in inputs.items():
-            partial[name] = reduction.partial(array, _is_inside(array, lengths), axes)
-        partials.append(partial)
+            inside = _is_inside(array, lengths)
+            partials[position, name] = reduction.partial(array, inside, axes)
     return partials, contains_nan(arrays)
 
 
@@ -199,10 +190,10 @@ def conditions_of(reductions: tuple[Reduction, ...]) -> tuple[Any, ...]:
 def _is_inside(array: Array, lengths: Array) -> Array:
     """Return which points of a block are no padding, as a mask that broadcasts to the array."""
     inside = jnp.ones((1,) * array.ndim, bool)
-    for axis in range(lengths.size):
-        other_axes = [i for i in range(array.ndim) if i != axis]
-        is_point = jnp.arange(array.shape[axis]) < lengths[axis]
-        inside &= jnp.expand_dims(is_point, other_axes)
+    index = jnp.indices(array.shape, sparse=True)
+    # the array also has dimensions after those of the sweep
+    for position, length in zip(index, lengths, strict=False):
+        inside &= position < length
     return inside
 
 
@@ -211,9 +202,9 @@ def _reduction_dataset(
 ) -> "xarray.Dataset":
     """Return a dataset of every reduction of every variable of a sweep."""
     xr = require("xarray", "sweep")
-    states_by_source: dict[tuple[int, str], dict[tuple[int, ...], State]] = {}
+    states_by_source = defaultdict(dict)
     for (position, name, block_index), state in states.items():
-        states_by_source.setdefault((position, name), {})[block_index] = state
+        states_by_source[position, name][block_index] = state
     variables: dict[str, LabelledArray] = {}
     coords: dict[str, Any] = {}
     for (position, name), block_states in states_by_source.items():

@@ -17,9 +17,9 @@ the size of the blocks. XLA on a CPU takes subnormal numbers for 0.
 
 import abc
 import contextlib
-import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import jax.numpy as jnp
@@ -54,7 +54,7 @@ class NamedCondition(Protocol):
     def __call__(self, result: Any, /) -> Any: ...
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Source:
     """What a result was reduced from, for the labels of the result.
 
@@ -225,7 +225,7 @@ class _ConditionReduction(Reduction):
         return {str(self.name): flags[self.condition]}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class _Extremum(Reduction):
     """The base of the reductions to the smallest or the largest x."""
 
@@ -313,7 +313,7 @@ class Argmax(Argmin):
     largest = True
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Mean(Reduction):
     """sum x / n without NaN, in float64; NaN where all are NaN."""
 
@@ -324,7 +324,7 @@ class Mean(Reduction):
     def partial(self, x, valid, axes):
         is_number = block_indices.is_number(x, valid)
         return {
-            "sum": jnp.sum(jnp.where(is_number, x, 0), axes, dtype=jnp.float64),
+            "sum": jnp.sum(x, axes, jnp.float64, where=is_number),
             "count": jnp.count_nonzero(is_number, axes),
         }
 
@@ -334,7 +334,7 @@ class Mean(Reduction):
             return np.asarray(state["sum"] / state["count"])
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Count(Reduction):
     """The number of points where x is not NaN."""
 
@@ -346,7 +346,7 @@ class Count(Reduction):
         return {"count": jnp.count_nonzero(block_indices.is_number(x, valid), axes)}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Histogram(Reduction):
     """The number of x in each bin, (..., bins), as np.histogram: [a, b), the last one [a, b]."""
 
@@ -384,7 +384,7 @@ class Histogram(Reduction):
         return {"bin_left": ("bin", edges[:-1]), "bin_right": ("bin", edges[1:])}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Fraction(_ConditionReduction):
     """The share of all points where the condition holds."""
 
@@ -406,7 +406,7 @@ class Fraction(_ConditionReduction):
         return np.asarray(state["hits"] / total)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Examples(_ConditionReduction):
     """The first k points in C order where the condition holds.
 
@@ -499,10 +499,8 @@ def read_reductions(reduce: ReduceArgument) -> tuple[Reduction, ...]:
         ValueError: an unknown name, a name of a reduction that needs arguments, no reduction.
     """
     items = [reduce] if isinstance(reduce, str | Reduction) else reduce
-    if not isinstance(items, Sequence):
-        raise ValueError(f"reduce={reduce!r}: must be {_allowed()}, or a list of these")
-    if not items:
-        raise ValueError(f"reduce={reduce!r}: must hold at least one reduction: {_allowed()}")
+    if not isinstance(items, Sequence) or not items:
+        raise ValueError(f"reduce={reduce!r}: must be {_allowed()}, or a list of at least one")
     return tuple(map(_read_reduction, items))
 
 

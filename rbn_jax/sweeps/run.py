@@ -1,7 +1,6 @@
 """The function `sweep`: axes in, labelled results out, of any size."""
 
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
@@ -160,10 +159,7 @@ def sweep(
         sink = ReductionStoreSink(evaluator, reductions, path)
     else:
         sink = ArrayStoreSink(evaluator, path)
-    own_block_size = block_size is not None
-    identity = store_directory.prepare(sink, own_block_size, overwrite)
-    with store_directory.lock(path, exclusive=False):
-        store_directory.adopt(sink, identity, own_block_size)
+    with store_directory.open_store(sink, block_size is not None, overwrite):
         run_tasks(sink, shard, client, progress)
         return sink.result()
 
@@ -193,13 +189,13 @@ def _is_shard(shard: object) -> bool:
 
 def _check_reductions(evaluator: Evaluator, reductions: tuple[Reduction, ...]) -> None:
     """Check the dimensions of reductions, and that each result has a name of its own."""
-    names = Counter()
+    names = []
     for reduction in reductions:
         reduction.split_axes(evaluator.axes.dims)
         flags = dict.fromkeys(reduction.conditions)
         for name in reduction.inputs(evaluator.template, flags):
-            names[f"{name}_{reduction.kind}"] += 1
+            names.append(f"{name}_{reduction.kind}")
     if not evaluator.sizes:
         raise ValueError("reduce: there is no axis to reduce over")
-    if repeated := sorted(name for name, count in names.items() if count > 1):
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"reduce makes {', '.join(repeated)} twice: give them other names")

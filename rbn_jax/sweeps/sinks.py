@@ -27,7 +27,7 @@ class BlockResult:
 
     task: int
     n_bytes: int
-    nan_names: tuple[str, ...] = ()
+    nan_names: set[str]
     data: Any = None
 
 
@@ -41,13 +41,19 @@ class Sink(Portable, abc.ABC):
         """The number of tasks."""
         return self.evaluator.blocks.count
 
+    def blocks_of(self, task: int) -> range:
+        """Return the blocks of a task: the one of its number."""
+        return range(task, task + 1)
+
     def points(self, task: int) -> int:
         """Return the number of points of a task."""
-        return self.evaluator.blocks.points(task)
+        return sum(map(self.evaluator.blocks.points, self.blocks_of(task)))
 
     def describe(self, task: int) -> str:
-        """Describe a task and its parameters."""
-        return self.evaluator.describe(task)
+        """Describe the first and the last block of a task."""
+        blocks = self.blocks_of(task)
+        ends = dict.fromkeys((blocks[0], blocks[-1]))
+        return " to ".join(map(self.evaluator.describe, ends))
 
     def has(self, task: int) -> bool:
         """Return whether the result of a task is stored already, by this process or another."""
@@ -119,7 +125,7 @@ class MemorySink(Sink):
 
 
 class StoredSink(Sink):
-    """A sink in a directory, which `store_directory.prepare` creates or finds."""
+    """A sink in a directory, which `store_directory.open_store` creates or finds."""
 
     path: Path
     task_word: ClassVar[str] = "blocks"

@@ -212,8 +212,11 @@ def checked_path(store: object) -> Path:
     return path
 
 
-def prepare(sink: StoredSink, own_block_size: bool, overwrite: bool) -> Identity:
-    """Create the directory of a sink, or check that it holds the same sweep; return its identity.
+@contextlib.contextmanager
+def open_store(sink: StoredSink, own_block_size: bool, overwrite: bool) -> Iterator[None]:
+    """Create the directory of a sink, or check that it holds the same sweep; then lock it.
+
+    own_block_size: whether the caller asked for a block size, which the store must then have
 
     Raises:
         ValueError: it holds another sweep, or anything else; the disk is too small.
@@ -227,18 +230,16 @@ def prepare(sink: StoredSink, own_block_size: bool, overwrite: bool) -> Identity
     if _is_new(path):
         _check_free_space(path, sink.bytes_missing)
         _create(sink, sink.evaluator.attrs | {_KEY: json.dumps(identity)})
-    adopt(sink, identity, own_block_size)
+    _adopt(sink, identity, own_block_size)
     _check_free_space(path, sink.bytes_missing)
-    return identity
+    with lock(path, exclusive=False):
+        # another process may have overwritten the store before it was locked
+        _adopt(sink, identity, own_block_size)
+        yield
 
 
-def adopt(sink: StoredSink, identity: Identity, own_block_size: bool) -> None:
-    """Check that a directory holds the same sweep, and take its blocks.
-
-    own_block_size: whether the caller asked for a block size, which the store must then have
-
-    It is called again once the directory is locked: another process may have overwritten it.
-    """
+def _adopt(sink: StoredSink, identity: Identity, own_block_size: bool) -> None:
+    """Check that a directory holds the same sweep, and take its blocks."""
     stored = read_identity(sink.path)
     _check_identity(sink.path, stored, identity)
     blocks = stored_blocks(stored)
