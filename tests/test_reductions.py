@@ -250,7 +250,7 @@ def test_runs_are_merged_in_their_order_whatever_order_they_end_in():
     evaluator.blocks = plan_blocks(evaluator.sizes, evaluator.point_bytes, 1)
     means = []
     for order in (1, -1):
-        sink = ReductionSink(evaluator, (r.Mean(),), {})
+        sink = ReductionSink(evaluator, (r.Mean(),))
         for task in range(sink.task_count)[::order]:
             sink.accept(sink.run(task))
         means.append(sink.result()["calculate_RBN_weights_mean"].values)

@@ -21,14 +21,12 @@ class Axes:
     """Values of the parameters that vary, and the dimensions they vary along.
 
     values: 1-D float64 values by parameter name
-    locations: where each parameter is, by name
     units: the unit of each parameter, "" for a pure number, by name
     layout: the dimensions and the parameters along each
     coords: other coordinates of axes given as xarray.DataArrays, by name
     """
 
     values: dict[str, np.ndarray]
-    locations: dict[str, Location]
     units: dict[str, str]
     layout: Layout
     coords: dict[str, Any]
@@ -70,7 +68,7 @@ def read_axes(params: Any, axes: Mapping[str, Any]) -> Axes:
     layout = _read_layout(axes, values, parameters.names())
     _check_values(parameters, values, locations, layout)
     units = {name: parameters.field(location).unit for name, location in locations.items()}
-    return Axes(values, locations, units, layout, _read_coords(axes, parameters.names()))
+    return Axes(values, units, layout, _read_coords(axes, parameters.names()))
 
 
 def _locate(parameters: Parameters, name: str) -> Location:
@@ -96,7 +94,8 @@ def spaced(text: str) -> np.ndarray:
     ([0.0, 0.5, 1.0], [1.0, 2.0, 4.0])
     """
     parts = text.split(":")
-    if len(parts) not in (3, 4) or (len(parts) == 4 and parts[3] != "log"):
+    scale = parts[3:]
+    if len(parts) < 3 or scale not in ([], ["log"]):
         raise ValueError("must be start:stop:num or start:stop:num:log")
     limits = []
     for part in parts[:2]:
@@ -108,9 +107,9 @@ def spaced(text: str) -> np.ndarray:
         raise ValueError("start and stop must be finite")
     if not parts[2].isdecimal() or int(parts[2]) < 1:
         raise ValueError(f"num={parts[2]!r} must be a whole number >= 1")
-    if len(parts) == 4 and not min(limits) > 0:
+    if scale and min(limits) <= 0:
         raise ValueError("start and stop must be > 0 on a log axis")
-    space = np.geomspace if len(parts) == 4 else np.linspace
+    space = np.geomspace if scale else np.linspace
     return space(limits[0], limits[1], int(parts[2]))
 
 

@@ -32,11 +32,6 @@ def is_number(values: Array, valid: Array) -> Array:
     return jnp.broadcast_to(valid, values.shape)
 
 
-def count_true(flags: Array, axes: tuple[int, ...]) -> Array:
-    """Return how many flags are true, over some axes."""
-    return jnp.sum(flags, axes, dtype=jnp.int64)
-
-
 def first_index(where: Array, axes: tuple[int, ...]) -> Array:
     """Return the smallest flat index where a condition holds; NO_INDEX where it never does."""
     index = flat_index(where.shape, axes)

@@ -94,11 +94,6 @@ def plan_blocks(sizes: tuple[int, ...], point_bytes: int, block_size: int | None
     return Blocks(sizes, shape, chunk)
 
 
-def single_block(sizes: tuple[int, ...]) -> Blocks:
-    """Return one block of all points."""
-    return Blocks(sizes, sizes, sizes)
-
-
 @functools.cache
 def block_runs(blocks: Blocks) -> tuple[range, ...]:
     """Return all blocks as at most 1024 runs of consecutive ones, 8 or more in each."""

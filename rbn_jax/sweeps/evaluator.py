@@ -2,6 +2,8 @@
 
 import functools
 import hashlib
+import importlib.metadata
+import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,10 +15,15 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import DTypeLike
 
-from rbn_jax.parameters.access import Parameters, read_parameters
-from rbn_jax.parameters.labels import Variable, explain_trace_errors, label_result
+from rbn_jax.parameters.access import Parameters, read_parameters, to_plain
+from rbn_jax.parameters.labels import (
+    Variable,
+    explain_trace_errors,
+    function_name,
+    label_result,
+)
 from rbn_jax.sweeps.axes import Axes, Layout
-from rbn_jax.sweeps.blocks import Blocks, single_block
+from rbn_jax.sweeps.blocks import Blocks
 
 _DTYPES = ("float32", "float64")
 
@@ -43,9 +50,8 @@ class Evaluator(Portable):
 
     template: fn's variables at one point, with shapes and dtypes in place of data
     blocks: one block of everything, until a sweep replaces it
+    attrs: what the evaluator computes and with which versions, as attributes of a result
     """
-
-    blocks: Blocks
 
     def __init__(
         self,
@@ -64,8 +70,14 @@ class Evaluator(Portable):
         # evaluated in several threads: so each evaluation sets it again.
         self.x64 = self.dtype == "float64" or jnp.result_type(float) == np.float64
         self.sizes = tuple(axes.values[names[0]].size for _, names in axes.layout)
-        self.blocks = single_block(self.sizes)
+        self.blocks = Blocks(self.sizes, self.sizes, self.sizes)
         self.template = self._evaluate_template()
+        self.attrs = {
+            "function": function_name(fn),
+            "params": json.dumps(to_plain(params)),
+            "dtype": self.dtype,
+            "versions": _versions(),
+        }
         # for the same reason the default device is read here, in the thread of the caller
         _ = self._mesh
 
@@ -97,14 +109,16 @@ class Evaluator(Portable):
         index = np.asarray(self.blocks.index(block), np.int32)
         try:
             with jax.enable_x64(self.x64):
-                evaluation = _evaluate(*self._static(self._mesh), *self._inputs, index)
+                evaluation = _evaluate(
+                    self.fn, self.conditions, self.axes.layout, self._mesh, *self._inputs, index
+                )
                 return jax.block_until_ready(evaluation)
         # fn has been traced before, so a callback in it failed, or there is too little memory
         except Exception as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise RuntimeError(f"fn failed in {self.describe(block)}: {lines[-1]}") from error
 
-    def fetch(self, block: int) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    def fetch(self, block: int) -> tuple[dict[str, np.ndarray], set[str]]:
         """Return fn's variables in a block without padding, and the names of those with NaN."""
         variables, _ = self.evaluate(block)
         arrays = {name: variable.data for name, variable in variables.items()}
@@ -113,7 +127,7 @@ class Evaluator(Portable):
             flags = jax.device_get(contains_nan(arrays))
         inside = tuple(map(slice, self.blocks.lengths(block)))
         host_arrays = {name: np.asarray(array)[inside] for name, array in arrays.items()}
-        return host_arrays, tuple(name for name, has_nan in flags.items() if has_nan)
+        return host_arrays, {name for name, has_nan in flags.items() if has_nan}
 
     def describe(self, block: int) -> str:
         """Describe a block as in "block 3 of 8 (tau_E 5 to 10 ms, gei 1.5)"."""
@@ -130,8 +144,7 @@ class Evaluator(Portable):
         """Return a hash of what is computed at a point; it is the same in every process."""
         # A callback is lowered for another platform only while the default device is of it.
         with jax.enable_x64(self.x64), jax.default_device(_first_cpu()):
-            traced = _evaluate.trace(*self._static(None), *self._one_point())
-            text = traced.lower(lowering_platforms=("cpu",)).as_text()
+            text = self._trace().lower(lowering_platforms=("cpu",)).as_text()
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _evaluate_template(self) -> dict[str, Variable]:
@@ -141,7 +154,7 @@ class Evaluator(Portable):
             ValueError: a condition gives something else than one truth value.
         """
         with jax.enable_x64(self.x64), explain_trace_errors(self.fn):
-            variables, flags = _evaluate.eval_shape(*self._static(None), *self._one_point())
+            variables, flags = self._trace().out_info
         ndim = len(self.sizes)
         for condition, flag in zip(self.conditions, flags, strict=True):
             if flag.ndim != ndim or flag.dtype != np.bool_:
@@ -156,14 +169,13 @@ class Evaluator(Portable):
             template[name] = variable.with_data(abstract)
         return template
 
-    def _static(self, mesh: Mesh | None) -> tuple[Any, ...]:
-        """Return the static arguments of `_evaluate`."""
-        return self.fn, self.conditions, self.axes.layout, mesh
-
-    def _one_point(self) -> tuple[Any, ...]:
-        """Return the other arguments of `_evaluate` for a sweep of one point."""
+    def _trace(self) -> jax.stages.Traced:
+        """Trace `_evaluate` for a sweep of one point."""
         axes = {name: np.zeros((1, 1), self.dtype) for name in self.axes.values}
-        return self.params, axes, np.zeros(len(self.sizes), np.int32)
+        index = np.zeros(len(self.sizes), np.int32)
+        return _evaluate.trace(
+            self.fn, self.conditions, self.axes.layout, None, self.params, axes, index
+        )
 
     @functools.cached_property
     def _mesh(self) -> Mesh:
@@ -242,6 +254,11 @@ def contains_nan(arrays: Mapping[str, Array]) -> dict[str, Array]:
             # NaN is then the minimum, which XLA finds as fast as it can read memory
             flags[name] = jnp.isnan(array.min(initial=jnp.inf))
     return flags
+
+
+@functools.cache
+def _versions() -> str:
+    return json.dumps({name: importlib.metadata.version(name) for name in ("rbn_jax", "jax")})
 
 
 def _first_cpu() -> Any:

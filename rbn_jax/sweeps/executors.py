@@ -70,7 +70,8 @@ def run_tasks(
                 collector.accept(sink.run(task))
             return
         total, remaining = sum(map(sink.points, tasks)), sum(map(sink.points, missing))
-        with _interrupts() as interrupted, _ProgressBar(progress, total, remaining) as bar:
+        bar = _ProgressBar(progress, total, remaining)
+        with _interrupts() as interrupted, contextlib.closing(bar):
             _run_concurrently(collector, missing, client, bar, interrupted)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; {sink.state()}") from None
@@ -223,10 +224,7 @@ class _ProgressBar:
             disable=None if shown is None and not in_notebook else False,
         )
 
-    def __enter__(self) -> "_ProgressBar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
 

@@ -1,9 +1,12 @@
 """Sweeps that keep only reductions: in memory, or in files from which they are resumed."""
 
 import functools
+import math
 import os
 import uuid
 import zipfile
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +20,15 @@ from rbn_jax.parameters.optional import require
 from rbn_jax.sweeps import store_directory
 from rbn_jax.sweeps.blocks import block_runs
 from rbn_jax.sweeps.evaluator import Evaluator, contains_nan
-from rbn_jax.sweeps.reduction_dataset import StateKey, reduction_dataset
-from rbn_jax.sweeps.reductions import Reduction, State
+from rbn_jax.sweeps.reductions import LabelledArray, Reduction, Source, State
 from rbn_jax.sweeps.sinks import BlockResult, Sink, StoredSink
 
 if TYPE_CHECKING:
     import xarray
+
+StateKey = tuple[int, str, tuple[int, ...]]
+"""The position of a reduction, the name of what is reduced, and the index of a block along the
+dimensions that are kept."""
 
 States = dict[StateKey, State]
 
@@ -30,12 +36,9 @@ States = dict[StateKey, State]
 class ReductionSink(Sink):
     """The states of the reductions, merged over the blocks; a task is a run of blocks."""
 
-    def __init__(
-        self, evaluator: Evaluator, reductions: tuple[Reduction, ...], attrs: dict[str, str]
-    ):
+    def __init__(self, evaluator: Evaluator, reductions: tuple[Reduction, ...]):
         self.evaluator = evaluator
         self.reductions = reductions
-        self.attrs = attrs
         self._states: States = {}
         self._accepted: dict[int, States] = {}
         self._next_task = 0
@@ -45,19 +48,19 @@ class ReductionSink(Sink):
         """The number of runs."""
         return len(block_runs(self.evaluator.blocks))
 
-    def points(self, task: int) -> int:
-        """Return the number of points of a run."""
-        return sum(map(self.evaluator.blocks.points, self._run_of_blocks(task)))
+    def blocks_of(self, task: int) -> range:
+        """Return the blocks of a run."""
+        return block_runs(self.evaluator.blocks)[task]
 
     def run(self, task: int) -> BlockResult:
         """Evaluate the blocks of a run and merge their states."""
         states: States = {}
         nan_names: set[str] = set()
-        for block in self._run_of_blocks(task):
+        for block in self.blocks_of(task):
             block_states, names = self._reduce_block(block)
             self._merge(states, block_states)
             nan_names |= names
-        return BlockResult(task, 0, tuple(nan_names), states)
+        return BlockResult(task, 0, nan_names, states)
 
     def accept(self, result: BlockResult) -> None:
         """Merge the states of a run, once those of all runs before it are merged."""
@@ -66,22 +69,13 @@ class ReductionSink(Sink):
             self._merge(self._states, self._accepted.pop(self._next_task))
             self._next_task += 1
 
-    def describe(self, task: int) -> str:
-        """Describe the first and the last block of a run."""
-        run = self._run_of_blocks(task)
-        ends = dict.fromkeys((run[0], run[-1]))
-        return " to ".join(map(self.evaluator.describe, ends))
-
     def state(self) -> str:
         """Say that nothing is left after an interruption."""
         return "nothing is kept of a reduction in memory; with store= it can be resumed"
 
     def result(self) -> "xarray.Dataset | None":
         """Return the labelled reductions."""
-        return reduction_dataset(self.evaluator, self.reductions, self._states, self.attrs)
-
-    def _run_of_blocks(self, task: int) -> range:
-        return block_runs(self.evaluator.blocks)[task]
+        return _reduction_dataset(self.evaluator, self.reductions, self._states)
 
     def _merge(self, into: States, states: States) -> None:
         """Merge states into others of the same reduction, variable and kept block."""
@@ -101,17 +95,17 @@ class ReductionSink(Sink):
             reduced_block = _reduce(self.reductions, dims, *evaluation, lengths)
             partials, nan_flags = jax.device_get(reduced_block)
         states = {}
-        for position, reduction in enumerate(self.reductions):
+        for (position, name), partial in partials.items():
+            reduction = self.reductions[position]
             reduced, kept = reduction.split_axes(dims)
             shape = [self.evaluator.padded_shape[axis] for axis in reduced]
             starts = [region[axis].start for axis in reduced]
             # the padding of the kept dimensions ends here
             inside = tuple(slice(lengths[axis]) for axis in kept)
             kept_index = tuple(index[axis] for axis in kept)
-            for name, partial in partials[position].items():
-                state = reduction.to_host(partial, shape, starts)
-                state = {field: value[inside] for field, value in state.items()}
-                states[position, name, kept_index] = state
+            state = reduction.to_host(partial, shape, starts)
+            state = {field: value[inside] for field, value in state.items()}
+            states[position, name, kept_index] = state
         return states, {name for name, has_nan in nan_flags.items() if has_nan}
 
 
@@ -123,14 +117,8 @@ class ReductionStoreSink(StoredSink, ReductionSink):
 
     task_word = "parts"
 
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        reductions: tuple[Reduction, ...],
-        attrs: dict[str, str],
-        path: Path,
-    ):
-        super().__init__(evaluator, reductions, attrs)
+    def __init__(self, evaluator: Evaluator, reductions: tuple[Reduction, ...], path: Path):
+        super().__init__(evaluator, reductions)
         self.path = path
 
     @property
@@ -164,7 +152,7 @@ class ReductionStoreSink(StoredSink, ReductionSink):
             return None
         for task in tasks:
             self._merge(self._states, _load(_part_file(self.path, task)))
-        dataset = reduction_dataset(self.evaluator, self.reductions, self._states, self.attrs)
+        dataset = _reduction_dataset(self.evaluator, self.reductions, self._states)
         store_directory.write_result(dataset, self.path)
         return dataset
 
@@ -176,7 +164,7 @@ def _reduce(
     variables: dict[str, Variable],
     flags: tuple[Array, ...],
     lengths: Array,
-) -> tuple[list[dict[str, dict[str, Array]]], dict[str, Array]]:
+) -> tuple[dict[tuple[int, str], dict[str, Array]], dict[str, Array]]:
     """Return the state of a block for each reduction and variable, and which hold NaN.
 
     lengths: the number of points along each dimension, without the padding
@@ -184,14 +172,13 @@ def _reduce(
     arrays = {name: variable.data for name, variable in variables.items()}
     conditions = conditions_of(reductions)
     flag_of_condition = dict(zip(conditions, flags, strict=True))
-    partials = []
-    for reduction in reductions:
+    partials = {}
+    for position, reduction in enumerate(reductions):
         axes, _ = reduction.split_axes(dims)
         inputs = reduction.inputs(arrays, flag_of_condition)
-        partial = {}
         for name, array in inputs.items():
-            partial[name] = reduction.partial(array, _is_inside(array, lengths), axes)
-        partials.append(partial)
+            inside = _is_inside(array, lengths)
+            partials[position, name] = reduction.partial(array, inside, axes)
     return partials, contains_nan(arrays)
 
 
@@ -203,11 +190,73 @@ def conditions_of(reductions: tuple[Reduction, ...]) -> tuple[Any, ...]:
 def _is_inside(array: Array, lengths: Array) -> Array:
     """Return which points of a block are no padding, as a mask that broadcasts to the array."""
     inside = jnp.ones((1,) * array.ndim, bool)
-    for axis in range(lengths.size):
-        other_axes = [i for i in range(array.ndim) if i != axis]
-        is_point = jnp.arange(array.shape[axis]) < lengths[axis]
-        inside &= jnp.expand_dims(is_point, other_axes)
+    index = jnp.indices(array.shape, sparse=True)
+    # the array also has dimensions after those of the sweep
+    for position, length in zip(index, lengths, strict=False):
+        inside &= position < length
     return inside
+
+
+def _reduction_dataset(
+    evaluator: Evaluator, reductions: tuple[Reduction, ...], states: States
+) -> "xarray.Dataset":
+    """Return a dataset of every reduction of every variable of a sweep."""
+    xr = require("xarray", "sweep")
+    states_by_source = defaultdict(dict)
+    for (position, name, block_index), state in states.items():
+        states_by_source[position, name][block_index] = state
+    variables: dict[str, LabelledArray] = {}
+    coords: dict[str, Any] = {}
+    for (position, name), block_states in states_by_source.items():
+        variables |= _labelled_result(evaluator, reductions[position], name, block_states)
+        coords |= reductions[position].coords()
+    for variable in evaluator.template.values():
+        for name, dims, values in variable.coords:
+            coords[name] = (dims, list(values))
+    coords |= evaluator.axes.labels()
+    dataset = xr.Dataset(variables, attrs=evaluator.attrs)
+    # coordinates of dimensions that were reduced would add these dimensions again
+    for name, coord in coords.items():
+        if set(xr.as_variable(coord).dims) <= set(dataset.dims):
+            dataset = dataset.assign_coords({name: coord})
+    return dataset
+
+
+def _labelled_result(
+    evaluator: Evaluator,
+    reduction: Reduction,
+    name: str,
+    block_states: Mapping[tuple[int, ...], State],
+) -> dict[str, LabelledArray]:
+    """Return the result of one reduction of one variable or condition."""
+    dims = evaluator.axes.dims
+    reduced, kept = reduction.split_axes(dims)
+    state = _join_blocks(evaluator, kept, block_states)
+    total = math.prod(evaluator.sizes[axis] for axis in reduced)
+    # the value of a condition is one number without attributes
+    flags = dict.fromkeys(reduction.conditions, Variable(None, ()))
+    variable = reduction.inputs(evaluator.template, flags)[name]
+    kept_dims = (*(dims[axis] for axis in kept), *variable.dims)
+    source = Source(name, kept_dims, dict(variable.attrs), evaluator.axes, reduced)
+    return reduction.label(reduction.result(state, total), source)
+
+
+def _join_blocks(
+    evaluator: Evaluator, kept: tuple[int, ...], block_states: Mapping[tuple[int, ...], State]
+) -> State:
+    """Join the states of blocks along the kept dimensions."""
+    joined: State = {}
+    sizes = tuple(evaluator.sizes[axis] for axis in kept)
+    for block_index, state in block_states.items():
+        starts = [evaluator.blocks.shape[a] * i for a, i in zip(kept, block_index, strict=True)]
+        for field, block in state.items():
+            if field not in joined:
+                joined[field] = np.empty((*sizes, *block.shape[len(kept) :]), block.dtype)
+            # the shape of a block also has dimensions after those that are kept
+            spans = zip(starts, block.shape, strict=False)
+            region = tuple(slice(start, start + length) for start, length in spans)
+            joined[field][region] = block
+    return joined
 
 
 def has_part(path: Path, task: int) -> bool:

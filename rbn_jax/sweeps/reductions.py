@@ -16,9 +16,10 @@ the size of the blocks. XLA on a CPU takes subnormal numbers for 0.
 """
 
 import abc
-import dataclasses
+import contextlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ import numpy as np
 from jax import Array, lax
 from numpy.typing import ArrayLike
 
-from rbn_jax.parameters.checks import is_whole_number, unknown_name_error
+from rbn_jax.parameters.checks import is_whole_number, to_number, unknown_name_error
 from rbn_jax.sweeps import block_indices
 from rbn_jax.sweeps.axes import Axes, spaced
 from rbn_jax.sweeps.evaluator import Condition
@@ -53,7 +54,7 @@ class NamedCondition(Protocol):
     def __call__(self, result: Any, /) -> Any: ...
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Source:
     """What a result was reduced from, for the labels of the result.
 
@@ -79,12 +80,14 @@ class Reduction(abc.ABC):
     The states of this base are added: enough for counts and for sums of integers.
 
     kind: its name, which also ends the names of its results: <variable>_<kind>
+    result_field: the field of the state that is the result, where `result` is not overridden
     own_dims: dimensions of the result that it adds, as the bins of a histogram
     keeps_unit: whether the result has the unit of what is reduced
     text_form: what follows "kind:" on a command line, for the help
     """
 
     kind: ClassVar[str]
+    result_field: ClassVar[str]
     own_dims: ClassVar[tuple[str, ...]] = ()
     keeps_unit: ClassVar[bool] = False
     text_form: ClassVar[str] = ""
@@ -181,9 +184,9 @@ class Reduction(abc.ABC):
         with np.errstate(invalid="ignore"):  # infinity - infinity is NaN
             return {name: np.asarray(a[name] + b[name]) for name in a}
 
-    @abc.abstractmethod
     def result(self, state: State, total: int) -> np.ndarray:
         """Return the reduced values; total is the number of points that each is made of."""
+        return state[self.result_field]
 
     def label(self, values: np.ndarray, source: Source) -> dict[str, LabelledArray]:
         """Return what `result` gave by name, with dimensions and attributes."""
@@ -222,32 +225,34 @@ class _ConditionReduction(Reduction):
         return {str(self.name): flags[self.condition]}
 
 
+@dataclass(frozen=True)
 class _Extremum(Reduction):
     """The base of the reductions to the smallest or the largest x."""
 
+    over: Over = None
     largest: ClassVar[bool] = False
 
     def best(self, x: Array, is_number: Array, axes: tuple[int, ...]) -> Array:
         """Return the smallest or largest x in the dtype of x; NaN where there is no number."""
-        reduce = jnp.max if self.largest else jnp.min
         if block_indices.is_float(x.dtype):
-            worst = -jnp.inf if self.largest else jnp.inf
-            value = reduce(jnp.where(is_number, x, worst), axes)
-            return jnp.where(jnp.any(is_number, axes), value, jnp.nan)
-        if x.dtype == np.bool_:
-            worst = not self.largest
+            limits = (-jnp.inf, jnp.inf)
+        elif x.dtype == np.bool_:
+            limits = (False, True)
         else:
-            limits = jnp.iinfo(x.dtype)
-            worst = limits.min if self.largest else limits.max
-        return reduce(jnp.where(is_number, x, jnp.asarray(worst, x.dtype)), axes)
+            limits = (jnp.iinfo(x.dtype).min, jnp.iinfo(x.dtype).max)
+        reduce = jnp.max if self.largest else jnp.min
+        worst = jnp.asarray(limits[0] if self.largest else limits[1], x.dtype)
+        value = reduce(jnp.where(is_number, x, worst), axes)
+        if block_indices.is_float(x.dtype):
+            value = jnp.where(jnp.any(is_number, axes), value, jnp.nan)
+        return value
 
 
-@dataclasses.dataclass(frozen=True)
 class Minimum(_Extremum):
     """min x in the dtype of x, NaN where all are NaN."""
 
-    over: Over = None
     kind = "minimum"
+    result_field = "value"
     keeps_unit = True
 
     def partial(self, x, valid, axes):
@@ -258,11 +263,7 @@ class Minimum(_Extremum):
         better = np.fmax if self.largest else np.fmin
         return {"value": np.asarray(better(a["value"], b["value"]))}
 
-    def result(self, state, total):
-        return state["value"]
 
-
-@dataclasses.dataclass(frozen=True)
 class Maximum(Minimum):
     """max x in the dtype of x, NaN where all are NaN."""
 
@@ -270,15 +271,14 @@ class Maximum(Minimum):
     largest = True
 
 
-@dataclasses.dataclass(frozen=True)
 class Argmin(_Extremum):
     """The point of the smallest x, the first in C order; NaN where all are NaN.
 
     As indices, (..., reduced dimensions), until its parameters are looked up; -1 for no point.
     """
 
-    over: Over = None
     kind = "argmin"
+    result_field = "index"
 
     def partial(self, x, valid, axes):
         is_number = block_indices.is_number(x, valid)
@@ -299,14 +299,10 @@ class Argmin(_Extremum):
             "index": np.where(b_wins[..., None], b["index"], a["index"]),
         }
 
-    def result(self, state, total):
-        return state["index"]
-
     def label(self, values, source):
-        return _parameters_at(values, self.kind, source.dims, source)
+        return _parameters_at(values, self, source)
 
 
-@dataclasses.dataclass(frozen=True)
 class Argmax(Argmin):
     """The point of the largest x, the first in C order; NaN where all are NaN.
 
@@ -317,7 +313,7 @@ class Argmax(Argmin):
     largest = True
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Mean(Reduction):
     """sum x / n without NaN, in float64; NaN where all are NaN."""
 
@@ -328,8 +324,8 @@ class Mean(Reduction):
     def partial(self, x, valid, axes):
         is_number = block_indices.is_number(x, valid)
         return {
-            "sum": jnp.sum(jnp.where(is_number, x, 0), axes, dtype=jnp.float64),
-            "count": block_indices.count_true(is_number, axes),
+            "sum": jnp.sum(x, axes, jnp.float64, where=is_number),
+            "count": jnp.count_nonzero(is_number, axes),
         }
 
     def result(self, state, total):
@@ -338,27 +334,26 @@ class Mean(Reduction):
             return np.asarray(state["sum"] / state["count"])
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Count(Reduction):
     """The number of points where x is not NaN."""
 
     over: Over = None
     kind = "count"
+    result_field = "count"
 
     def partial(self, x, valid, axes):
-        return {"count": block_indices.count_true(block_indices.is_number(x, valid), axes)}
-
-    def result(self, state, total):
-        return state["count"]
+        return {"count": jnp.count_nonzero(block_indices.is_number(x, valid), axes)}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Histogram(Reduction):
     """The number of x in each bin, (..., bins), as np.histogram: [a, b), the last one [a, b]."""
 
     bins: Any
     over: Over = None
     kind = "histogram"
+    result_field = "count"
     own_dims = ("bin",)
     text_form = "START:STOP:NUM of edges"
 
@@ -379,20 +374,17 @@ class Histogram(Reduction):
         values = x.astype(jnp.float64)
 
         def count_from(edge: Array) -> Array:
-            return block_indices.count_true(is_number & (values >= edge), axes)
+            return jnp.count_nonzero(is_number & (values >= edge), axes)
 
         above = lax.map(count_from, jnp.asarray(edges))
         return {"count": jnp.moveaxis(above[:-1] - above[1:], 0, -1)}
-
-    def result(self, state, total):
-        return state["count"]
 
     def coords(self):
         edges = np.asarray(self.bins)
         return {"bin_left": ("bin", edges[:-1]), "bin_right": ("bin", edges[1:])}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Fraction(_ConditionReduction):
     """The share of all points where the condition holds."""
 
@@ -408,13 +400,13 @@ class Fraction(_ConditionReduction):
         return cls(condition, over, condition.name)
 
     def partial(self, x, valid, axes):
-        return {"hits": block_indices.count_true(x & valid, axes)}
+        return {"hits": jnp.count_nonzero(x & valid, axes)}
 
     def result(self, state, total):
         return np.asarray(state["hits"] / total)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Examples(_ConditionReduction):
     """The first k points in C order where the condition holds.
 
@@ -426,6 +418,7 @@ class Examples(_ConditionReduction):
     over: Over = None
     name: str | None = None
     kind = "examples"
+    result_field = "index"
     own_dims = ("example",)
     text_form = "[NUMBER:]CONDITION"
 
@@ -472,14 +465,10 @@ class Examples(_ConditionReduction):
         order = np.lexsort((*columns[::-1], (columns < 0).any(0)), axis=-1)[..., : self.k]
         return {"index": np.take_along_axis(index, order[..., None], -2)}
 
-    def result(self, state, total):
-        return state["index"]
-
     def label(self, values, source):
         # no more examples than the cell with the most has
         count = int((values[..., 0] >= 0).sum(-1).max(initial=0))
-        dims = (*source.dims, *self.own_dims)
-        return _parameters_at(values[..., :count, :], self.kind, dims, source)
+        return _parameters_at(values[..., :count, :], self, source)
 
 
 ReduceArgument = str | Reduction | Sequence[str | Reduction]
@@ -510,10 +499,8 @@ def read_reductions(reduce: ReduceArgument) -> tuple[Reduction, ...]:
         ValueError: an unknown name, a name of a reduction that needs arguments, no reduction.
     """
     items = [reduce] if isinstance(reduce, str | Reduction) else reduce
-    if not isinstance(items, Sequence):
-        raise ValueError(f"reduce={reduce!r}: must be {_allowed()}, or a list of these")
-    if not items:
-        raise ValueError(f"reduce={reduce!r}: must hold at least one reduction: {_allowed()}")
+    if not isinstance(items, Sequence) or not items:
+        raise ValueError(f"reduce={reduce!r}: must be {_allowed()}, or a list of at least one")
     return tuple(map(_read_reduction, items))
 
 
@@ -545,16 +532,17 @@ def reduction_help() -> str:
 
 
 def _parameters_at(
-    indices: np.ndarray, kind: str, dims: tuple[str, ...], source: Source
+    indices: np.ndarray, reduction: Reduction, source: Source
 ) -> dict[str, LabelledArray]:
     """Return the parameters at points by name; NaN where an index is -1, for no point."""
+    dims = (*source.dims, *reduction.own_dims)
     parameters = {}
     for position, axis in enumerate(source.reduced):
         index = indices[..., position]
         for name in source.axes.layout[axis][1]:
             values = np.where(index < 0, np.nan, source.axes.values[name][index])
             attrs = source.axes.attributes(name)
-            parameters[f"{source.name}_{kind}_{name}"] = (dims, values, attrs)
+            parameters[f"{source.name}_{reduction.kind}_{name}"] = (dims, values, attrs)
     return parameters
 
 
@@ -571,19 +559,13 @@ def _read_over(over: Any) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def _read_bins(bins: ArrayLike) -> tuple[float, ...]:
-    try:
-        edges = np.asarray(bins)
-    # rows of different lengths
-    except ValueError:
-        edges = np.asarray(None)
-    is_valid = edges.dtype.kind in "iuf" and edges.ndim == 1 and edges.size >= 2
-    if is_valid:
-        edges = edges.astype(float)
-        is_valid = np.isfinite(edges).all() and (edges[1:] > edges[:-1]).all()
-    if not is_valid:
-        raise ValueError(f"bins={bins!r}: must be 2 or more finite edges that increase")
-    return tuple(edges.tolist())
+def _read_bins(bins: object) -> tuple[float, ...]:
+    with contextlib.suppress(ValueError):
+        edges = np.asarray(to_number("bins", bins))
+        is_list = edges.ndim == 1 and edges.size >= 2
+        if is_list and np.isfinite(edges).all() and (edges[1:] > edges[:-1]).all():
+            return tuple(edges.tolist())
+    raise ValueError(f"bins={bins!r}: must be 2 or more finite edges that increase")
 
 
 def _condition_name(condition: object, name: object) -> str:

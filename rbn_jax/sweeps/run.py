@@ -1,25 +1,19 @@
 """The function `sweep`: axes in, labelled results out, of any size."""
 
-import functools
-import importlib.metadata
-import json
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from numpy.typing import ArrayLike, DTypeLike
 
-from rbn_jax.parameters.access import read_parameters, to_plain
-from rbn_jax.parameters.labels import function_name
 from rbn_jax.sweeps import store_directory
 from rbn_jax.sweeps.axes import read_axes
 from rbn_jax.sweeps.blocks import plan_blocks
 from rbn_jax.sweeps.evaluator import Evaluator
 from rbn_jax.sweeps.executors import run_tasks
-from rbn_jax.sweeps.memory_sink import MemorySink
 from rbn_jax.sweeps.reduction_sinks import ReductionSink, ReductionStoreSink, conditions_of
 from rbn_jax.sweeps.reductions import ReduceArgument, Reduction, read_reductions
+from rbn_jax.sweeps.sinks import MemorySink
 from rbn_jax.sweeps.store_sink import ArrayStoreSink
 
 if TYPE_CHECKING:
@@ -36,6 +30,7 @@ class _Options(TypedDict, total=False):
 
     dtype: DType | None
     store: StorePath | None
+    reduce: ReduceArgument | None
     block_size: int | None
     client: "distributed.Client | None"
     overwrite: bool
@@ -48,7 +43,6 @@ def sweep(
     params: object,
     axes: Mapping[str, ArrayLike],
     *,
-    reduce: ReduceArgument | None = None,
     shard: None = None,
     **options: Unpack[_Options],
 ) -> "xarray.Dataset": ...
@@ -60,20 +54,7 @@ def sweep(
     params: object,
     axes: Mapping[str, ArrayLike],
     *,
-    reduce: None = None,
-    shard: Shard | None = None,
-    **options: Unpack[_Options],
-) -> "xarray.Dataset": ...
-
-
-@overload
-def sweep(
-    fn: Callable[..., Any],
-    params: object,
-    axes: Mapping[str, ArrayLike],
-    *,
-    reduce: ReduceArgument | None = None,
-    shard: Shard | None = None,
+    shard: Shard | None,
     **options: Unpack[_Options],
 ) -> "xarray.Dataset | None": ...
 
@@ -163,35 +144,22 @@ def sweep(
     """
     _check_options(fn, store, shard, client, overwrite, progress)
     reductions = () if reduce is None else read_reductions(reduce)
-    parameters = read_parameters(params)
-    checked_axes = read_axes(parameters, axes)
-    evaluator = Evaluator(fn, parameters, checked_axes, dtype, conditions_of(reductions))
+    checked_axes = read_axes(params, axes)
+    evaluator = Evaluator(fn, params, checked_axes, dtype, conditions_of(reductions))
     if not (block_size is store is reduce is None):
         evaluator.blocks = plan_blocks(evaluator.sizes, evaluator.point_bytes, block_size)
     if reductions:
         _check_reductions(evaluator, reductions)
-    attrs = {
-        "function": function_name(fn),
-        "params": json.dumps(to_plain(params)),
-        "dtype": evaluator.dtype,
-        "versions": _versions(),
-    }
     if store is None:
-        if reductions:
-            sink = ReductionSink(evaluator, reductions, attrs)
-        else:
-            sink = MemorySink(evaluator, attrs)
+        sink = ReductionSink(evaluator, reductions) if reductions else MemorySink(evaluator)
         run_tasks(sink, None, client, progress)
         return sink.result()
     path = store_directory.checked_path(store)
     if reductions:
-        sink = ReductionStoreSink(evaluator, reductions, attrs, path)
+        sink = ReductionStoreSink(evaluator, reductions, path)
     else:
         sink = ArrayStoreSink(evaluator, path)
-    own_block_size = block_size is not None
-    identity = store_directory.prepare(sink, attrs, own_block_size, overwrite)
-    with store_directory.lock(path, exclusive=False):
-        store_directory.adopt(sink, identity, own_block_size)
+    with store_directory.open_store(sink, block_size is not None, overwrite):
         run_tasks(sink, shard, client, progress)
         return sink.result()
 
@@ -221,18 +189,13 @@ def _is_shard(shard: object) -> bool:
 
 def _check_reductions(evaluator: Evaluator, reductions: tuple[Reduction, ...]) -> None:
     """Check the dimensions of reductions, and that each result has a name of its own."""
-    names = Counter()
+    names = []
     for reduction in reductions:
         reduction.split_axes(evaluator.axes.dims)
         flags = dict.fromkeys(reduction.conditions)
         for name in reduction.inputs(evaluator.template, flags):
-            names[f"{name}_{reduction.kind}"] += 1
+            names.append(f"{name}_{reduction.kind}")
     if not evaluator.sizes:
         raise ValueError("reduce: there is no axis to reduce over")
-    if repeated := sorted(name for name, count in names.items() if count > 1):
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"reduce makes {', '.join(repeated)} twice: give them other names")
-
-
-@functools.cache
-def _versions() -> str:
-    return json.dumps({name: importlib.metadata.version(name) for name in ("rbn_jax", "jax")})

@@ -101,9 +101,8 @@ def _unit_cube(method: Method, dims: int, n: int, seed: int) -> np.ndarray:
         return np.random.default_rng(seed).uniform(size=(n, dims))
     qmc = require("scipy.stats", "sweep").qmc
     sampler = qmc.Sobol if method == "sobol" else qmc.LatinHypercube
-    with warnings.catch_warnings():
-        # SciPy also warns of n that is no power of 2, without saying what to do
-        warnings.simplefilter("ignore", UserWarning)
+    # SciPy also warns of n that is no power of 2, without saying what to do
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
         points = sampler(dims, rng=seed).random(n)
     if method == "sobol" and n & (n - 1):
         below = 1 << (int(n).bit_length() - 1)

@@ -39,10 +39,10 @@ Identity = dict[str, Any]
 """What tells a sweep from another one, as JSON holds it."""
 
 
-def sweep_identity(sink: StoredSink, attrs: dict[str, str]) -> Identity:
+def sweep_identity(sink: StoredSink) -> Identity:
     """Return the identity of a sweep."""
     evaluator = sink.evaluator
-    parameters = json.loads(attrs["params"])
+    parameters = json.loads(evaluator.attrs["params"])
     axes = {}
     for name, values in evaluator.axes.values.items():
         # the hash stands for all values, the rest is for the reader of an error message
@@ -51,7 +51,7 @@ def sweep_identity(sink: StoredSink, attrs: dict[str, str]) -> Identity:
         parameters.pop(name, None)
     identity = {
         "format": FORMAT,
-        "function": attrs["function"],
+        "function": evaluator.attrs["function"],
         "program": evaluator.program(),
         "dtype": evaluator.dtype,
         "dimensions": evaluator.axes.layout,
@@ -59,7 +59,7 @@ def sweep_identity(sink: StoredSink, attrs: dict[str, str]) -> Identity:
         "parameters": parameters,
         "variables": describe_variables(evaluator),
         "blocks": vars(evaluator.blocks),
-        "jax": json.loads(attrs["versions"])["jax"],
+        "jax": json.loads(evaluator.attrs["versions"])["jax"],
         **sink.identity_extra,
     }
     # tuples become lists, as in the identity that is read from a store
@@ -131,9 +131,8 @@ def write_dataset(dataset: "xarray.Dataset", path: Path) -> None:
     for name, variable in dataset.variables.items():
         if variable.dtype.kind == "U":
             text[name] = (variable.dims, variable.values.astype(object), variable.attrs)
-    with warnings.catch_warnings():
-        # Zarr warns that its format of strings is not a part of version 3 yet
-        warnings.simplefilter("ignore")
+    # Zarr warns that its format of strings is not a part of version 3 yet
+    with warnings.catch_warnings(action="ignore"):
         dataset = dataset.assign(text)
         dataset.to_zarr(path, mode="a", zarr_format=3, consolidated=False)
 
@@ -148,9 +147,8 @@ def write_result(dataset: "xarray.Dataset", path: Path) -> None:
 def _consolidate(path: Path) -> None:
     """Copy the metadata of all arrays into one file, which xarray reads first."""
     zarr = require("zarr", "sweep")
-    with warnings.catch_warnings():
-        # Zarr warns that consolidated metadata are not a part of version 3 yet
-        warnings.simplefilter("ignore")
+    # Zarr warns that consolidated metadata are not a part of version 3 yet
+    with warnings.catch_warnings(action="ignore"):
         zarr.consolidate_metadata(path)
 
 
@@ -214,10 +212,11 @@ def checked_path(store: object) -> Path:
     return path
 
 
-def prepare(
-    sink: StoredSink, attrs: dict[str, str], own_block_size: bool, overwrite: bool
-) -> Identity:
-    """Create the directory of a sink, or check that it holds the same sweep; return its identity.
+@contextlib.contextmanager
+def open_store(sink: StoredSink, own_block_size: bool, overwrite: bool) -> Iterator[None]:
+    """Create the directory of a sink, or check that it holds the same sweep; then lock it.
+
+    own_block_size: whether the caller asked for a block size, which the store must then have
 
     Raises:
         ValueError: it holds another sweep, or anything else; the disk is too small.
@@ -227,22 +226,20 @@ def prepare(
         old_bytes = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         _check_free_space(path, sink.bytes_needed - old_bytes)
         _delete(path)
-    identity = sweep_identity(sink, attrs)
+    identity = sweep_identity(sink)
     if _is_new(path):
         _check_free_space(path, sink.bytes_missing)
-        _create(sink, attrs | {_KEY: json.dumps(identity)})
-    adopt(sink, identity, own_block_size)
+        _create(sink, sink.evaluator.attrs | {_KEY: json.dumps(identity)})
+    _adopt(sink, identity, own_block_size)
     _check_free_space(path, sink.bytes_missing)
-    return identity
+    with lock(path, exclusive=False):
+        # another process may have overwritten the store before it was locked
+        _adopt(sink, identity, own_block_size)
+        yield
 
 
-def adopt(sink: StoredSink, identity: Identity, own_block_size: bool) -> None:
-    """Check that a directory holds the same sweep, and take its blocks.
-
-    own_block_size: whether the caller asked for a block size, which the store must then have
-
-    It is called again once the directory is locked: another process may have overwritten it.
-    """
+def _adopt(sink: StoredSink, identity: Identity, own_block_size: bool) -> None:
+    """Check that a directory holds the same sweep, and take its blocks."""
     stored = read_identity(sink.path)
     _check_identity(sink.path, stored, identity)
     blocks = stored_blocks(stored)

@@ -1,5 +1,6 @@
 """A sweep in a Zarr store, whose chunk files are the record of what is done."""
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -70,18 +71,17 @@ class ArrayStoreSink(StoredSink):
         arrays, nan_names = self.evaluator.fetch(task)
         region = self.evaluator.blocks.region(task)
         for name, array in arrays.items():
-            self._open()[name][region] = array
+            self._arrays[name][region] = array
         return BlockResult(task, sum(array.nbytes for array in arrays.values()), nan_names)
 
-    def _open(self) -> dict[str, Any]:
-        """Return the Zarr arrays by name, opened once in a process."""
-        if not hasattr(self, "_arrays"):
-            zarr = require("zarr", "sweep")
-            # A chunk that holds only fill values would not be written, and never count as done.
-            with zarr.config.set({"array.write_empty_chunks": True}):
-                group = zarr.open_group(self.path, mode="r+")
-                self._arrays = {name: group[name] for name in self.evaluator.template}
-        return self._arrays
+    @functools.cached_property
+    def _arrays(self) -> dict[str, Any]:
+        """The Zarr arrays by name, opened once in a process."""
+        zarr = require("zarr", "sweep")
+        # A chunk that holds only fill values would not be written, and never count as done.
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            group = zarr.open_group(self.path, mode="r+")
+            return {name: group[name] for name in self.evaluator.template}
 
     def result(self) -> "xarray.Dataset":
         """Return the dataset, whose arrays are lazy."""
