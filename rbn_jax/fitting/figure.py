@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rbn_jax.fitting.kernels import cost_floor
-from rbn_jax.fitting.objective import Objective
+from rbn_jax.fitting.objective import Arrays, Objective
 from rbn_jax.fitting.result import FitResult
 
 if TYPE_CHECKING:
@@ -38,10 +38,8 @@ def plot_fit(
     values_ax, residuals_ax, costs_ax = panels
     with jax.enable_x64(objective.dtype == "float64"):
         all_predictions = jax.device_get(objective.predict(result._best))
-    predictions = {}
-    for name, array in all_predictions.items():
-        if name in objective.weight:
-            predictions[name] = np.ravel(array)
+    measured = [name for name in all_predictions if name in objective.weight]
+    predictions = {name: np.ravel(all_predictions[name]) for name in measured}
     abscissas = _abscissas(predictions, x)
     for name, prediction in predictions.items():
         _plot_data(values_ax, abscissas[name], name, objective, result.absolute_sigma)
@@ -68,7 +66,7 @@ def plot_fit(
     return panels
 
 
-def _abscissas(predictions: dict[str, np.ndarray], x: ArrayLike | None) -> dict[str, np.ndarray]:
+def _abscissas(predictions: Arrays, x: ArrayLike | None) -> Arrays:
     """Return x of each value by name; by default all values are numbered."""
     sizes = [prediction.size for prediction in predictions.values()]
     abscissa = np.arange(sum(sizes)) if x is None else np.ravel(x)
@@ -80,7 +78,7 @@ def _abscissas(predictions: dict[str, np.ndarray], x: ArrayLike | None) -> dict[
     return dict(zip(predictions, parts, strict=True))
 
 
-def _tick_labels(predictions: dict[str, np.ndarray], shapes: list[tuple[int, ...]]) -> list[str]:
+def _tick_labels(predictions: Arrays, shapes: list[tuple[int, ...]]) -> list[str]:
     """Return the entries of a 2x2 matrix, or the names of a few numbers; else an empty list."""
     if shapes == [(2, 2)]:
         return ["EE", "EI", "IE", "II"]

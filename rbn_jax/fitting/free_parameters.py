@@ -31,8 +31,11 @@ Scale = Literal["log", "linear"]
 TieFunction = Callable[[Mapping[str, Any]], Any]
 """Computes the value of a tied parameter from all values by name; JAX code."""
 
-# "tau_E", "2 * tau_E" or "0.5 * w[0,1]"
-_TIE_PATTERN = re.compile(r"\s*(?:([^*\s]+)\s*\*\s*)?([\w.]+(?:\[[\d,\s]+\])?)\s*")
+# "tau_E", "2 * tau_E" or "0.5e-3 * w[0,1]"
+_TIE_PATTERN = re.compile(
+    r"\s*(?:([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*\*\s*)?"
+    r"([\w.]+(?:\[[\d,\s]+\])?)\s*"
+)
 # between two bounds, the coordinate 1e4 is 2.5e-9 of the range away from the bound
 _LARGEST_COORDINATE = 1e4
 # starts on a bound are moved inside by this share: at the bound u is infinite
@@ -135,9 +138,8 @@ class Coordinate:
     @property
     def limits(self) -> tuple[float, float]:
         """The smallest and the largest u that a minimiser may take."""
-        lower = -_LARGEST_COORDINATE if self.bounded[0] else -math.inf
-        upper = _LARGEST_COORDINATE if self.bounded[1] else math.inf
-        return lower, upper
+        low, high = np.where(self.bounded, _LARGEST_COORDINATE, math.inf)
+        return -low, high
 
     def from_value(self, x: ArrayLike) -> np.ndarray:
         """Return u at x; an x on a bound is moved inside."""
@@ -145,19 +147,12 @@ class Coordinate:
         z = self._to_scale(x)
         if all(self.bounded):
             share = (z - low) / (high - low)
-            return self.from_share(np.clip(share, _START_DISTANCE, 1 - _START_DISTANCE))
+            return share_to_coordinate(np.clip(share, _START_DISTANCE, 1 - _START_DISTANCE))
         if any(self.bounded):
             anchor, sign = self._anchor
             distance = np.maximum(sign * (z - anchor) / self.width, _START_DISTANCE)
             return sign * (distance - 1 / distance) / 2
         return (z - self.middle) / self.width
-
-    def from_share(self, share: np.ndarray) -> np.ndarray:
-        """Return u at shares of the range of z, in (0, 1).
-
-        Without two bounds the same u are a distribution around the middle, with long tails.
-        """
-        return (share - 0.5) / np.sqrt(share * (1 - share))
 
     def position(self, x: ArrayLike) -> np.ndarray:
         """Return where x lies: a share of the range of z; without two bounds in widths."""
@@ -178,20 +173,28 @@ class Coordinate:
         return np.log(x) if self.log else np.asarray(x, float)
 
 
+def share_to_coordinate(share: np.ndarray) -> np.ndarray:
+    """Return u at shares of the range of z, in (0, 1).
+
+    Without two bounds the same u are a distribution around the middle, with long tails.
+    """
+    return (share - 0.5) / np.sqrt(share * (1 - share))
+
+
 class FreeParameters(NamedTuple):
     """What `fit` is given as `free`, read and checked.
 
     coordinates: one for each free parameter
     first_start: values at the first start (k,); NaN for the middle of the bounds
-    ties: by name of the tied parameter
-    priors: (mean, standard deviation) by name
+    ties: (name, function of all values) of each tied parameter
+    priors: (name, mean, standard deviation)
     notes: on values in `params` that are outside their bounds
     """
 
     coordinates: tuple[Coordinate, ...]
     first_start: np.ndarray
-    ties: dict[str, TieFunction]
-    priors: dict[str, tuple[float, float]]
+    ties: tuple[tuple[str, TieFunction], ...]
+    priors: tuple[tuple[str, float, float], ...]
     notes: tuple[str, ...]
 
 
@@ -222,6 +225,7 @@ def read_free(params: object, free: FreeMapping) -> FreeParameters:
         raise ValueError("free: every parameter is tied, and none is left to be found")
     coordinates = []
     first_start = []
+    priors = []
     notes = []
     for name, spec in untied.items():
         value = float(parameters.read(parameters.locate(name)))
@@ -235,13 +239,16 @@ def read_free(params: object, free: FreeMapping) -> FreeParameters:
                 f"{c.to_value(0.0):.4g}"
             )
         is_usable = spec.start is not None or c.low < value < c.high
-        first_start.append(value if is_usable and (value > 0 or not c.log) else math.nan)
-    ties = {name: _tie(name, spec, untied) for name, spec in tied.items()}
-    priors = {}
-    for name, spec in untied.items():
+        first_start.append(value if is_usable else math.nan)
         if spec.prior is not None:
-            priors[name] = _prior(name, spec.prior)
-    return FreeParameters(tuple(coordinates), np.array(first_start), ties, priors, tuple(notes))
+            priors.append(_prior(name, spec.prior))
+    return FreeParameters(
+        coordinates=tuple(coordinates),
+        first_start=np.array(first_start),
+        ties=tuple((name, _tie(name, spec, untied)) for name, spec in tied.items()),
+        priors=tuple(priors),
+        notes=tuple(notes),
+    )
 
 
 def _read_spec(name: str, spec: object) -> Free:
@@ -249,7 +256,7 @@ def _read_spec(name: str, spec: object) -> Free:
         return spec
     if not isinstance(spec, tuple | list) or len(spec) != 2:
         raise ValueError(f"free[{name!r}]={spec!r}: must be (low, high), or Free(...)")
-    return Free(low=spec[0], high=spec[1])
+    return Free(*spec)
 
 
 def _coordinate(name: str, spec: Free, value: float) -> Coordinate:
@@ -265,7 +272,16 @@ def _coordinate(name: str, spec: Free, value: float) -> Coordinate:
     if log and low < 0:
         raise ValueError(f"{name}: the low bound {low:g} must not be below 0 on a log scale")
     if spec.start is not None:
-        value = _start(name, spec.start, low, high, log)
+        if (
+            not checks.is_number(spec.start)
+            or not low <= spec.start <= high
+            or (log and spec.start <= 0)
+        ):
+            raise ValueError(
+                f"{name}: start={spec.start!r} must be from {low:g} to {high:g}, and > 0 on a "
+                "log scale"
+            )
+        value = float(spec.start)
     if log and value <= 0:
         value = next(bound for bound in (low, high, 1.0) if 0 < bound < math.inf)
     if log:
@@ -299,40 +315,26 @@ def _bound(name: str, bound: object, open_bound: float) -> float:
     return 0.0 if abs(number) < domains.SMALLEST_NORMAL else float(number)
 
 
-def _start(name: str, start: float, low: float, high: float, log: bool) -> float:
-    if not checks.is_number(start) or not low <= start <= high:
-        raise ValueError(f"{name}: start={start!r} must be from {low:g} to {high:g}")
-    if log and start <= 0:
-        raise ValueError(f"{name}: start={start!r} must be > 0 on a log scale")
-    return float(start)
-
-
 def _tie(name: str, spec: Free, untied: Mapping[str, Free]) -> TieFunction:
     if spec != Free(tie=spec.tie):
         raise ValueError(f"{name}: a tied parameter has no bounds, start, scale or prior")
     if callable(spec.tie):
         return spec.tie
-    error = ValueError(f"{name}: tie={spec.tie!r} must be a name, as '2 * tau_E', or a function")
     match = _TIE_PATTERN.fullmatch(spec.tie) if isinstance(spec.tie, str) else None
-    if match is None:
-        raise error
-    try:
-        factor = float(match[1] or 1.0)
-    except ValueError:
-        raise error from None
-    if not math.isfinite(factor):
-        raise error
+    factor = float(match[1] or 1.0) if match else math.inf
+    if match is None or not math.isfinite(factor):
+        raise ValueError(f"{name}: tie={spec.tie!r} must be a name, as '2 * tau_E', or a function")
     source = match[2]
     if source not in untied:
         raise checks.unknown_name_error(source, untied, f"free parameter in the tie of {name}")
     return Multiple(factor, source)
 
 
-def _prior(name: str, prior: Sequence[float]) -> tuple[float, float]:
+def _prior(name: str, prior: Sequence[float]) -> tuple[str, float, float]:
     is_pair = isinstance(prior, tuple | list) and len(prior) == 2
     if not is_pair or not all(map(checks.is_number, prior)) or prior[1] <= 0:
         raise ValueError(f"{name}: prior={prior!r} must be (mean, standard deviation > 0)")
-    return float(prior[0]), float(prior[1])
+    return name, float(prior[0]), float(prior[1])
 
 
 def _log(bound: float) -> float:

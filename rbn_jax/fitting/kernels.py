@@ -3,8 +3,8 @@
 Shapes: coordinates u and parameters x are (k,), or (rows, starts, k) where this is said.
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -46,8 +46,8 @@ class Endpoints(NamedTuple):
     start_cost: Any
 
 
-@functools.partial(jax.jit, static_argnames="steps")
-def minimise_from(objective: Objective, u: Array, held: Array, steps: int) -> Endpoints:
+@jax.jit
+def minimise_from(objective: Objective, u: Array, held: Array) -> Endpoints:
     """Minimise from every start u (rows, starts, k).
 
     held: (rows, starts, k), the values at which parameters are held; NaN where they are free
@@ -60,7 +60,7 @@ def minimise_from(objective: Objective, u: Array, held: Array, steps: int) -> En
     def minimise_number(number: Array) -> Endpoints:
         row, start = number // n_starts, number % n_starts
         row_objective = objective.select_rows(row)
-        return minimise_one(row_objective, steps, u[row, start], held[row, start])
+        return minimise_one(row_objective, u[row, start], held[row, start])
 
     def unflatten(array: Array) -> Array:
         flat = array.reshape(-1, *array.shape[2:])[:count]
@@ -85,14 +85,14 @@ def _values_and_slopes(objective: Objective, held: Array, u: Array) -> tuple[Arr
     return jnp.where(free, x, held), jnp.where(free, slope, 0)
 
 
-def _minimise_squares(objective: Objective, steps: int, start: Array, held: Array) -> Endpoints:
-    limits = jnp.asarray([c.limits for c in objective.coordinates], start.dtype)
+def _minimise_squares(objective: Objective, start: Array, held: Array) -> Endpoints:
+    low, high = jnp.asarray([c.limits for c in objective.coordinates], start.dtype).T
     point, start_cost = minimise(
         objective.residuals,
         functools.partial(_values_and_slopes, objective, held),
-        (limits[:, 0], limits[:, 1]),
+        (low, high),
         start,
-        steps,
+        objective.max_steps,
         _COST_TOLERANCE[objective.dtype],
         1e-2 * cost_floor(objective),
     )
@@ -107,7 +107,7 @@ def _minimise_squares(objective: Objective, steps: int, start: Array, held: Arra
     )
 
 
-def _minimise_loss(objective: Objective, steps: int, start: Array, held: Array) -> Endpoints:
+def _minimise_loss(objective: Objective, start: Array, held: Array) -> Endpoints:
     """Minimise by BFGS, then a few Newton steps.
 
     BFGS stops early when the loss has a large constant offset.
@@ -126,7 +126,7 @@ def _minimise_loss(objective: Objective, steps: int, start: Array, held: Array) 
         lambda u, _: (cost(u) - start_cost) * scale,
         optx.BFGS(rtol=tolerance, atol=tolerance),
         start,
-        max_steps=steps,
+        max_steps=objective.max_steps,
         throw=False,
     )
 
@@ -135,7 +135,7 @@ def _minimise_loss(objective: Objective, steps: int, start: Array, held: Array) 
         trial = u - _newton_step(jax.grad(cost)(u), jax.hessian(cost)(u), all_free)
         return jnp.where(cost(trial) <= cost(u), trial, u)
 
-    u = jax.lax.fori_loop(0, min(steps, 6), take_newton_step, bfgs.value)
+    u = jax.lax.fori_loop(0, min(objective.max_steps, 6), take_newton_step, bfgs.value)
     x = _values_and_slopes(objective, held, u)[0]
     gradient, hessian = gradient_and_hessian(objective, x)
     return Endpoints(u, x, objective.cost(x), gradient, hessian, held, start_cost)
@@ -216,7 +216,7 @@ def sensitivity(objective: Objective, x: Array, free: Array) -> dict[str, Array]
     """
 
     def gradient(target: dict[str, Any]) -> Array:
-        return jax.grad(objective.with_target(target).cost)(x)
+        return jax.grad(dataclasses.replace(objective, target=target).cost)(x)
 
     target_slopes = jax.jacfwd(gradient)(objective.target)
     hessian = gradient_and_hessian(objective, x)[1]
@@ -224,35 +224,29 @@ def sensitivity(objective: Objective, x: Array, free: Array) -> dict[str, Array]
     # the identity stands in for parameters that are not free, so that H is regular
     regular = jnp.where(both_free, hessian, jnp.eye(len(x), dtype=x.dtype))
     inverse = jnp.where(both_free, jnp.linalg.inv(regular), 0)
-    slopes = {}
-    for name, target_slope in target_slopes.items():
-        slopes[name] = -jnp.tensordot(inverse, target_slope, 1)
-    return slopes
+    return jax.tree.map(lambda slope: -jnp.tensordot(inverse, slope, 1), target_slopes)
 
 
-def minimise_by_scipy(
-    objective: Objective, starts: np.ndarray, steps: int, on_end: Callable[[], object]
-) -> Endpoints:
+def minimise_by_scipy(objective: Objective, starts: np.ndarray, bar: Any) -> Endpoints:
     """Minimise from starts (starts, k) by SciPy's trust region; the result has one row.
 
-    on_end: called after each start
+    bar: a progress bar, updated after each start
     """
     endpoints = []
     for u in starts:
-        endpoints.append(_minimise_one_by_scipy(objective, u, steps))
-        on_end()
+        endpoints.append(_minimise_one_by_scipy(objective, u))
+        bar.update()
     return Endpoints._make(np.array(arrays)[None] for arrays in zip(*endpoints, strict=True))
 
 
-def _minimise_one_by_scipy(objective: Objective, u: np.ndarray, steps: int) -> Endpoints:
+def _minimise_one_by_scipy(objective: Objective, u: np.ndarray) -> Endpoints:
     """Minimise with true bounds, on the scale z of the coordinates."""
     optimize = require("scipy.optimize", "fit")
     log = np.array([c.log for c in objective.coordinates])
     bounds = np.array([c.scaled_bounds for c in objective.coordinates]).T
 
     def to_values(z: np.ndarray) -> np.ndarray:
-        # where() computes both sides, and exp may overflow for what is no logarithm
-        return np.where(log, np.exp(np.where(log, z, 0)), z)
+        return np.exp(z, out=z.copy(), where=log)
 
     def scaled_residuals(z: np.ndarray) -> np.ndarray:
         return np.asarray(residuals(objective, to_values(z)))
@@ -262,26 +256,30 @@ def _minimise_one_by_scipy(objective: Objective, u: np.ndarray, steps: int) -> E
         return np.asarray(jacobian(objective, x)) * np.where(log, x, 1.0)
 
     x = np.asarray(objective.to_values(jnp.asarray(u)))
-    held = np.full_like(u, np.nan)
     start_cost = 0.5 * np.sum(np.square(residuals(objective, x)))
     try:
         end = optimize.least_squares(
             scaled_residuals,
-            np.where(log, np.log(np.where(log, x, 1)), x),
+            np.log(x, out=x.copy(), where=log),
             scaled_jacobian,
             bounds,
             x_scale="jac",
             ftol=1e-12,
             xtol=1e-12,
             gtol=1e-12,
-            max_nfev=steps,
+            max_nfev=objective.max_steps,
         )
+        x, cost = to_values(end.x), end.cost
     except ValueError:
         # the residuals are not finite
-        zeros = np.zeros(len(u))
-        return Endpoints(u, x, np.inf, zeros, np.outer(zeros, zeros), held, start_cost)
-    x = to_values(end.x)
-    slopes = np.asarray(jacobian(objective, x))
-    gradient, hessian = slopes.T @ end.fun, slopes.T @ slopes
-    u = objective.from_values(x)
-    return Endpoints(u, x, end.cost, gradient, hessian, held, start_cost)
+        cost = np.inf
+    slopes = jacobian(objective, x)
+    return Endpoints(
+        u=objective.from_values(x),
+        x=x,
+        cost=cost,
+        gradient=residuals(objective, x) @ slopes,
+        hessian=slopes.T @ slopes,
+        held=np.full_like(u, np.nan),
+        start_cost=start_cost,
+    )

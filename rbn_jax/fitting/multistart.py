@@ -10,6 +10,7 @@ import numpy as np
 from rbn_jax.fitting import kernels
 from rbn_jax.fitting.kernels import Endpoints
 from rbn_jax.fitting.objective import Objective
+from rbn_jax.parameters.optional import require
 
 # relative difference of the costs of one and the same optimum
 _COST_RTOL = 1e-6
@@ -73,32 +74,40 @@ class LocalMinima:
         return Endpoints._make(map(self.at_best, self.ends))
 
 
-def multistart(
-    objective: Objective, u: np.ndarray, steps: int, progress_bar: Any = None
-) -> LocalMinima:
+def progress_bar(progress: bool | None, total: int, unit: str) -> Any:
+    """Make a tqdm bar that shows always, never, or for None in a terminal only.
+
+    A bar appears after half a second, so that short fits show none.
+    """
+    tqdm = require("tqdm.auto", "fit").tqdm
+    disable = None if progress is None else not progress
+    return tqdm(total=total, unit=unit, unit_scale=True, delay=0.5, disable=disable)
+
+
+def multistart(objective: Objective, u: np.ndarray, bar: Any = None) -> LocalMinima:
     """Minimise from starts u (starts, k) for each row of the targets.
 
-    progress_bar: is updated after each group of starts that run at once
+    bar: a progress bar, updated after each group of starts that run at once
     """
     n_rows = len(next(iter(objective.weight.values())))
     n_starts, k = u.shape
-    batch = n_starts if progress_bar is None else kernels.batch_size(n_starts)
+    batch = n_starts if bar is None else kernels.batch_size(n_starts)
     free = np.full((n_rows, batch, k), np.nan, u.dtype)
     parts = []
     for first in range(0, n_starts, batch):
         # the last batch repeats the last start: another shape would be compiled again
         numbers = np.minimum(np.arange(first, first + batch), n_starts - 1)
         starts = np.broadcast_to(u[numbers], free.shape)
-        parts.append(kernels.minimise_from(objective, starts, free, steps))
-        if progress_bar is not None:
-            progress_bar.update(min(batch, n_starts - first))
+        parts.append(kernels.minimise_from(objective, starts, free))
+        if bar is not None:
+            bar.update(min(batch, n_starts - first))
     ends = []
     for arrays in zip(*parts, strict=True):
         ends.append(np.concatenate(arrays, 1)[:, :n_starts])
-    return to_local_minima(objective, Endpoints._make(ends), steps)
+    return to_local_minima(objective, Endpoints._make(ends))
 
 
-def to_local_minima(objective: Objective, ends: Endpoints, steps: int) -> LocalMinima:
+def to_local_minima(objective: Objective, ends: Endpoints) -> LocalMinima:
     """Move the ends onto their active bounds, and find out which have converged."""
     cost = np.where(np.isfinite(ends.start_cost + ends.cost), ends.cost, np.inf)
     ends = ends._replace(cost=cost)
@@ -109,7 +118,7 @@ def to_local_minima(objective: Objective, ends: Endpoints, steps: int) -> LocalM
         # the constant of a log likelihood is arbitrary, so a share of it means nothing
         rtol = 0.0
         atol = _COST_RTOL + 1e2 * np.finfo(cost.dtype).eps * np.abs(cost.min(1))
-    _move_onto_bounds(objective, ends, rtol, atol, steps)
+    _move_onto_bounds(objective, ends, rtol, atol)
     decrease = np.asarray(kernels.predicted_decrease(ends.gradient, ends.hessian, ends.held))
     converged = np.isfinite(cost) & (decrease <= cost_tolerance(cost, 0.1 * rtol, atol))
     return LocalMinima(ends, converged, rtol, atol)
@@ -124,9 +133,7 @@ def cost_tolerance(cost: np.ndarray, rtol: float, atol: np.ndarray) -> np.ndarra
     return rtol * np.where(np.isfinite(cost), np.abs(cost), 0) + atol[:, None]
 
 
-def _move_onto_bounds(
-    objective: Objective, ends: Endpoints, rtol: float, atol: np.ndarray, steps: int
-) -> None:
+def _move_onto_bounds(objective: Objective, ends: Endpoints, rtol: float, atol: np.ndarray) -> None:
     """Hold parameters at bounds, one after the other, where that is no worse; changes the ends.
 
     Coordinates reach a bound only at infinity, so an end near one is minimised again with the
@@ -143,7 +150,7 @@ def _move_onto_bounds(
         held = ends.held.copy()
         row, start = np.nonzero(candidates)
         held[row, start, column[candidates]] = bound[candidates]
-        trial = _minimise_rows(objective, ends.u, held, rows, steps)
+        trial = _minimise_rows(objective, ends.u, held, rows)
         cost = ends.cost[rows]
         candidates[rows] &= trial.cost <= cost + 1e-9 * np.abs(cost)
         row, start = np.nonzero(candidates[rows])
@@ -153,14 +160,14 @@ def _move_onto_bounds(
 
 
 def _minimise_rows(
-    objective: Objective, u: np.ndarray, held: np.ndarray, rows: np.ndarray, steps: int
+    objective: Objective, u: np.ndarray, held: np.ndarray, rows: np.ndarray
 ) -> Endpoints:
     """Minimise some rows again."""
     # the number of rows is rounded up to a power of 2, so that few shapes are compiled
     size = min(len(u), max(8, 2 ** math.ceil(math.log2(len(rows)))))
     repeated = np.resize(rows, size)
     row_objective = objective.select_rows(repeated)
-    ends = kernels.minimise_from(row_objective, u[repeated], held[repeated], steps)
+    ends = kernels.minimise_from(row_objective, u[repeated], held[repeated])
     return Endpoints._make(np.asarray(array)[: len(rows)] for array in ends)
 
 

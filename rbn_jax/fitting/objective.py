@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,16 @@ import numpy as np
 from jax import Array
 
 from rbn_jax.fitting.free_parameters import Coordinate, TieFunction, static_field
-from rbn_jax.parameters import checks
+from rbn_jax.parameters import checks, domains
 from rbn_jax.parameters.access import Parameters
 from rbn_jax.parameters.labels import Variable, explain_trace_errors, label_result
 
 Robust = Literal["linear", "soft_l1", "huber"]
 Dtype = Literal["float32", "float64"]
+FittedFunction = Callable[[Any], Any]
+"""Computes what is compared with the target from the parameters."""
+Arrays = dict[str, np.ndarray]
+"""Arrays by name."""
 Loss = Callable[[Any, Any], Any]
 """Computes one number from the prediction and the target; JAX code."""
 
@@ -34,14 +38,18 @@ class Objective:
     coordinates: one for each free parameter, in the order of x
     target: arrays by name of what fn returns, 0 where not measured
     weight: 1 / sigma by name, 0 where not measured
+    absolute_sigma: whether sigma is known: given, or part of a loss
+    max_steps: of each start
     """
 
-    fn: Callable[[Any], Any] = static_field()
+    fn: FittedFunction = static_field()
     ties: tuple[tuple[str, TieFunction], ...] = static_field()
     priors: tuple[tuple[str, float, float], ...] = static_field()
     robust: Robust = static_field()
     loss: Loss | None = static_field()
     dtype: Dtype = static_field()
+    max_steps: int = static_field()
+    absolute_sigma: bool
     parameters: Parameters
     coordinates: tuple[Coordinate, ...]
     target: dict[str, Any]
@@ -116,10 +124,6 @@ class Objective:
         pairs = zip(self.coordinates, np.asarray(x, float), strict=True)
         return np.array([c.from_value(value) for c, value in pairs], self.dtype)
 
-    def with_target(self, target: dict[str, Any]) -> "Objective":
-        """Return the same objective with another target."""
-        return dataclasses.replace(self, target=target)
-
     def select_rows(self, rows: Any) -> "Objective":
         """Index the first axis of targets and weights; None adds an axis of length 1."""
         target = {name: array[rows] for name, array in self.target.items()}
@@ -150,23 +154,15 @@ def _apply_robust_loss(robust: Robust, residuals: Array) -> Array:
     return residuals
 
 
-class Measurements(NamedTuple):
-    """Targets and weights 1 / sigma by name, and the number of rows, None for one fit."""
-
-    target: dict[str, np.ndarray]
-    weight: dict[str, np.ndarray]
-    n_rows: int | None
-
-
 def read_measurements(
-    fn: Callable[[Any], Any],
+    fn: FittedFunction,
     parameters: Parameters,
     target: object,
     sigma: object,
     rows: bool | None,
     has_loss: bool,
     dtype: Dtype,
-) -> Measurements:
+) -> tuple[Arrays, Arrays, int | None]:
     """Read and check targets and sigmas.
 
     Args:
@@ -176,6 +172,9 @@ def read_measurements(
         has_loss: whether the user's loss is minimised, which takes the target with its NaN.
         dtype: of the arrays.
 
+    Returns:
+        Targets and weights 1 / sigma by name, and the number of rows, None for one fit.
+
     Raises:
         ValueError: a target of another shape, nothing measured, or a bad sigma.
     """
@@ -183,8 +182,7 @@ def read_measurements(
         template = jax.eval_shape(lambda p: label_result(fn, fn(p.build())), parameters)
     targets = _arrays_by_name(target, template, "target")
     n_rows = _count_rows(targets, template, rows)
-    leading = () if n_rows is None else (n_rows,)
-    sigmas = _sigmas(sigma, targets, template, leading)
+    sigmas = _sigmas(sigma, targets, template)
     weights = {}
     for name, array in targets.items():
         array = array.astype(dtype)
@@ -192,15 +190,13 @@ def read_measurements(
             raise ValueError(f"the target {name} is infinite: must be finite, or NaN if not known")
         measured = np.isfinite(array)
         weights[name] = np.where(measured, 1 / sigmas[name], 0).astype(dtype)
-        targets[name] = array if has_loss else np.where(measured, array, 0).astype(dtype)
+        targets[name] = array if has_loss else np.nan_to_num(array)
     if not any((weight > 0).any() for weight in weights.values()):
         raise ValueError("the target is NaN everywhere: nothing was measured")
-    return Measurements(targets, weights, n_rows)
+    return targets, weights, n_rows
 
 
-def _arrays_by_name(
-    arrays: Any, template: Mapping[str, Variable], what: str
-) -> dict[str, np.ndarray]:
+def _arrays_by_name(arrays: Any, template: Mapping[str, Variable], what: str) -> Arrays:
     """Return float arrays by name from an array, a mapping or an xarray object."""
     if hasattr(arrays, "data_vars"):
         arrays = {str(name): array for name, array in arrays.data_vars.items()}
@@ -239,9 +235,7 @@ def _align(array: Any, variable: Variable, what: str) -> Any:
     return array
 
 
-def _count_rows(
-    targets: Mapping[str, np.ndarray], template: Mapping[str, Variable], rows: bool | None
-) -> int | None:
+def _count_rows(targets: Arrays, template: Mapping[str, Variable], rows: bool | None) -> int | None:
     """Return the length of the additional first axis; None if there is none."""
     lengths: set[int | None] = set()
     for name, array in targets.items():
@@ -270,12 +264,7 @@ def _count_rows(
     return n_rows
 
 
-def _sigmas(
-    sigma: Any,
-    targets: Mapping[str, np.ndarray],
-    template: Mapping[str, Variable],
-    leading: tuple[int, ...],
-) -> dict[str, np.ndarray]:
+def _sigmas(sigma: Any, targets: Arrays, template: Mapping[str, Variable]) -> Arrays:
     """Return the standard deviations of each target, broadcast to its shape."""
     if sigma is None:
         sigma = 1.0
@@ -284,20 +273,16 @@ def _sigmas(
     else:
         sigma_by_name = dict.fromkeys(template, sigma)
     sigmas = {}
-    for name in targets:
+    for name, target in targets.items():
         if name not in sigma_by_name:
             raise ValueError(f"sigma lacks {name}, which the target has")
-        array = np.asarray(sigma_by_name[name])
-        if array.dtype.kind not in "iuf":
-            raise ValueError(f"sigma of {name} is {array.tolist()!r}: must be a number > 0")
-        bad = array[~(np.isfinite(array) & (array > 0))]
-        if bad.size:
-            raise ValueError(f"sigma of {name} is {bad[0]:g}: must be > 0 and finite")
-        shape = (*leading, *template[name].data.shape)
+        value = sigma_by_name[name]
+        message = checks.check_domain(f"sigma of {name}", value, domains.POSITIVE)
+        checks.raise_if_any([message], "It is a standard deviation of the target.")
         try:
-            sigmas[name] = np.broadcast_to(array.astype(float), shape)
+            sigmas[name] = np.broadcast_to(np.asarray(value, float), target.shape)
         except ValueError:
             raise ValueError(
-                f"sigma of {name} has the shape {array.shape}: must broadcast to {shape}"
+                f"sigma of {name} has the shape {np.shape(value)}: must broadcast to {target.shape}"
             ) from None
     return sigmas

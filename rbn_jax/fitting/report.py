@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from rbn_jax.fitting.result import FitResult
-from rbn_jax.parameters.access import Location, Parameters, read_parameters
+from rbn_jax.parameters.access import Parameters, read_parameters
 
 _NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
@@ -69,27 +69,26 @@ def fixed_section(params: object, varied: Iterable[str]) -> list[str]:
     parameters = read_parameters(params)
     varied_locations = {parameters.locate(name) for name in varied}
     varied_paths = {location.path for location in varied_locations}
-    items = []
-    for path in parameters.numbers:
-        if path not in varied_paths:
-            items.append(_fixed_parameter(parameters, Location(path), path))
+    names = [path for path in parameters.numbers if path not in varied_paths]
     # elements of an array of which others vary
     for name in parameters.names():
         location = parameters.locate(name)
         if location.index is None or location in varied_locations:
             continue
         if location.path in varied_paths:
-            items.append(_fixed_parameter(parameters, location, name))
-    if not items:
+            names.append(name)
+    if not names:
         return []
+    items = [_fixed_parameter(parameters, name) for name in names]
     # so that no line is broken between a number and its unit
     unbroken = ", ".join(item.replace(" ", _NO_BREAK_SPACE) for item in items)
     text = textwrap.indent(textwrap.fill(unbroken, 92), "    ")
     return ["[[Fixed]]", *text.replace(_NO_BREAK_SPACE, " ").splitlines()]
 
 
-def _fixed_parameter(parameters: Parameters, location: Location, name: str) -> str:
+def _fixed_parameter(parameters: Parameters, name: str) -> str:
     """Return name, value and unit; the value of a long array is shortened."""
+    location = parameters.locate(name)
     array = np.asarray(parameters.read(location))
     if array.ndim == 0:
         text = f"{array:.6g}"

@@ -3,21 +3,27 @@
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
 from rbn_jax.fitting import kernels
 from rbn_jax.fitting.objective import Objective
-from rbn_jax.fitting.profile import profile_interval
 from rbn_jax.parameters import access, checks
+from rbn_jax.parameters.optional import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+# of the search for an end of a profile interval: each step is twice as long as the last one
+_MAX_BRACKET_STEPS = 60
+# of each minimisation on a profile
+_MAX_PROFILE_STEPS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +139,28 @@ class FitResult:
             raise checks.unknown_name_error(name, self.names, "free parameter")
         if not checks.is_number(level) or not 0 < level < 1:
             raise ValueError(f"level={level!r}: must be between 0 and 1")
-        return profile_interval(self, objective, name, level)
+        index = self.names.index(name)
+        c = objective.coordinates[index]
+        value, error = self.values[name], self.stderr[name]
+        quantile = self._quantile(level)
+        rise = quantile if self.absolute_sigma else quantile * self.reduced_chi_square
+        if not math.isfinite(rise) or error == math.inf:
+            return c.low, c.high
+        row = dataclasses.replace(objective.select_rows(None), max_steps=_MAX_PROFILE_STEPS)
+        start = objective.from_values(self._best)[None, None]
+
+        def excess(trial: float) -> float:
+            held = np.full_like(start, np.nan)
+            held[..., index] = trial
+            with jax.enable_x64(objective.dtype == "float64"):
+                chi_square = 2 * kernels.minimise_from(row, start, held).cost.item()
+            # roots, which are nearly linear in the parameter, suit brentq better
+            return math.sqrt(max(chi_square - self.chi_square, 0)) - math.sqrt(rise)
+
+        step = error * math.sqrt(quantile)
+        if not math.isfinite(step) or step <= 0:
+            step = 0.01 * (abs(value) or 1.0)
+        return _root(excess, value, -step, c.low), _root(excess, value, step, c.high)
 
     def sensitivity(self) -> dict[str, dict[str, np.ndarray]]:
         """Return d parameter / d target, by free name and name of what fn returns.
@@ -164,9 +191,35 @@ class FitResult:
         Raises:
             ValueError: another name or shape than the target's, or a fit by a loss.
         """
-        from rbn_jax.fitting.implicit_derivatives import refit
+        objective = self._with_function()
+        optx = require("optimistix", "fit")
+        targets = target if isinstance(target, dict) else {next(iter(objective.target)): target}
+        shapes = {name: np.shape(array) for name, array in objective.target.items()}
+        if {name: np.shape(array) for name, array in targets.items()} != shapes:
+            raise ValueError(f"target: must have the names and shapes {shapes}")
+        if objective.loss is not None:
+            raise ValueError("refit is for least squares; sensitivity() is there for any loss")
+        targets = {name: jnp.asarray(array, objective.dtype) for name, array in targets.items()}
+        is_held = np.array([name in self.at_bound for name in self.names])
 
-        return refit(self, self._with_function(), target)
+        def to_values(u: Array) -> Array:
+            # parameters on a bound stay there
+            return jnp.where(is_held, self._best, objective.to_values(u))
+
+        def residuals(u: Array, targets: dict[str, Any]) -> Array:
+            return dataclasses.replace(objective, target=targets).residuals(to_values(u))
+
+        # optimistix, unlike our own minimiser, has the implicit derivative of the optimum
+        tolerance = kernels.OPTIMISTIX_TOLERANCE[objective.dtype]
+        solution = optx.least_squares(
+            residuals,
+            optx.LevenbergMarquardt(rtol=tolerance, atol=tolerance),
+            jnp.asarray(objective.from_values(self._best)),
+            args=targets,
+            max_steps=200,
+            throw=False,
+        )
+        return dict(zip(self.names, to_values(solution.value), strict=True))
 
     def plot(
         self,
@@ -190,16 +243,11 @@ class FitResult:
 
     def to_json(self) -> str:
         """Return everything but the function as JSON; "inf" and "nan" are text there."""
-        fields: dict[str, Any] = {}
-        for field in dataclasses.fields(self):
-            if not field.name.startswith("_"):
-                fields[field.name] = getattr(self, field.name)
+        fields = {name: value for name, value in vars(self).items() if name[0] != "_"}
         fields["params"] = access.to_plain(self.params)
         if isinstance(self.params, checks.ParameterSet):
             params_class = type(self.params)
             fields["params_class"] = f"{params_class.__module__}.{params_class.__qualname__}"
-        fields["identifiability"] = dataclasses.asdict(self.identifiability)
-        fields["optima"] = [dataclasses.asdict(optimum) for optimum in self.optima]
         return json.dumps(to_plain(fields), allow_nan=False)
 
     @classmethod
@@ -215,10 +263,9 @@ class FitResult:
             fields[name] = np.array(fields[name], float)
         for name, residuals in fields["residuals"].items():
             fields["residuals"][name] = np.array(residuals, float)
-        identifiability = fields["identifiability"]
-        fields["identifiability"] = Identifiability(
-            tuple(identifiability["singular_values"]), tuple(identifiability["directions"])
-        )
+        identifiability = fields["identifiability"].items()
+        tuples = {name: tuple(elements) for name, elements in identifiability}
+        fields["identifiability"] = Identifiability(**tuples)
         fields["optima"] = tuple(Optimum(**optimum) for optimum in fields["optima"])
         for name in ("names", "advice"):
             fields[name] = tuple(fields[name])
@@ -229,9 +276,39 @@ class FitResult:
             raise ValueError(f"the result was read from JSON, without {self.function}: fit again")
         return self._objective
 
+    def _quantile(self, level: float) -> float:
+        """Return the quantile of chi-square with one degree of freedom, or of F without sigma."""
+        stats = require("scipy.stats", "fit")
+        if self.absolute_sigma:
+            return float(stats.chi2.ppf(level, 1))
+        freedom = self.n_data - len(self.names)
+        return float(stats.f.ppf(level, 1, freedom)) if freedom > 0 else math.inf
+
+
+def _root(excess: Callable[[float], float], value: float, step: float, bound: float) -> float:
+    """Return where `excess` becomes positive, from value in the direction of the step.
+
+    The bound is returned where it does not before the bound.
+    """
+    inner = value
+    for _ in range(_MAX_BRACKET_STEPS):
+        outer = inner + step
+        if (bound - outer) * step <= 0:
+            outer = bound
+            if not math.isfinite(bound) or excess(bound) < 0:
+                return bound
+        if excess(outer) >= 0:
+            brentq = require("scipy.optimize", "fit").brentq
+            return float(brentq(excess, inner, outer, xtol=1e-6 * abs(step), rtol=1e-10))
+        inner = outer
+        step *= 2
+    return bound
+
 
 def to_plain(value: object) -> Any:
     """Return value in types that JSON has; "nan", "inf" and "-inf" as text."""
+    if isinstance(value, Optimum | Identifiability):
+        value = vars(value)
     if isinstance(value, dict):
         return {name: to_plain(element) for name, element in value.items()}
     if isinstance(value, list | tuple):

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rbn_jax.fitting import uncertainty
-from rbn_jax.fitting.multistart import multistart
-from rbn_jax.fitting.objective import Objective, count_data
-from rbn_jax.fitting.progress import progress_bar
+from rbn_jax.fitting.multistart import multistart, progress_bar
+from rbn_jax.fitting.objective import Arrays, Objective, count_data
 from rbn_jax.fitting.report import fixed_section
 from rbn_jax.parameters.access import Parameters
 from rbn_jax.parameters.labels import function_name
@@ -53,9 +52,9 @@ class FitRows:
     function: str
     params: Any
     names: tuple[str, ...]
-    values: dict[str, np.ndarray]
-    stderr: dict[str, np.ndarray]
-    at_bound: dict[str, np.ndarray]
+    values: Arrays
+    stderr: Arrays
+    at_bound: Arrays
     chi_square: np.ndarray
     n_data: np.ndarray
     n_reached: np.ndarray
@@ -111,10 +110,8 @@ def fit_rows(
     objective: Objective,
     parameters: Parameters,
     u: np.ndarray,
-    absolute_sigma: bool,
     n_rows: int,
     *,
-    steps: int,
     batch_size: int | None,
     progress: bool | None,
 ) -> FitRows:
@@ -123,11 +120,10 @@ def fit_rows(
     Ctrl-C stops between batches: rows that are not fitted by then are marked.
     """
     k = len(objective.names)
-    names = (*objective.names, *(name for name, _ in objective.ties))
     results = RowResults(
         x=np.full((n_rows, k), np.nan),
         held=np.full((n_rows, k), np.nan),
-        stderr=np.full((n_rows, len(names)), np.nan),
+        stderr=np.full((n_rows, k + len(objective.ties)), np.nan),
         cost=np.full(n_rows, np.nan),
         n_reached=np.zeros(n_rows, int),
         status=np.full(n_rows, "not fitted", dtype="<U13"),
@@ -138,7 +134,7 @@ def fit_rows(
             for first in range(0, n_rows, batch):
                 # the last batch repeats the last row: another shape would be compiled again
                 rows = np.minimum(np.arange(first, first + batch), n_rows - 1)
-                batch_results = fit_batch(objective.select_rows(rows), u, steps, absolute_sigma)
+                batch_results = fit_batch(objective.select_rows(rows), u)
                 count = min(batch, n_rows - first)
                 for array, batch_array in zip(results, batch_results, strict=True):
                     array[first : first + count] = batch_array[:count]
@@ -147,19 +143,15 @@ def fit_rows(
         done = np.count_nonzero(results.status != "not fitted")
         message = f"stopped: {done} of {n_rows} rows are fitted, the others marked 'not fitted'"
         warnings.warn(message, RuntimeWarning, stacklevel=3)
-    values = {}
-    for name, array in objective.values(results.x.T).items():
-        values[name] = np.asarray(array)
-    at_bound = {}
-    for c, bounds in zip(objective.coordinates, results.held.T, strict=True):
-        at_bound[c.name] = uncertainty.active_side(c, bounds)
+    columns = objective.values(results.x.T)
+    values = {name: np.asarray(column) for name, column in columns.items()}
     return FitRows(
         function=function_name(objective.fn),
         params=parameters.replace(values).build(),
         names=objective.names,
         values=values,
-        stderr=dict(zip(names, results.stderr.T, strict=True)),
-        at_bound=at_bound,
+        stderr=dict(zip(values, results.stderr.T, strict=True)),
+        at_bound=uncertainty.active_sides(objective.coordinates, results.held.T),
         chi_square=2 * results.cost,
         n_data=count_data(objective),
         n_reached=results.n_reached,
@@ -175,9 +167,9 @@ def _default_batch_size(objective: Objective, u: np.ndarray) -> int:
     return max(1, _BATCH_BYTES // (8 * n_residuals * (k + 3) * n_starts))
 
 
-def fit_batch(objective: Objective, u: np.ndarray, steps: int, absolute_sigma: bool) -> RowResults:
+def fit_batch(objective: Objective, u: np.ndarray) -> RowResults:
     """Fit all rows of data at once."""
-    minima = multistart(objective, u, steps)
+    minima = multistart(objective, u)
     best = minima.best_ends()
     n_data = count_data(objective)
     status = np.where(minima.at_best(minima.converged), "converged", "not converged")
@@ -187,13 +179,19 @@ def fit_batch(objective: Objective, u: np.ndarray, steps: int, absolute_sigma: b
     # an eigenvalue of J^T J has a rounding error of eps
     tolerance = np.sqrt(1e2 * np.finfo(best.hessian.dtype).eps)
     errors = uncertainty.from_hessian(best.hessian, np.isnan(best.held), tolerance)
-    variance = uncertainty.data_variance(objective, 2 * best.cost, n_data, absolute_sigma)
-    stderr = uncertainty.standard_errors(objective, best.x, errors, variance)
+    # of the data, in units of sigma^2
+    variance: np.ndarray | float = 1.0
+    if not objective.absolute_sigma:
+        variance = uncertainty.reduced_chi_square(2 * best.cost, n_data, u.shape[1])
+    errors_by_name = uncertainty.standard_errors(objective, best.x, errors, variance)
+    stderr = np.stack(list(errors_by_name.values()), -1)
+    for array in (best.x, best.held, stderr, best.cost):
+        array[failed] = np.nan
     return RowResults(
-        x=np.where(failed[:, None], np.nan, best.x),
-        held=np.where(failed[:, None], np.nan, best.held),
-        stderr=np.where(failed[:, None], np.nan, np.stack(list(stderr.values()), -1)),
-        cost=np.where(failed, np.nan, best.cost),
+        x=best.x,
+        held=best.held,
+        stderr=stderr,
+        cost=best.cost,
         n_reached=np.where(failed, 0, minima.reached.sum(1)),
         status=status,
     )

@@ -1,7 +1,7 @@
 """The function `fit`: check the arguments, minimise from many starts, and return the result."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args, overload
 
 import jax
@@ -9,11 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rbn_jax.fitting.free_parameters import Coordinate, FreeMapping, read_free
+from rbn_jax.fitting.free_parameters import (
+    Coordinate,
+    FreeMapping,
+    read_free,
+    share_to_coordinate,
+)
 from rbn_jax.fitting.kernels import minimise_by_scipy
-from rbn_jax.fitting.multistart import LocalMinima, multistart, to_local_minima
-from rbn_jax.fitting.objective import Dtype, Loss, Objective, Robust, read_measurements
-from rbn_jax.fitting.progress import progress_bar
+from rbn_jax.fitting.multistart import LocalMinima, multistart, progress_bar, to_local_minima
+from rbn_jax.fitting.objective import (
+    Dtype,
+    FittedFunction,
+    Loss,
+    Objective,
+    Robust,
+    read_measurements,
+)
 from rbn_jax.fitting.result import FitResult
 from rbn_jax.fitting.rows import FitRows, fit_rows
 from rbn_jax.fitting.summary import summarise
@@ -49,7 +60,7 @@ class FitOptions(TypedDict, total=False):
 
 @overload
 def fit(
-    fn: Callable[[Any], Any],
+    fn: FittedFunction,
     params: object,
     target: "Measured",
     free: FreeMapping,
@@ -61,7 +72,7 @@ def fit(
 
 @overload
 def fit(
-    fn: Callable[[Any], Any],
+    fn: FittedFunction,
     params: object,
     target: "Measured",
     free: FreeMapping,
@@ -73,7 +84,7 @@ def fit(
 
 @overload
 def fit(
-    fn: Callable[[Any], Any],
+    fn: FittedFunction,
     params: object,
     target: float | Mapping[str, float],
     free: FreeMapping,
@@ -83,7 +94,7 @@ def fit(
 
 @overload
 def fit(
-    fn: Callable[[Any], Any],
+    fn: FittedFunction,
     params: object,
     target: "Measured",
     free: FreeMapping,
@@ -94,7 +105,7 @@ def fit(
 
 
 def fit(
-    fn: Callable[[Any], Any],
+    fn: FittedFunction,
     params: object,
     target: "Measured",
     free: FreeMapping,
@@ -174,11 +185,16 @@ def fit(
     if batch_size is not None:
         batch_size = _whole_number("batch_size", batch_size, 1)
     dtype_name: Any = getattr(dtype, "name", dtype)
-    _check_choice("method", method, get_args(Method))
-    _check_choice("robust loss", robust, get_args(Robust))
-    _check_choice("dtype", dtype_name, get_args(Dtype))
-    _check_flag("progress", progress)
-    _check_flag("rows", rows)
+    for name, choice, choices in (
+        ("method", method, Method),
+        ("robust loss", robust, Robust),
+        ("dtype", dtype_name, Dtype),
+    ):
+        if choice not in get_args(choices):
+            raise checks.unknown_name_error(choice, get_args(choices), name)
+    for name, flag in (("progress", progress), ("rows", rows)):
+        if flag is not None and not isinstance(flag, bool):
+            raise ValueError(f"{name}={flag!r}: must be True, False or None")
     if loss is not None and not callable(loss):
         raise ValueError(f"loss is a {type(loss).__name__}: must be loss(prediction, target)")
     if loss is not None and (robust != "linear" or method != "lm"):
@@ -192,44 +208,42 @@ def fit(
         raise ValueError("sigma is for least squares: a loss of your own has its own")
     with jax.enable_x64(dtype_name == "float64"):
         converted = parameters.astype(dtype_name)
-        measurements = read_measurements(
+        target_arrays, weight, n_rows = read_measurements(
             fn, converted, target, sigma, rows, loss is not None, dtype_name
         )
         objective = Objective(
             fn=fn,
-            ties=tuple(free_parameters.ties.items()),
-            priors=tuple((name, *prior) for name, prior in free_parameters.priors.items()),
+            ties=free_parameters.ties,
+            priors=free_parameters.priors,
             robust=robust,
             loss=loss,
             dtype=dtype_name,
+            absolute_sigma=sigma is not None or loss is not None,
+            max_steps=max_steps,
             parameters=converted,
             coordinates=free_parameters.coordinates,
-            target=measurements.target,
-            weight=measurements.weight,
+            target=target_arrays,
+            weight=weight,
         )
         u = start_coordinates(objective, free_parameters.first_start, n_starts, seed)
-        if measurements.n_rows is None:
+        if n_rows is None:
             row = objective.select_rows(None)
-            minima = _minimise_one_row(row, u, method, max_steps, progress)
-            return summarise(
-                objective, parameters, minima, sigma is not None, method, free_parameters.notes
-            )
+            minima = _minimise_one_row(row, u, method, progress)
+            return summarise(objective, parameters, minima, method, free_parameters.notes)
         if method == "trf":
             raise ValueError("method='trf' is for one fit: take method='lm' for many rows")
         return fit_rows(
             objective,
             parameters,
             u,
-            sigma is not None,
-            measurements.n_rows,
-            steps=max_steps,
+            n_rows,
             batch_size=batch_size,
             progress=progress,
         )
 
 
 def _minimise_one_row(
-    row: Objective, u: np.ndarray, method: Method, steps: int, progress: bool | None
+    row: Objective, u: np.ndarray, method: Method, progress: bool | None
 ) -> LocalMinima:
     """Return the local minima of one fit.
 
@@ -238,10 +252,10 @@ def _minimise_one_row(
     """
     with progress_bar(progress, len(u), " starts") as bar:
         if method == "trf":
-            ends = minimise_by_scipy(row.select_rows(0), u, steps, bar.update)
-            minima = to_local_minima(row, ends, steps)
+            ends = minimise_by_scipy(row.select_rows(0), u, bar)
+            minima = to_local_minima(row, ends)
         else:
-            minima = multistart(row, u, steps, bar)
+            minima = multistart(row, u, bar)
     if not minima.usable.any():
         values = row.values(row.to_values(jnp.asarray(u[0])))
         start = ", ".join(f"{name} {float(value):g}" for name, value in values.items())
@@ -257,19 +271,16 @@ def start_coordinates(
     objective: Objective, first_start: np.ndarray, n_starts: int, seed: int
 ) -> np.ndarray:
     """Return coordinates of the starts (n_starts, k): `first_start`, then Sobol points."""
-    coordinates = objective.coordinates
-    u = np.empty((n_starts, len(coordinates)), objective.dtype)
     # NaN stands for the middle, where the coordinate is 0
-    u[0] = np.nan_to_num(objective.from_values(first_start))
-    if n_starts > 1:
-        qmc = require("scipy.stats", "fit").qmc
-        # a Sobol sequence is balanced if its length is a power of 2
-        power = math.ceil(math.log2(n_starts - 1))
-        sobol = qmc.Sobol(len(coordinates), scramble=True, rng=seed).random_base2(power)
-        shares = _SOBOL_MARGIN + sobol[: n_starts - 1] * (1 - 2 * _SOBOL_MARGIN)
-        for i, c in enumerate(coordinates):
-            u[1:, i] = c.from_share(shares[:, i])
-    return u
+    first = np.nan_to_num(objective.from_values(first_start))
+    if n_starts == 1:
+        return first[None]
+    qmc = require("scipy.stats", "fit").qmc
+    # a Sobol sequence is balanced if its length is a power of 2
+    power = math.ceil(math.log2(n_starts - 1))
+    sobol = qmc.Sobol(len(first), scramble=True, rng=seed).random_base2(power)
+    shares = _SOBOL_MARGIN + sobol[: n_starts - 1] * (1 - 2 * _SOBOL_MARGIN)
+    return np.vstack([first, share_to_coordinate(shares)]).astype(objective.dtype)
 
 
 def _check_parameters(parameters: Parameters, coordinates: tuple[Coordinate, ...]) -> None:
@@ -295,13 +306,3 @@ def _whole_number(name: str, value: Any, minimum: int) -> int:
     if not checks.is_whole_number(value) or value < minimum:
         raise ValueError(f"{name}={value!r}: must be a whole number >= {minimum}")
     return int(value)
-
-
-def _check_choice(name: str, choice: object, valid: tuple[str, ...]) -> None:
-    if choice not in valid:
-        raise checks.unknown_name_error(choice, valid, name)
-
-
-def _check_flag(name: str, flag: object) -> None:
-    if flag is not None and not isinstance(flag, bool):
-        raise ValueError(f"{name}={flag!r}: must be True, False or None")

@@ -10,7 +10,7 @@ import numpy as np
 from rbn_jax.fitting import kernels, uncertainty
 from rbn_jax.fitting.kernels import Endpoints
 from rbn_jax.fitting.multistart import LocalMinima
-from rbn_jax.fitting.objective import Objective, count_data
+from rbn_jax.fitting.objective import Arrays, Objective, count_data
 from rbn_jax.fitting.result import FitResult, Identifiability, Optimum
 from rbn_jax.parameters.access import Parameters
 from rbn_jax.parameters.labels import function_name
@@ -27,7 +27,6 @@ def summarise(
     objective: Objective,
     parameters: Parameters,
     minima: LocalMinima,
-    absolute_sigma: bool,
     method: str,
     notes: tuple[str, ...],
 ) -> FitResult:
@@ -39,22 +38,21 @@ def summarise(
     best = Endpoints._make(array[0] for array in minima.best_ends())
     x = best.x
     converged = minima.at_best(minima.converged)[0]
-    errors = _decompose(objective, x, np.isnan(best.held))
+    errors = _decompose(objective, best)
     step = uncertainty.parameter_steps(objective.coordinates, x)
     directions = uncertainty.open_directions(objective.coordinates, errors, step)
     chi_square = 2 * float(best.cost)
     k = len(x)
     n_data = int(count_data(objective.select_rows(None))[0])
-    variance = uncertainty.data_variance(objective, chi_square, n_data, absolute_sigma)
+    reduced = uncertainty.reduced_chi_square(chi_square, n_data, k)
+    # of the data, in units of sigma^2
+    variance = 1.0 if objective.absolute_sigma else reduced
     covariance = uncertainty.scale_variance(errors.covariance(), variance)
     stderr = uncertainty.standard_errors(objective, x, errors, variance)
     deviance = chi_square
     if objective.loss is None:
         deviance = n_data * math.log(chi_square / n_data) if chi_square > 0 else -math.inf
-    at_bound = {}
-    for c, bound in zip(objective.coordinates, best.held, strict=True):
-        if not np.isnan(bound):
-            at_bound[c.name] = str(uncertainty.active_side(c, bound))
+    sides = uncertainty.active_sides(objective.coordinates, best.held)
     values = _to_floats(objective.values(x))
     result = FitResult(
         function=function_name(objective.fn),
@@ -67,7 +65,7 @@ def summarise(
         correlation=uncertainty.correlation(covariance),
         residuals=_residuals(objective, x),
         chi_square=chi_square,
-        reduced_chi_square=float(uncertainty.reduced_chi_square(chi_square, n_data, k)),
+        reduced_chi_square=float(reduced),
         aic=deviance + 2 * k,
         bic=deviance + k * math.log(n_data),
         n_data=n_data,
@@ -76,30 +74,31 @@ def summarise(
         n_reached=int(np.count_nonzero(minima.reached)),
         optima=_optima(objective, minima, bool(directions)),
         start_costs=np.sort(minima.ends.cost[0]),
-        at_bound=at_bound,
+        at_bound={name: str(side) for name, side in sides.items() if side},
         identifiability=Identifiability(errors.relative_singular_values(step), directions),
         status="converged" if converged else "not converged",
         advice=(),
-        absolute_sigma=absolute_sigma or objective.loss is not None,
+        absolute_sigma=objective.absolute_sigma,
         _objective=objective,
         _best=x,
     )
     return dataclasses.replace(result, advice=(*_advice(result, objective), *notes))
 
 
-def _decompose(objective: Objective, x: np.ndarray, free: np.ndarray) -> uncertainty.Uncertainty:
+def _decompose(objective: Objective, best: Endpoints) -> uncertainty.Uncertainty:
+    free = np.isnan(best.held)
     if objective.loss is None:
-        jacobian = np.asarray(kernels.jacobian(objective, x), float)
+        jacobian = np.asarray(kernels.jacobian(objective, best.x), float)
         return uncertainty.from_jacobian(jacobian, free, _JACOBIAN_TOLERANCE[objective.dtype])
-    hessian = np.asarray(kernels.gradient_and_hessian(objective, x)[1], float)
+    hessian = best.hessian.astype(float)
     return uncertainty.from_hessian(hessian, free, _HESSIAN_TOLERANCE[objective.dtype])
 
 
-def _to_floats(numbers: dict[str, np.ndarray]) -> dict[str, float]:
+def _to_floats(numbers: Arrays) -> dict[str, float]:
     return {name: float(number) for name, number in numbers.items()}
 
 
-def _residuals(objective: Objective, x: np.ndarray) -> dict[str, np.ndarray]:
+def _residuals(objective: Objective, x: np.ndarray) -> Arrays:
     """Return (prediction - target) / sigma by name; NaN where nothing was measured."""
     prediction = jax.device_get(objective.predict(jnp.asarray(x)))
     residuals = {}

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbn_jax.fitting.free_parameters import Coordinate
-from rbn_jax.fitting.objective import Objective
+from rbn_jax.fitting.objective import Arrays, Objective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Uncertainty:
         """Return the covariance of the parameters (k, k) at one optimum."""
         weighted = self.vectors / np.where(self.is_null, np.inf, self.singular_values)[:, None]
         covariance = weighted.T @ weighted * np.outer(self.scale, self.scale)
-        variances = np.array([self.variance(row) for row in np.eye(len(self.scale))])
+        variances = self.variance(np.eye(len(self.scale)))
         finite = np.isfinite(variances)
         covariance[~np.outer(finite, finite)] = np.nan
         np.fill_diagonal(covariance, variances)
@@ -108,18 +108,6 @@ def reduced_chi_square(
     return np.where(freedom > 0, chi_square / np.maximum(freedom, 1), np.nan)
 
 
-def data_variance(
-    objective: Objective,
-    chi_square: np.ndarray | float,
-    n_data: np.ndarray | int,
-    absolute_sigma: bool,
-) -> np.ndarray | float:
-    """Return the variance of the data in units of sigma^2: 1 where sigma is known."""
-    if absolute_sigma or objective.loss is not None:
-        return 1.0
-    return reduced_chi_square(chi_square, n_data, len(objective.coordinates))
-
-
 def scale_variance(variance: np.ndarray, factor: np.ndarray | float) -> np.ndarray:
     """Return variance times factor; an infinite variance stays infinite."""
     # the other side of where() may be 0 times infinity
@@ -132,7 +120,7 @@ def standard_errors(
     x: np.ndarray,
     uncertainty: Uncertainty,
     factor: np.ndarray | float,
-) -> dict[str, np.ndarray]:
+) -> Arrays:
     """Return standard errors of free and tied parameters at x (..., k), by name.
 
     factor: the variance of a datum in units of sigma^2, (...)
@@ -171,11 +159,17 @@ def _is_relative(c: Coordinate) -> bool:
     return c.log or c.low >= 0
 
 
-def active_side(c: Coordinate, held: np.ndarray) -> np.ndarray:
-    """Return "low" or "high", the bound that a parameter is held at; "" where it is free."""
-    is_low = np.isclose(held, c.low, rtol=1e-6, atol=0)
-    is_high = np.isclose(held, c.high, rtol=1e-6, atol=0)
-    return np.where(is_low, "low", np.where(is_high, "high", ""))
+def active_sides(coordinates: tuple[Coordinate, ...], held: np.ndarray) -> Arrays:
+    """Return "low" or "high" by name, the bound that a parameter is held at; "" where it is free.
+
+    held: (k, ...), the values at which parameters are held; NaN where they are free
+    """
+    sides = {}
+    for c, values in zip(coordinates, held, strict=True):
+        is_low = np.isclose(values, c.low, rtol=1e-6, atol=0)
+        is_high = np.isclose(values, c.high, rtol=1e-6, atol=0)
+        sides[c.name] = np.where(is_low, "low", np.where(is_high, "high", ""))
+    return sides
 
 
 def open_directions(
