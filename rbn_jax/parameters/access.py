@@ -62,23 +62,16 @@ class _Static:
 
 @dataclasses.dataclass(frozen=True)
 class _Mapping:
+    """A mapping, or a dataclass that JAX does not know, which its constructor makes again."""
+
     keys: tuple[Any, ...]
     children: tuple[_Node, ...]
+    dataclass: type | None = None
 
     def build(self, numbers: Mapping[str, Any]) -> Any:
         values = [child.build(numbers) for child in self.children]
-        return dict(zip(self.keys, values, strict=True))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Dataclass:
-    """A dataclass that JAX does not know: it is made again by its constructor."""
-
-    cls: type
-    fields: _Mapping
-
-    def build(self, numbers: Mapping[str, Any]) -> Any:
-        return self.cls(**self.fields.build(numbers))
+        mapping = dict(zip(self.keys, values, strict=True))
+        return self.dataclass(**mapping) if self.dataclass else mapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,14 +116,14 @@ class Parameters:
         names = []
         for path, value in self.numbers.items():
             shape = np.shape(value)
-            if shape[-2:] == (2, 2):
+            if not shape:
+                names.append(path)
+            elif shape[-2:] == (2, 2):
                 names += [f"{path}_{entry}" for entry in MATRIX_ENTRIES]
-            elif shape and 0 not in shape:
+            elif 0 not in shape:
                 last = ",".join(str(length - 1) for length in shape)
                 first = ",".join("0" for _ in shape)
                 names += dict.fromkeys([f"{path}[{first}]", f"{path}[{last}]"])
-            elif not shape:
-                names.append(path)
         return tuple(names)
 
     def locate(self, name: object, what: str = "parameter") -> Location:
@@ -152,12 +145,13 @@ class Parameters:
             or (is_entry and shape[-2:] != (2, 2))
         ):
             raise unknown_name_error(name, self.names(), what)
-        index = location.index or ()
-        lengths = shape[len(shape) - len(index) :]
-        if len(index) > len(shape) or any(i >= n for i, n in zip(index, lengths, strict=True)):
+        try:
+            # an array of this shape that takes no memory
+            np.broadcast_to(0, shape)[(..., *location.index)]
+        except IndexError:
             raise ValueError(
                 f"{what} {name!r}: {location.path} has the shape {shape}, and no such element"
-            )
+            ) from None
         return location
 
     def locate_scalar(self, name: object, what: str = "parameter") -> Location:
@@ -198,14 +192,12 @@ class Parameters:
     def replace_at(self, changes: Mapping[Location, Any]) -> "Parameters":
         """Return a copy with some numbers changed, by location."""
         numbers = dict(self.numbers)
-        for location, value in changes.items():
-            if location.index is None:
-                numbers[location.path] = value
-        # after whole arrays, so that a change of a matrix and of an entry of it both count
-        for location, value in changes.items():
+        # whole arrays first, so that a change of a matrix and of an entry of it both count
+        for location in sorted(changes, key=lambda location: location.index is not None):
+            value = changes[location]
             if location.index is not None:
-                array = numbers[location.path]
-                numbers[location.path] = with_element(array, location.index, value)
+                value = with_element(numbers[location.path], location.index, value)
+            numbers[location.path] = value
         return dataclasses.replace(self, numbers=numbers)
 
     def astype(self, dtype: str) -> "Parameters":
@@ -317,7 +309,7 @@ def _read_node(
                 nodes[field.name] = _read_node(child, child_path, numbers, fields)
             elif field.init:
                 nodes[field.name] = _static(child)
-        return _Dataclass(type(value), _Mapping(tuple(nodes), tuple(nodes.values())))
+        return _Mapping(tuple(nodes), tuple(nodes.values()), type(value))
     return _static(value)
 
 
@@ -377,8 +369,7 @@ def _is_list_of_numbers(value: object) -> bool:
         return False
     if all(isinstance(element, int | float | np.number) for element in value):
         return not any(isinstance(element, bool) for element in value)
-    shapes = {np.shape(element) for element in value if _is_list_of_numbers(element)}
-    return len(shapes) == 1 and all(_is_list_of_numbers(element) for element in value)
+    return all(map(_is_list_of_numbers, value)) and len(set(map(np.shape, value))) == 1
 
 
 def _is_dataclass(value: object) -> bool:

@@ -8,7 +8,7 @@ import contextlib
 import difflib
 import importlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Self, cast
 
 import jax
@@ -66,6 +66,13 @@ def unknown_name_error(name: object, valid: Iterable[str], what: str = "paramete
     hint = f"did you mean {' or '.join(similar)}? " if similar else ""
     all_names = ", ".join(valid_names)
     return ValueError(f"unknown {what} {str(name)!r}; {hint}valid names: {all_names}")
+
+
+def check_names(names: Iterable[object], valid: Collection[str], what: str = "parameter") -> None:
+    """Raise the error for the first of the names that is not valid."""
+    for name in names:
+        if name not in valid:
+            raise unknown_name_error(name, valid, what)
 
 
 def raise_if_any(messages: Iterable[str | None], advice: str) -> None:
