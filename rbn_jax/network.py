@@ -43,7 +43,6 @@ _ORDERED_POTENTIALS = (
     ("V_r", "V_th_E"),
     ("V_r", "V_th_I"),
 )
-_ADVICE = "Correct the values named."
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -132,8 +131,10 @@ class NetworkParams(checks.ParameterSet):
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            convert = _to_floating if name in NUMBER_FIELDS else _to_choice
-            object.__setattr__(self, name, convert(name, value))
+            if message := checks.masked_message(name, value):
+                raise ValueError(message)
+            convert = checks.to_floating if name in NUMBER_FIELDS else _to_choice
+            object.__setattr__(self, name, convert(value))
 
     def replace(self, **changes: object) -> Self:
         """Return a copy with other values, by field name or by an entry of the matrix.
@@ -154,11 +155,9 @@ class NetworkParams(checks.ParameterSet):
                 entries[location.index] = value
             else:
                 raise checks.unknown_name_error(name, _all_names())
-        matrix = values.get(_MATRIX, self.baseline_conn_prob)
         for index, value in entries.items():
-            matrix = with_element(matrix, index, value)
-        if entries:
-            values[_MATRIX] = matrix
+            matrix = values.get(_MATRIX, self.baseline_conn_prob)
+            values[_MATRIX] = with_element(matrix, index, value)
         return dataclasses.replace(self, **values)
 
     def as_arrays(self) -> Self:
@@ -185,8 +184,8 @@ class NetworkParams(checks.ParameterSet):
         ...
         ValueError: tau_E=-1 ms: must be a finite number > 0; gei=nan: must be a finite ...
         """
-        values = {name: getattr(self, name) for name in NUMBER_FIELDS}
-        checks.raise_if_any([*check_values(values), *self._check_choices()], _ADVICE)
+        messages = [*check_values(vars(self)), *self._check_choices()]
+        checks.raise_if_any(messages, "Correct the values named.")
         return self
 
     def _check_choices(self) -> list[str]:
@@ -211,7 +210,8 @@ class NetworkParams(checks.ParameterSet):
         >>> NetworkParams().to_dict()["N_E"]
         4000
         """
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        # not vars(self), whose order is another after JAX has rebuilt the object
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         for name in NUMBER_FIELDS:
             if isinstance(values[name], Tracer):
                 continue
@@ -282,8 +282,7 @@ class NetworkParams(checks.ParameterSet):
         >>> NetworkParams.preset("schmitt2023").tau_syn_ex
         3.0
         """
-        if name not in PRESETS:
-            raise checks.unknown_name_error(name, PRESETS, "preset")
+        checks.check_names([name], PRESETS, "preset")
         return cls.from_mapping(PRESETS[name][1])
 
     def __eq__(self, other: object) -> bool:
@@ -370,36 +369,8 @@ def _all_names() -> list[str]:
     return [*NetworkParams.__dataclass_fields__, *entries]
 
 
-def _to_floating(name: str, value: object) -> Any:
-    """Return integers as floats, and a masked array without masked elements as a plain one.
-
-    Raises:
-        ValueError: the array has masked elements.
-    """
-    if type(value) is float or isinstance(value, Tracer | bool | np.bool_):
-        return value
-    if isinstance(value, np.ma.MaskedArray):
-        if message := checks.masked_message(name, value):
-            raise ValueError(message)
-        value = np.asarray(value)
-    if isinstance(value, int | np.integer):
-        # an integer above the largest float stays, and `check` refuses it
-        return float(value) if abs(int(value)) < 2**1023 else value
-    if isinstance(value, np.ndarray) and value.dtype.kind in "iu":
-        return value.astype(float)
-    if isinstance(value, Array) and jnp.issubdtype(value.dtype, jnp.integer):
-        return value.astype(jnp.result_type(float))
-    return value
-
-
-def _to_choice(name: str, value: object) -> Any:
-    """Return NumPy's scalars and arrays of no axes as Python's values, bytes as text.
-
-    Raises:
-        ValueError: the value is masked.
-    """
-    if message := checks.masked_message(name, value):
-        raise ValueError(message)
+def _to_choice(value: object) -> object:
+    """Return NumPy's scalars and arrays of no axes as Python's values, bytes as text."""
     if isinstance(value, np.generic | np.ndarray | Array) and np.ndim(value) == 0:
         value = value.item()
     return value.decode() if isinstance(value, bytes) else value

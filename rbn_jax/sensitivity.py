@@ -1,6 +1,5 @@
 """Derivatives of any function of the parameters, labelled as a sweep labels its results."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -44,18 +43,7 @@ def jacobian(
     >>> slopes["calculate_RBN_weights"].dims
     ('target', 'source', 'parameter')
     """
-    parameters, names, locations = _locate(params, wrt)
-    with explain_trace_errors(fn):
-        values, derivatives = _derivatives(fn, locations, parameters)
-    variables = {}
-    for name, value in values.items():
-        attributes = dict(value.attrs)
-        attributes["long_name"] = f"slope of {attributes.get('long_name', name)}"
-        attributes["units"] = f"{attributes.get('units', '1')}/parameter_unit"
-        labelled = dataclasses.replace(value, attrs=tuple(attributes.items()))
-        units = tuple(parameters.field(location).unit or "1" for location in locations)
-        variables[name] = _along_parameters(labelled, derivatives[name], names, units)
-    return to_dataset(variables)
+    return _differentiate(fn, params, wrt, relative=False)
 
 
 def elasticity(
@@ -71,31 +59,48 @@ def elasticity(
     >>> print(shares["calculate_RBN_weights"].sel(target="E", source="E").values.round(4))
     [-0.2828 -0.7172]
     """
-    parameters, names, locations = _locate(params, wrt)
-    with explain_trace_errors(fn):
-        values, derivatives = _derivatives(fn, locations, parameters)
-    attributes = (("units", "1"), ("long_name", "elasticity"))
-    variables = {}
-    for name, value in values.items():
-        elasticities = []
-        for location, derivative in zip(locations, derivatives[name], strict=True):
-            elasticities.append(parameters.read(location) * derivative / value.data)
-        units = tuple(parameters.field(location).unit or "1" for location in locations)
-        labelled = dataclasses.replace(value, attrs=attributes)
-        variables[name] = _along_parameters(labelled, elasticities, names, units)
-    return to_dataset(variables)
+    return _differentiate(fn, params, wrt, relative=True)
 
 
-def _locate(
-    params: object, wrt: str | Sequence[str]
-) -> tuple[Parameters, tuple[str, ...], tuple[Location, ...]]:
-    """Return the parameters, and the names and locations of those to differentiate in."""
+def _differentiate(
+    fn: Callable[[Any], Any], params: object, wrt: str | Sequence[str], relative: bool
+) -> "xarray.Dataset":
+    """Return the derivatives of fn, or with `relative` those of logarithms."""
     names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
     parameters = read_parameters(params)
     locations = tuple(parameters.locate_scalar(name) for name in names)
     if not names or len(set(locations)) < len(locations):
         raise ValueError(f"wrt={list(names)}: must name one parameter or more, each once")
-    return parameters, names, locations
+    with explain_trace_errors(fn):
+        values, derivatives = _derivatives(fn, locations, parameters)
+    units = tuple(parameters.field(location).unit or "1" for location in locations)
+    coords = (
+        ("parameter", ("parameter",), names),
+        ("parameter_unit", ("parameter",), units),
+    )
+    variables = {}
+    for name, value in values.items():
+        if "parameter" in value.dims:
+            raise ValueError("fn returns derivatives already: give it the function itself")
+        dtype = value.data.dtype
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            raise ValueError(f"fn returns {dtype} numbers, which have no derivatives")
+        columns = derivatives[name]
+        attributes = dict(value.attrs)
+        if relative:
+            numbers = map(parameters.read, locations)
+            columns = [x * slope / value.data for x, slope in zip(numbers, columns, strict=True)]
+            attributes = {"units": "1", "long_name": "elasticity"}
+        else:
+            attributes["long_name"] = f"slope of {attributes.get('long_name', name)}"
+            attributes["units"] = f"{attributes.get('units', '1')}/parameter_unit"
+        variables[name] = Variable(
+            _stack(columns),
+            (*value.dims, "parameter"),
+            value.coords + coords,
+            tuple(attributes.items()),
+        )
+    return to_dataset(variables)
 
 
 @functools.partial(jax.jit, static_argnames=("fn", "locations"))
@@ -119,22 +124,6 @@ def _derivatives(
         tangents.append(jax.jvp(function, (number,), (jnp.ones_like(number),))[1])
     values = label_result(fn, fn(parameters.build()))
     return values, {name: [tangent[name].data for tangent in tangents] for name in values}
-
-
-def _along_parameters(
-    variable: Variable, derivatives: list[Array], names: tuple[str, ...], units: tuple[str, ...]
-) -> Variable:
-    """Return the derivatives of a variable along a new last dimension, `parameter`."""
-    if "parameter" in variable.dims:
-        raise ValueError("fn returns derivatives already: give it the function itself")
-    if not jnp.issubdtype(variable.data.dtype, jnp.inexact):
-        raise ValueError(f"fn returns {variable.data.dtype} numbers, which have no derivatives")
-    coords = (
-        *variable.coords,
-        ("parameter", ("parameter",), names),
-        ("parameter_unit", ("parameter",), units),
-    )
-    return Variable(_stack(derivatives), (*variable.dims, "parameter"), coords, variable.attrs)
 
 
 def _stack(arrays: list[Array]) -> Array:

@@ -9,12 +9,10 @@ from typing import Any
 
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import read_parameters
-from rbn_jax.parameters.checks import unknown_name_error
+from rbn_jax.parameters.checks import check_names
 from rbn_jax.parameters.optional import require
 from rbn_jax.sweeps import samples
 from rbn_jax.sweeps.axes import spaced
-
-FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 
 
 @contextlib.contextmanager
@@ -42,8 +40,7 @@ def parse_network(path: Path | None, preset: str, settings: list[str] | None) ->
     for setting in settings or []:
         name, equals, text = setting.partition("=")
         with name_argument(f"--set {setting}"):
-            if name not in valid:
-                raise unknown_name_error(name, valid)
+            check_names([name], valid)
             if not equals:
                 raise ValueError("must be name=value")
             parse = _parse_number if name in numbers else _parse_choice
@@ -123,8 +120,12 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def check_output_file(option: str, path: Path | None, suffixes: Sequence[str]) -> None:
+def check_output_file(
+    option: str, path: Path | None, suffixes: Sequence[str] = (".png", ".pdf", ".svg")
+) -> None:
     """Check, before anything is computed, that the file of an option can be written.
+
+    The suffixes are by default those of figures.
 
     Raises:
         ValueError: another suffix; the folder is missing or read-only; path is a folder.

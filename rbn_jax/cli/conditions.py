@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rbn_jax.parameters.checks import unknown_name_error
+from rbn_jax.parameters.checks import check_names
 from rbn_jax.parameters.labels import label_result
 
 _COMPARISONS = {
@@ -49,8 +49,7 @@ class Condition:
         entries = _label_entries(self.fn, result)
         holds = []
         for term in self.terms:
-            if term.entry not in entries:
-                raise unknown_name_error(term.entry, entries, "entry of the result")
+            check_names([term.entry], entries, "entry of the result")
             compare, _ = _COMPARISONS[term.sign]
             holds.append(compare(entries[term.entry], term.number))
         return functools.reduce(jnp.logical_and, holds)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import typer
+from typer import Argument, Option
 
-from rbn_jax.cli.arguments import FIGURE_SUFFIXES, check_output_file
+from rbn_jax.cli.arguments import check_output_file
 from rbn_jax.cli.fit_file import FitProblem, read_fit_file
 from rbn_jax.cli.options import AsJson, Quiet
 from rbn_jax.cli.output import atomic_file, save_figure
@@ -19,14 +19,12 @@ from rbn_jax.fitting.result import to_plain
 
 def fit(
     file: Annotated[
-        Path, typer.Argument(help="TOML file: the function, its data and the free parameters.")
+        Path, Argument(help="TOML file: the function, its data and the free parameters.")
     ],
     plot: Annotated[
-        Path | None, typer.Option(help="PNG, PDF or SVG file of data, fit and starts.")
+        Path | None, Option(help="PNG, PDF or SVG file of data, fit and starts.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="CSV file of the parameters of many fits.")
-    ] = None,
+    out: Annotated[Path | None, Option(help="CSV file of the parameters of many fits.")] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -36,7 +34,7 @@ def fit(
 
     Example: rbn-jax fit docs/fit_trace.toml --plot fit.png
     """
-    check_output_file("--plot", plot, FIGURE_SUFFIXES)
+    check_output_file("--plot", plot)
     problem = read_fit_file(file)
     if problem.is_batch and plot is not None:
         raise ValueError("--plot is for one fit, and the file has many: use --out")

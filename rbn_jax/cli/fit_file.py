@@ -14,7 +14,7 @@ from rbn_jax.cli.arguments import name_argument
 from rbn_jax.cli.trace_table import read_trace_table
 from rbn_jax.fitting import Free
 from rbn_jax.network import NetworkParams
-from rbn_jax.parameters.checks import to_number, unknown_name_error
+from rbn_jax.parameters.checks import check_names, to_number, unknown_name_error
 from rbn_jax.psp import postsynaptic_current_to_potential, psp_waveform
 from rbn_jax.weights import calculate_RBN_weights
 
@@ -58,28 +58,22 @@ def read_fit_file(path: Path) -> FitProblem:
     # text that is not TOML or not UTF-8 is a ValueError too
     with name_argument(path):
         spec = tomllib.loads(path.read_text(encoding="utf-8"))
-        for key in spec:
-            if key not in _KEYS:
-                raise unknown_name_error(key, _KEYS, "key")
-        problem = _read_problem(spec, path.parent)
+        check_names(spec, _KEYS, "key")
+        match spec.get("function"):
+            case "calculate_RBN_weights":
+                problem = _read_weights(spec)
+            case "psp_waveform":
+                problem = _read_traces(spec, path.parent)
+            case "postsynaptic_current_to_potential":
+                problem = _read_amplitudes(spec)
+            case unknown:
+                raise unknown_name_error(unknown, _FUNCTIONS, "function")
         for name, entry in _read_table(spec, "free").items():
             problem.free[name] = _read_free(name, entry)
     for key in _OPTIONS:
         if key in spec:
             problem.options[key] = spec[key]
     return problem
-
-
-def _read_problem(spec: Mapping[str, Any], folder: Path) -> FitProblem:
-    match spec.get("function"):
-        case "calculate_RBN_weights":
-            return _read_weights(spec)
-        case "psp_waveform":
-            return _read_traces(spec, folder)
-        case "postsynaptic_current_to_potential":
-            return _read_amplitudes(spec)
-        case unknown:
-            raise unknown_name_error(unknown, _FUNCTIONS, "function")
 
 
 def _read_weights(spec: Mapping[str, Any]) -> FitProblem:
@@ -150,12 +144,9 @@ _amplitude.__name__ = "postsynaptic_current_to_potential"
 def _read_psp_params(spec: Mapping[str, Any]) -> dict[str, Any]:
     if "preset" in spec:
         raise ValueError("preset is for calculate_RBN_weights")
-    params: dict[str, Any] = dict(_PSP_DEFAULTS)
-    for name, number in _read_table(spec, "params").items():
-        if name not in _PSP_DEFAULTS:
-            raise unknown_name_error(name, _PSP_DEFAULTS)
-        params[name] = to_number(name, number)
-    return params
+    params = _PSP_DEFAULTS | _read_table(spec, "params")
+    check_names(params, _PSP_DEFAULTS)
+    return {name: to_number(name, number) for name, number in params.items()}
 
 
 def _read_target(spec: Mapping[str, Any]) -> np.ndarray:
@@ -171,9 +162,7 @@ def _read_free(name: str, entry: object) -> object:
     """Return a Free of a table; other forms of bounds are checked by `rbn_jax.fit`."""
     if not isinstance(entry, dict):
         return entry
-    for key in entry:
-        if key not in _FREE_KEYS:
-            raise unknown_name_error(key, _FREE_KEYS, f"key of free.{name}")
+    check_names(entry, _FREE_KEYS, f"key of free.{name}")
     return Free(**entry)
 
 

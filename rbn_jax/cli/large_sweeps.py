@@ -5,10 +5,11 @@ import functools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rbn_jax.cli.arguments import name_argument
 from rbn_jax.cli.conditions import read_condition
 from rbn_jax.cli.output import to_json_lists
 from rbn_jax.parameters.optional import require
@@ -38,19 +39,13 @@ def parse_reductions(
             raise ValueError(f"--over {over[0]}: is for --reduce")
         return None
     dims = tuple(over) if over else None
-    try:
-        return [_reduction(spec, dims, fn) for spec in specs]
-    except ValueError as error:
-        raise ValueError(f"--reduce {error}") from None
-
-
-def _reduction(spec: str, over: tuple[str, ...] | None, fn: Callable[[Any], Any]) -> red.Reduction:
-    kind, _, text = spec.partition(":")
-    try:
-        reduction_class = red.reduction_class(kind)
-        return reduction_class.from_text(text, over, functools.partial(read_condition, fn=fn))
-    except ValueError as error:
-        raise ValueError(f"{spec}: {error}") from None
+    read = functools.partial(read_condition, fn=fn)
+    reductions = []
+    for spec in specs:
+        kind, _, text = spec.partition(":")
+        with name_argument(f"--reduce {spec}"):
+            reductions.append(red.reduction_class(kind).from_text(text, dims, read))
+    return reductions
 
 
 @contextlib.contextmanager
@@ -72,7 +67,7 @@ def dask_client(
     distributed = require("distributed", "sweep")
     with contextlib.ExitStack() as stack:
         cluster = scheduler
-        if workers is not None:
+        if cluster is None:
             # without a dashboard, whose port may be in use
             cluster = stack.enter_context(
                 distributed.LocalCluster(n_workers=workers, dashboard_address=None)

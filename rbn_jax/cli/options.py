@@ -3,18 +3,18 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from rbn_jax.network import PRESETS
 
 Params = Annotated[
     Path | None,
-    typer.Option(help="TOML file of parameters, name = value; default: NEST's example."),
+    Option(help="TOML file of parameters, name = value; default: NEST's example."),
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Parameter, name=value; may be given several times."),
+    Option("--set", help="Parameter, name=value; may be given several times."),
 ]
-Preset = Annotated[str, typer.Option(help=f"Published network: {', '.join(PRESETS)}.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bar.")]
+Preset = Annotated[str, Option(help=f"Published network: {', '.join(PRESETS)}.")]
+AsJson = Annotated[bool, Option("--json", help="Print JSON instead of text.")]
+Quiet = Annotated[bool, Option("--quiet", help="Show no progress bar.")]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from jax import Array
 
 from rbn_jax.network import NetworkParams
-from rbn_jax.parameters.checks import unknown_name_error
+from rbn_jax.parameters.checks import check_names
 from rbn_jax.rates import firing_rates
 from rbn_jax.rates.theories import find_theory
 from rbn_jax.sensitivity import elasticity, jacobian
@@ -34,8 +34,7 @@ def quantity_function(
         return rates_by_theory(theory or "quenched")
     if quantity == "weights":
         return calculate_RBN_weights
-    if quantity not in _DERIVATIVES:
-        raise unknown_name_error(quantity, ["weights", "rates", *_DERIVATIVES], "quantity")
+    check_names([quantity], ["weights", "rates", *_DERIVATIVES], "quantity")
     return functools.partial(_DERIVATIVES[quantity], calculate_RBN_weights, wrt=wrt)
 
 

@@ -4,16 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import typer
 from matplotlib.figure import Figure
+from typer import Argument, Option
 
 from rbn_jax import plot
-from rbn_jax.cli.arguments import (
-    FIGURE_SUFFIXES,
-    check_output_file,
-    parse_network,
-    parse_pair,
-)
+from rbn_jax.cli.arguments import check_output_file, parse_network, parse_pair
 from rbn_jax.cli.options import Params, Preset, Settings
 from rbn_jax.cli.output import save_figure
 from rbn_jax.spikes import load_spikes
@@ -21,21 +16,21 @@ from rbn_jax.spikes import load_spikes
 
 def raster(
     spikes: Annotated[
-        list[Path], typer.Argument(help=".npz, .npy, or NEST's .dat files (one for each thread).")
+        list[Path], Argument(help=".npz, .npy, or NEST's .dat files (one for each thread).")
     ],
-    out: Annotated[Path, typer.Option(help="PNG, PDF or SVG file.")] = Path("raster.png"),
-    tlim: Annotated[str | None, typer.Option(help="Time window, start:stop [ms].")] = None,
-    markersize: Annotated[float, typer.Option(help="Size of a spike [points].")] = 0.5,
+    out: Annotated[Path, Option(help="PNG, PDF or SVG file.")] = Path("raster.png"),
+    tlim: Annotated[str | None, Option(help="Time window, start:stop [ms].")] = None,
+    markersize: Annotated[float, Option(help="Size of a spike [points].")] = 0.5,
     rate_bin: Annotated[
         float | None,
-        typer.Option(help="Add a panel of population rates with bins of this width [ms]."),
+        Option(help="Add a panel of population rates with bins of this width [ms]."),
     ] = None,
     resolution: Annotated[
         float | None,
-        typer.Option(help="Resolution of the simulation [ms], for .dat files with time_in_steps."),
+        Option(help="Resolution of the simulation [ms], for .dat files with time_in_steps."),
     ] = None,
     first_id: Annotated[
-        int | None, typer.Option(help="ID of the first neuron; default: 1 for .dat, 0 for arrays.")
+        int | None, Option(help="ID of the first neuron; default: 1 for .dat, 0 for arrays.")
     ] = None,
     params: Params = None,
     preset: Preset = "nest",
@@ -47,7 +42,7 @@ def raster(
 
     Example: rbn-jax raster spikes.npz --out raster.png --rate-bin 5
     """
-    check_output_file("--out", out, FIGURE_SUFFIXES)
+    check_output_file("--out", out)
     time_window = parse_pair("--tlim", tlim, ":") if tlim else None
     net = parse_network(params, preset, settings)
     recording = load_spikes(spikes, resolution=resolution)

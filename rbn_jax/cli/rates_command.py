@@ -7,22 +7,16 @@ from typing import Annotated
 
 import jax
 import numpy as np
-import typer
 from matplotlib.figure import Figure
+from typer import Option
 
 from rbn_jax import plot
-from rbn_jax.cli.arguments import (
-    FIGURE_SUFFIXES,
-    check_output_file,
-    parse_network,
-    parse_pair,
-)
+from rbn_jax.cli.arguments import check_output_file, parse_network, parse_pair
 from rbn_jax.cli.options import AsJson, Params, Preset, Settings
 from rbn_jax.cli.output import atomic_file, format_table, save_figure
 from rbn_jax.cli.quantities import rates_by_theory
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import read_parameters, to_plain
-from rbn_jax.parameters.domains import NumberField
 from rbn_jax.rates import MeanField, mean_field
 from rbn_jax.rates import calibrate as calibrate_network
 from rbn_jax.rates.theories import THEORIES, find_theory
@@ -41,9 +35,9 @@ _LABELS = {
 }
 """Label of each attribute of a MeanField that is printed."""
 
-Theory = Annotated[str, typer.Option(help=f"One of {', '.join(THEORIES)}.")]
+Theory = Annotated[str, Option(help=f"One of {', '.join(THEORIES)}.")]
 FigureFile = Annotated[
-    Path | None, typer.Option(help="PNG, PDF or SVG file of the rates around this network.")
+    Path | None, Option(help="PNG, PDF or SVG file of the rates around this network.")
 ]
 
 
@@ -62,12 +56,13 @@ def rates(
     Example: rbn-jax rates --set I_th_E=2 --theory exact --figure rates.png
     """
     net = parse_network(params, preset, settings)
-    check_output_file("--figure", figure, FIGURE_SUFFIXES)
+    check_output_file("--figure", figure)
+    model = find_theory(theory)
     with jax.enable_x64(True):
-        state = mean_field(net, find_theory(theory))
+        state = mean_field(net, model)
     if not bool(state.converged):
         table = ""
-        if find_theory(theory).covers:
+        if model.covers:
             table = f", or not one that the table of {theory!r} covers"
         raise ValueError(
             f"{net}: no asynchronous state was found{table}; try another --theory, or "
@@ -87,13 +82,13 @@ def rates(
 
 
 def calibrate(
-    rates: Annotated[str, typer.Option(help="Wanted rates of E and I [spikes/s], as 5,8.")],
+    rates: Annotated[str, Option(help="Wanted rates of E and I [spikes/s], as 5,8.")],
     free: Annotated[
-        str, typer.Option(help="The two parameters to change, as gei,s.")
+        str, Option(help="The two parameters to change, as gei,s.")
     ] = _BACKGROUND_CURRENTS,
     theory: Theory = "quenched",
     out: Annotated[
-        Path | None, typer.Option(help="TOML file of the network found, for --params.")
+        Path | None, Option(help="TOML file of the network found, for --params.")
     ] = None,
     figure: FigureFile = None,
     params: Params = None,
@@ -106,14 +101,15 @@ def calibrate(
     Example: rbn-jax calibrate --rates 5,8 --out net.toml --figure rates.png
     """
     start = parse_network(params, preset, settings)
-    check_output_file("--figure", figure, FIGURE_SUFFIXES)
+    check_output_file("--figure", figure)
     check_output_file("--out", out, [".toml"])
     target = parse_pair("--rates", rates, ",")
     names = tuple(free.split(","))
-    net = calibrate_network(start, target, names, find_theory(theory))
+    model = find_theory(theory)
+    net = calibrate_network(start, target, names, model)
     values = _read_values(net, names)
     with jax.enable_x64(True):
-        state = mean_field(net, find_theory(theory))
+        state = mean_field(net, model)
     if figure is not None:
         _draw_rates(figure, net, theory, values, target)
     if out is not None:
@@ -156,12 +152,19 @@ def _draw_rates(
     values: dict[str, float],
     target: tuple[float, float] | None,
 ) -> None:
-    """Draw the rates over two parameters around their values in a network."""
+    """Draw the rates over two parameters around their values in a network.
+
+    A parameter varies from half to one and a half times its value, within its domain.
+    """
     parameters = read_parameters(net)
     axes = {}
     for name, value in values.items():
         field = parameters.field(parameters.locate(name))
-        axes[name] = _values_around(value, field)
+        # potentials, whose zero has no meaning, vary by 2 mV
+        width = 2.0 if field.unit == "mV" else max(abs(value), 0.1) / 2
+        start = max(value - width, field.domain.minimum)
+        stop = min(value + width, field.domain.maximum)
+        axes[name] = np.linspace(start, stop, _POINTS)
     figure = Figure(figsize=(10.0, 4.0), layout="constrained")
     dataset = sweep(rates_by_theory(theory), net, axes, dtype="float64")
     plot.plot_rates(dataset, target, list(values.values()), ax=figure.subplots(1, 2))
@@ -171,14 +174,3 @@ def _draw_rates(
 def _read_values(net: NetworkParams, names: Iterable[str]) -> dict[str, float]:
     parameters = read_parameters(net)
     return {name: float(parameters.read(parameters.locate(name))) for name in names}
-
-
-def _values_around(value: float, field: NumberField) -> np.ndarray:
-    """Values from half to one and a half times a value, within the field's domain.
-
-    Potentials, whose zero has no meaning, vary by 2 mV.
-    """
-    width = 2.0 if field.unit == "mV" else max(abs(value), 0.1) / 2
-    start = max(value - width, field.domain.minimum)
-    stop = min(value + width, field.domain.maximum)
-    return np.linspace(start, stop, _POINTS)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import jax
 import numpy as np
-import typer
 from matplotlib.figure import Figure
+from typer import Option
 
 from rbn_jax import plot
 from rbn_jax.cli.arguments import (
@@ -42,58 +42,52 @@ from rbn_jax.weights import calculate_RBN_weights
 if TYPE_CHECKING:
     import xarray
 
-_DEFAULT_AXES = {
-    "weights": ["tau_syn_ex=0.5:20:200:log", "tau_syn_in=0.5:20:200:log"],
-    "rates": ["I_th_E=1.05:3:60", "I_th_I=0.5:1.5:60"],
-}
+_WEIGHTS_AXES = ["tau_syn_ex=0.5:20:200:log", "tau_syn_in=0.5:20:200:log"]
+_RATES_AXES = ["I_th_E=1.05:3:60", "I_th_I=0.5:1.5:60"]
 _ENTRIES = ["EE", "EI", "IE", "II"]
 
 
 def sweep(
     axis: Annotated[
         list[str] | None,
-        typer.Option(help="name=start:stop:num[:log]; may be given several times."),
+        Option(help="name=start:stop:num[:log]; may be given several times."),
     ] = None,
     sample: Annotated[
         str | None,
-        typer.Option(
-            help="METHOD:N[:SEED]: draw N samples of the axes given as name=low:high[:log]."
-        ),
+        Option(help="METHOD:N[:SEED]: draw N samples of the axes given as name=low:high[:log]."),
     ] = None,
-    quantity: Annotated[
-        str, typer.Option(help="weights, jacobian, elasticity or rates.")
-    ] = "weights",
+    quantity: Annotated[str, Option(help="weights, jacobian, elasticity or rates.")] = "weights",
     theory: Annotated[
-        str | None, typer.Option(help=f"Theory of the rates: {', '.join(THEORIES)}.")
+        str | None, Option(help=f"Theory of the rates: {', '.join(THEORIES)}.")
     ] = None,
     wrt: Annotated[
-        list[str] | None, typer.Option(help="Parameter of the derivatives; default: the axes.")
+        list[str] | None, Option(help="Parameter of the derivatives; default: the axes.")
     ] = None,
-    reduce: Annotated[list[str] | None, typer.Option(help=REDUCTIONS)] = None,
+    reduce: Annotated[list[str] | None, Option(help=REDUCTIONS)] = None,
     over: Annotated[
-        list[str] | None, typer.Option(help="Dimension to reduce over; default: all.")
+        list[str] | None, Option(help="Dimension to reduce over; default: all.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Name of the netCDF file.")] = Path("sweep.nc"),
+    out: Annotated[Path, Option(help="Name of the netCDF file.")] = Path("sweep.nc"),
     store: Annotated[
         Path | None,
-        typer.Option(help="Write block by block to this Zarr store, or resume its sweep."),
+        Option(help="Write block by block to this Zarr store, or resume its sweep."),
     ] = None,
-    block_size: Annotated[int | None, typer.Option(help="Points in a block.")] = None,
+    block_size: Annotated[int | None, Option(help="Points in a block.")] = None,
     shard: Annotated[
-        str | None, typer.Option(help="i/n, i from 0 to n - 1: compute only the i-th of n shares.")
+        str | None, Option(help="i/n, i from 0 to n - 1: compute only the i-th of n shares.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Start a Dask cluster of this many processes.")
+        int | None, Option(help="Start a Dask cluster of this many processes.")
     ] = None,
-    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler.")] = None,
+    scheduler: Annotated[str | None, Option(help="Address of a Dask scheduler.")] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Delete the store and start again.")
+        bool, Option("--overwrite", help="Delete the store and start again.")
     ] = False,
     quiet: Quiet = False,
     status: Annotated[
-        Path | None, typer.Option(help="Print how much of this store is done, and exit.")
+        Path | None, Option(help="Print how much of this store is done, and exit.")
     ] = None,
-    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float64",
+    dtype: Annotated[str, Option(help="float32 or float64.")] = "float64",
     params: Params = None,
     preset: Preset = "nest",
     settings: Settings = None,
@@ -111,7 +105,7 @@ def sweep(
         print_status(status, as_json)
         return
     net = parse_network(params, preset, settings)
-    default_axes = _DEFAULT_AXES.get(quantity, _DEFAULT_AXES["weights"])
+    default_axes = _RATES_AXES if quantity == "rates" else _WEIGHTS_AXES
     axes = parse_axes(axis or default_axes, sample)
     is_derivative = quantity not in ("weights", "rates")
     if wrt and not is_derivative:
@@ -121,29 +115,7 @@ def sweep(
     if store is None:
         out = netcdf_path(out)
     # only a grid of weights or rates in memory is drawn; all else may be large
-    is_drawn = store is None and reductions is None and sample is None
-    if is_derivative or not is_drawn:
-        with dask_client(workers, scheduler) as client:
-            dataset = run_sweep(
-                fn,
-                net,
-                axes,
-                dtype=dtype,
-                store=store,
-                reduce=reductions,
-                block_size=block_size,
-                shard=parse_shard(shard),
-                client=client,
-                overwrite=overwrite,
-                progress=False if quiet else None,
-            )
-        if store is not None:
-            print_status(store, as_json)
-        # None is the result of a shard, and a shard has a store
-        elif dataset is not None:
-            write_netcdf(dataset, out)
-            print_dataset(dataset, out, as_json)
-        return
+    is_drawn = not is_derivative and store is None and reductions is None and sample is None
     options_of_large_sweeps = {
         "--shard": shard,
         "--overwrite": overwrite or None,
@@ -152,11 +124,34 @@ def sweep(
         "--scheduler": scheduler,
     }
     for option, value in options_of_large_sweeps.items():
-        if value is not None:
+        if is_drawn and value is not None:
             raise ValueError(f"{option} is for large sweeps: give --store or --reduce too")
-    start = time.perf_counter()
-    dataset = run_sweep(fn, net, axes, dtype=dtype)
-    seconds = time.perf_counter() - start
+    with dask_client(workers, scheduler) as client:
+        start = time.perf_counter()
+        dataset = run_sweep(
+            fn,
+            net,
+            axes,
+            dtype=dtype,
+            store=store,
+            reduce=reductions,
+            block_size=block_size,
+            shard=parse_shard(shard),
+            client=client,
+            overwrite=overwrite,
+            progress=False if quiet else None,
+        )
+        seconds = time.perf_counter() - start
+    if store is not None:
+        print_status(store, as_json)
+        return
+    # never here: None is the result of a shard, and a shard has a store
+    if dataset is None:
+        return
+    if not is_drawn:
+        write_netcdf(dataset, out)
+        print_dataset(dataset, out, as_json)
+        return
     files = _write_with_figure(dataset, out)
     if quantity == "rates":
         _print_rates(dataset, files, as_json)
@@ -186,16 +181,15 @@ def _draw(dataset: "xarray.Dataset") -> Figure:
     (array,) = dataset.data_vars.values()
     dims = [dim for dim in array.dims if dim not in RESULT_DIMENSIONS]
     # maps of the four entries of a matrix, or of the rates of E and I; lines share one panel
-    rows = 1 if "population" in array.dims else 2
-    columns = 2
-    size = (5.0 * columns, 4.0 * rows)
+    panels, size = (2, 2), (10.0, 8.0)
+    if "population" in array.dims:
+        panels, size = (1, 2), (10.0, 4.0)
     if len(dims) == 1:
-        rows, columns = 1, 1
-        size = (6.4, 4.8)
+        panels, size = (1, 1), None
     middle = {dim: dataset.sizes[dim] // 2 for dim in dims[2:]}
     section = dataset.isel(middle)
     figure = Figure(figsize=size, layout="constrained")
-    plot.plot_sweep(section, ax=figure.subplots(rows, columns))
+    plot.plot_sweep(section, ax=figure.subplots(*panels))
     labels = []
     for dim in middle:
         unit = section[dim].attrs.get("units", "")

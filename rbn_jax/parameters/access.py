@@ -1,7 +1,8 @@
 """Numbers by name in whatever holds them: a NetworkParams, a mapping, a dataclass, any pytree.
 
 A number within others is named by its path, "synapse.tau" or "layers.0.tau", and an element of
-an array by its index, "w[0]" or "w[1,2]". A (..., 2, 2) array is a matrix
+an array by its index, "w[0]" or "w[1,2]"; an index of fewer numbers than the array has axes
+applies to the last ones. A (..., 2, 2) array is a matrix
 [[EE, EI], [IE, II]]: its entries are also called "w_EE", "w_EI", "w_IE" and "w_II".
 """
 
@@ -15,12 +16,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rbn_jax.parameters.checks import ParameterSet, masked_message, unknown_name_error
+from rbn_jax.parameters.checks import (
+    ParameterSet,
+    masked_message,
+    to_floating,
+    unknown_name_error,
+)
 from rbn_jax.parameters.domains import NumberField, number_fields
 
 MATRIX_ENTRIES = {"EE": (0, 0), "EI": (0, 1), "IE": (1, 0), "II": (1, 1)}
 """Index of each entry of a 2x2 matrix, target first: EI is the weight from I to E."""
 
+# of an array of more elements, names list only the first and the last
+_MANY_ELEMENTS = 16
 _ELEMENT = re.compile(r"(.+)\[\s*(\d+(?:\s*,\s*\d+)*)\s*\]")
 
 
@@ -62,23 +70,28 @@ class _Static:
 
 @dataclasses.dataclass(frozen=True)
 class _Mapping:
+    """A mapping, or a dataclass that JAX does not know.
+
+    computes_fields: whether the dataclass has fields that its constructor does not take
+    """
+
     keys: tuple[Any, ...]
     children: tuple[_Node, ...]
+    dataclass: type | None = None
+    computes_fields: bool = False
 
     def build(self, numbers: Mapping[str, Any]) -> Any:
         values = [child.build(numbers) for child in self.children]
-        return dict(zip(self.keys, values, strict=True))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Dataclass:
-    """A dataclass that JAX does not know: it is made again by its constructor."""
-
-    cls: type
-    fields: _Mapping
-
-    def build(self, numbers: Mapping[str, Any]) -> Any:
-        return self.cls(**self.fields.build(numbers))
+        mapping = dict(zip(self.keys, values, strict=True))
+        if self.dataclass is None:
+            return mapping
+        if self.computes_fields:
+            return _construct(self.dataclass, mapping)
+        # without the constructor, which may change fields, or check them as JAX cannot trace
+        instance = object.__new__(self.dataclass)
+        for name, value in mapping.items():
+            object.__setattr__(instance, name, value)
+        return instance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,22 +132,25 @@ class Parameters:
         return self.structure.root.build(self.numbers)
 
     def names(self) -> tuple[str, ...]:
-        """Return the names of single numbers; of a large array the first and the last element."""
+        """Return the names of single numbers; of an array of many the first and the last."""
         names = []
         for path, value in self.numbers.items():
             shape = np.shape(value)
-            if shape[-2:] == (2, 2):
-                names += [f"{path}_{entry}" for entry in MATRIX_ENTRIES]
-            elif shape and 0 not in shape:
-                last = ",".join(str(length - 1) for length in shape)
-                first = ",".join("0" for _ in shape)
-                names += dict.fromkeys([f"{path}[{first}]", f"{path}[{last}]"])
-            elif not shape:
+            if not shape:
                 names.append(path)
+            elif shape[-2:] == (2, 2):
+                names += [f"{path}_{entry}" for entry in MATRIX_ENTRIES]
+            else:
+                size = np.size(value)
+                flat = range(size) if size <= _MANY_ELEMENTS else (0, size - 1)
+                indices = [np.unravel_index(i, shape) for i in flat]
+                names += [f"{path}[{','.join(map(str, index))}]" for index in indices]
         return tuple(names)
 
     def locate(self, name: object, what: str = "parameter") -> Location:
-        """Return where the number called `name` is.
+        """Return the location of the number or array called `name`.
+
+        what: the word for the name in the error message
 
         Raises:
             ValueError: there is no such number; lists similar names, then all.
@@ -152,12 +168,13 @@ class Parameters:
             or (is_entry and shape[-2:] != (2, 2))
         ):
             raise unknown_name_error(name, self.names(), what)
-        index = location.index or ()
-        lengths = shape[len(shape) - len(index) :]
-        if len(index) > len(shape) or any(i >= n for i, n in zip(index, lengths, strict=True)):
+        try:
+            # an array of this shape that takes no memory
+            np.broadcast_to(0, shape)[(..., *location.index)]
+        except IndexError:
             raise ValueError(
                 f"{what} {name!r}: {location.path} has the shape {shape}, and no such element"
-            )
+            ) from None
         return location
 
     def locate_scalar(self, name: object, what: str = "parameter") -> Location:
@@ -172,7 +189,7 @@ class Parameters:
             elements = [x for x in self.names() if split_element(x).path == location.path]
             raise ValueError(
                 f"{name} is an array of the shape {shape}: the {what} must be one number, as "
-                f"{', '.join(elements) or 'none of it is'}"
+                f"{', '.join(elements) or 'an element of another array'}"
             )
         return location
 
@@ -184,28 +201,26 @@ class Parameters:
         return as_array(value)[(..., *location.index)]
 
     def field(self, location: Location) -> NumberField:
-        """Return unit and domain from the metadata of the dataclass field, if it has some."""
+        """Return unit and domain from the field's metadata, or an empty NumberField."""
         return dict(self.structure.fields).get(location.path, NumberField())
 
     def replace(self, changes: Mapping[str, Any]) -> "Parameters":
         """Return a copy with some numbers changed, by name.
 
         Raises:
-            ValueError: an unknown name.
+            ValueError: an unknown name, or an index out of range.
         """
         return self.replace_at({self.locate(name): value for name, value in changes.items()})
 
     def replace_at(self, changes: Mapping[Location, Any]) -> "Parameters":
         """Return a copy with some numbers changed, by location."""
         numbers = dict(self.numbers)
-        for location, value in changes.items():
-            if location.index is None:
-                numbers[location.path] = value
-        # after whole arrays, so that a change of a matrix and of an entry of it both count
-        for location, value in changes.items():
+        # whole arrays first, so that a change of a matrix and of an entry of it both count
+        for location in sorted(changes, key=lambda location: location.index is not None):
+            value = changes[location]
             if location.index is not None:
-                array = numbers[location.path]
-                numbers[location.path] = with_element(array, location.index, value)
+                value = with_element(numbers[location.path], location.index, value)
+            numbers[location.path] = value
         return dataclasses.replace(self, numbers=numbers)
 
     def astype(self, dtype: str) -> "Parameters":
@@ -232,7 +247,8 @@ def read_parameters(params: object) -> Parameters:
             arrays. Values of a dataclass that are no numbers stay as they are.
 
     Raises:
-        ValueError: the object holds no numbers, or a mapping holds something else.
+        ValueError: the object holds no numbers, or a mapping or list holds None, text, a truth
+            value or a complex number.
     """
     if isinstance(params, Parameters):
         return params
@@ -259,8 +275,8 @@ def to_plain(params: object) -> dict[str, Any]:
 
 def as_array(value: object) -> np.ndarray | jax.Array:
     """Return value as JAX's array if it is or holds one, and as NumPy's otherwise."""
-    traced = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
-    return jnp.asarray(value) if traced else np.asarray(value)
+    has_jax_array = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
+    return jnp.asarray(value) if has_jax_array else np.asarray(value)
 
 
 def with_element(array: object, index: tuple[int, ...], value: object) -> np.ndarray | jax.Array:
@@ -293,7 +309,7 @@ def _read_node(
             raise ValueError(masked)
         if path in numbers:
             raise ValueError(f"params has two numbers called {path!r}: rename one")
-        numbers[path] = value
+        numbers[path] = to_floating(value)
         return _Number(path)
     if isinstance(value, Mapping):
         children = []
@@ -309,7 +325,8 @@ def _read_node(
         return _read_pytree(value, path, numbers, fields)
     if _is_dataclass(value):
         nodes: dict[str, _Node] = {}
-        for field in dataclasses.fields(value):
+        all_fields = dataclasses.fields(value)
+        for field in all_fields:
             child = getattr(value, field.name)
             # the constructor computes the fields that it does not take
             if field.init and _holds_numbers(child):
@@ -317,8 +334,20 @@ def _read_node(
                 nodes[field.name] = _read_node(child, child_path, numbers, fields)
             elif field.init:
                 nodes[field.name] = _static(child)
-        return _Dataclass(type(value), _Mapping(tuple(nodes), tuple(nodes.values())))
+        computes_fields = len(nodes) < len(all_fields)
+        return _Mapping(tuple(nodes), tuple(nodes.values()), type(value), computes_fields)
     return _static(value)
+
+
+def _construct(dataclass: type, values: Mapping[str, Any]) -> Any:
+    """Make a dataclass whose constructor computes some of its fields."""
+    try:
+        return dataclass(**values)
+    except jax.errors.ConcretizationTypeError as error:
+        raise ValueError(
+            f"the constructor of {dataclass.__name__} does what JAX cannot trace: compute its "
+            "fields with jax.numpy, and check values elsewhere"
+        ) from error
 
 
 def _read_pytree(
@@ -377,8 +406,7 @@ def _is_list_of_numbers(value: object) -> bool:
         return False
     if all(isinstance(element, int | float | np.number) for element in value):
         return not any(isinstance(element, bool) for element in value)
-    shapes = {np.shape(element) for element in value if _is_list_of_numbers(element)}
-    return len(shapes) == 1 and all(_is_list_of_numbers(element) for element in value)
+    return all(map(_is_list_of_numbers, value)) and len(set(map(np.shape, value))) == 1
 
 
 def _is_dataclass(value: object) -> bool:

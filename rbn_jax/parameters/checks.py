@@ -8,10 +8,11 @@ import contextlib
 import difflib
 import importlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Self, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
@@ -66,6 +67,13 @@ def unknown_name_error(name: object, valid: Iterable[str], what: str = "paramete
     hint = f"did you mean {' or '.join(similar)}? " if similar else ""
     all_names = ", ".join(valid_names)
     return ValueError(f"unknown {what} {str(name)!r}; {hint}valid names: {all_names}")
+
+
+def check_names(names: Iterable[object], valid: Collection[str], what: str = "parameter") -> None:
+    """Raise the error for the first of the names that is not valid."""
+    for name in names:
+        if name not in valid:
+            raise unknown_name_error(name, valid, what)
 
 
 def raise_if_any(messages: Iterable[str | None], advice: str) -> None:
@@ -139,6 +147,25 @@ def check_matrix_shape(name: str, value: ArrayLike) -> str | None:
     """Return what is wrong with the shape of a (..., 2, 2) matrix."""
     shape = np.shape(value)
     return None if shape[-2:] == (2, 2) else f"{name} has the shape {shape}: must be (2, 2)"
+
+
+def to_floating(value: Any) -> Any:
+    """Return integers as floats, so that they have derivatives, and masked arrays as plain ones.
+
+    All else is returned as it is: a tracer, and a value that `check_domain` will refuse.
+    """
+    if type(value) is float or isinstance(value, Tracer | bool | np.bool_):
+        return value
+    if isinstance(value, np.ma.MaskedArray):
+        value = np.asarray(value)
+    if isinstance(value, int | np.integer):
+        # an integer above the largest float stays, and is refused later
+        return float(value) if abs(int(value)) < 2**1023 else value
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iu":
+        return value.astype(float)
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.integer):
+        return value.astype(jnp.result_type(float))
+    return value
 
 
 def to_number(name: str, value: object) -> float | np.ndarray | jax.Array:

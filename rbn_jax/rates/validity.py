@@ -34,19 +34,19 @@ def flag_regimes(params: NetworkParams | Populations, rates: Array) -> dict[str,
     low_rate = (rates < 0.1).any(-1)
     if isinstance(params, Populations):
         return {"low_rate": low_rate}
-    names = "tau_E tau_I tau_syn_ex tau_syn_in delay I_th_E gei N_E N_I".split()
-    numbers = as_floats(*(getattr(params, name) for name in names))
-    tau_e, tau_i, tau_syn_ex, tau_syn_in, delay, i_th_e, gei, n_e, n_i = numbers
+    tau_e, tau_i, tau_syn_ex, tau_syn_in = as_floats(
+        params.tau_E, params.tau_I, params.tau_syn_ex, params.tau_syn_in
+    )
     fast_synapses = jnp.minimum(tau_syn_ex, tau_syn_in) <= 2
     slow_inhibition = tau_syn_in > tau_syn_ex
     slowest_synapse = jnp.maximum(tau_syn_ex, tau_syn_in)
     flags = {
-        "lock_step": fast_synapses | slow_inhibition | (tau_e <= tau_i) | (delay >= 1.5),
-        "quiescent": i_th_e <= 1,
+        "lock_step": fast_synapses | slow_inhibition | (tau_e <= tau_i) | (params.delay >= 1.5),
+        "quiescent": params.I_th_E <= 1,
         "low_rate": low_rate,
         "slow_synapses": slowest_synapse / jnp.minimum(tau_e, tau_i) > 0.5,
-        "small_network": n_e + n_i < 4000,
-        "weak_inhibition": gei <= 1,
+        "small_network": params.N_E + params.N_I < 4000,
+        "weak_inhibition": params.gei <= 1,
     }
     return {name: jnp.broadcast_to(flag, low_rate.shape) for name, flag in flags.items()}
 

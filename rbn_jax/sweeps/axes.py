@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 
 from rbn_jax.parameters.access import Location, Parameters, read_parameters
-from rbn_jax.parameters.checks import ParameterSet, check_domain, raise_if_any
+from rbn_jax.parameters.checks import (
+    ParameterSet,
+    check_domain,
+    masked_message,
+    raise_if_any,
+)
 from rbn_jax.parameters.labels import RESULT_DIMENSIONS
 
 _ADVICE = "Nothing was computed; correct the axes or the parameters named."
@@ -77,6 +82,8 @@ def _locate(parameters: Parameters, name: str) -> Location:
     The axis takes the place of an array of values where the field is for a single number.
     """
     location = parameters.locate(name, "axis")
+    if "/" in name:
+        raise ValueError(f"axis {name}: xarray takes no '/' in the name of a coordinate: rename it")
     if parameters.field(location).ndim == 0:
         return location
     return parameters.locate_scalar(name, "axis")
@@ -119,6 +126,8 @@ def _read_values(name: str, axis: Any) -> np.ndarray:
             return spaced(axis)
         except ValueError as error:
             raise ValueError(f"axis {name}={axis!r}: {error}") from None
+    if masked := masked_message(f"axis {name}", axis):
+        raise ValueError(masked)
     try:
         array = np.asarray(axis)
     except ValueError as error:
