@@ -1,11 +1,11 @@
-"""Firing rates: NEST against the theories, calibrated networks in NEST, speed, states found.
+"""Firing rates: comparison of the theories with NEST, calibrated networks, speed, states found.
 
-    python -m benchmarks.rates              all of them
-    python -m benchmarks.rates nest         one of nest, calibrated, speed, found
+    python -m benchmarks.rates              makes all tables
+    python -m benchmarks.rates nest         makes one of nest, calibrated, speed, found
 
-What NEST gave is kept in results/nest_rates.json, where a run of the same network and seed is not
-run again: delete the file to start anew. Tables are printed; all of them together go to
-results/rates.md.
+Rates from NEST are stored in results/nest_rates.json. A network is not simulated again with the
+same seed; delete the file to simulate all networks again. The tables are printed, and written to
+results/rates.md if all of them are made.
 """
 
 import itertools
@@ -16,7 +16,8 @@ import time
 import warnings
 from pathlib import Path
 
-if hasattr(os, "sched_setaffinity"):  # before JAX counts the cores
+# one core, chosen before JAX counts them
+if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 import jax
@@ -25,21 +26,25 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from nnmt_rates import of_network
+from nnmt_rates import rates_of_network
 
 import rbn_jax as rbn
 from benchmarks.implementations import devices
 from benchmarks.timing import timed
-from rbn_jax.rates import field
-from rbn_jax.rates.equations import THEORIES
-from rbn_jax.rates.populations import from_network, lanes
+from rbn_jax.rates.equations import find_root
+from rbn_jax.rates.populations import make_couplings
+from rbn_jax.rates.theories import THEORIES
 
 RESULTS = Path(__file__).parent / "results"
-KEPT = RESULTS / "nest_rates.json"
-WARMUP, SIMULATED = 1000.0, 5000.0  # ms
-SPARSE = {
-    f"baseline_conn_prob_{pair}": p
-    for pair, p in zip(("EE", "EI", "IE", "II"), (0.1, *(0.25,) * 3), strict=True)
+NEST_FILE = RESULTS / "nest_rates.json"
+# times [ms]
+WARMUP = 1000.0
+SIMULATED = 5000.0
+HALF_THE_CONNECTIONS = {
+    "baseline_conn_prob_EE": 0.1,
+    "baseline_conn_prob_EI": 0.25,
+    "baseline_conn_prob_IE": 0.25,
+    "baseline_conn_prob_II": 0.25,
 }
 RUNS = {
     "default, seed 1": {},
@@ -57,7 +62,7 @@ RUNS = {
     "t_ref 2": {"t_ref": 2.0},
     "V_r 8": {"V_r": 8.0},
     "s 0.8": {"s": 0.8},
-    "half the connections": SPARSE,
+    "half the connections": HALF_THE_CONNECTIONS,
     "delta_I_xE 0.2": {"delta_I_xE": 0.2},
     "tau_syn 2": {"tau_syn_ex": 2.0, "tau_syn_in": 2.0},
     "tau_m 15, 15": {"tau_E": 15.0, "tau_I": 15.0},
@@ -71,95 +76,112 @@ TARGETS = {
     "calibrated to 3, 4": (3.0, 4.0),
     "calibrated to 3, 3": (3.0, 3.0),
 }
-SYNCHRONOUS = 100  # Fano factor of the population count: 3 to 20 where it is asynchronous
+# Fano factor of the count of E spikes above which the state is lock-step; it is 3 to 23 where the
+# state is asynchronous
+SYNCHRONOUS = 100
 
 
-def simulated(net, seed):
-    """Rates [spikes/s] of E and I in NEST, and the Fano factor of the E count in 5 ms bins."""
+def simulate(net, seed):
+    """Return rates [spikes/s] of E and I in NEST, and the Fano factor of the E count in 5 ms."""
     import nest
 
     nest.verbosity = nest.VerbosityLevel.ERROR
     nest.ResetKernel()
     nest.rng_seed = seed
-    pops = [_neurons(nest, net, x) for x in "EI"]
-    js = net.s * np.asarray(rbn.calculate_RBN_weights(net), float) / np.sqrt(net.N_E + net.N_I)
-    for (i, j), weight in np.ndenumerate(js):
-        p = float(net.baseline_conn_prob[i, j])
+    populations = [create_neurons(nest, net, name) for name in "EI"]
+    weights = net.s * np.asarray(rbn.calculate_RBN_weights(net), float) / np.sqrt(net.N_E + net.N_I)
+    for (target, source), weight in np.ndenumerate(weights):
+        p = float(net.baseline_conn_prob[target, source])
         rule = {"rule": "pairwise_bernoulli", "p": p}
         if net.fixed_indegree:
-            rule = {"rule": "fixed_indegree", "indegree": int(p * len(pops[j]))}
+            rule = {"rule": "fixed_indegree", "indegree": int(p * len(populations[source]))}
         rule |= {"allow_autapses": False, "allow_multapses": False}
-        nest.Connect(pops[j], pops[i], rule, {"weight": weight, "delay": float(net.delay)})
-    recorders = [nest.Create("spike_recorder", params={"start": WARMUP}) for _ in pops]
-    for pop, recorder in zip(pops, recorders, strict=True):
-        nest.Connect(pop, recorder)
+        synapse = {"weight": weight, "delay": float(net.delay)}
+        nest.Connect(populations[source], populations[target], rule, synapse)
+    recorders = []
+    for population in populations:
+        recorder = nest.Create("spike_recorder", params={"start": WARMUP})
+        nest.Connect(population, recorder)
+        recorders.append(recorder)
     nest.Simulate(WARMUP + SIMULATED)
     times = [recorder.events["times"] for recorder in recorders]
-    rates = [1000 * len(t) / len(pop) / SIMULATED for t, pop in zip(times, pops, strict=True)]
+    rates = []
+    for spikes, population in zip(times, populations, strict=True):
+        rates.append(1000 * len(spikes) / len(population) / SIMULATED)
     counts = np.histogram(times[0], np.arange(WARMUP, WARMUP + SIMULATED + 1, 5.0))[0]
     fano = float(counts.var() / counts.mean()) if counts.any() else None
     return {"E": rates[0], "I": rates[1], "fano": fano}
 
 
-def _neurons(nest, net, x):
-    v_th, tau = getattr(net, f"V_th_{x}"), getattr(net, f"tau_{x}")
-    current = getattr(net, f"I_th_{x}") * float(rbn.rheobase_current(tau, net.E_L, v_th, net.C_m))
-    width = getattr(net, f"delta_I_x{x}") / 2
-    if width:
-        current = nest.random.uniform(current * (1 - width), current * (1 + width))
+def create_neurons(nest, net, population):
+    """Create the neurons of population "E" or "I" in NEST."""
+    v_th = getattr(net, f"V_th_{population}")
+    tau_m = getattr(net, f"tau_{population}")
+    rheobase = float(rbn.rheobase_current(tau_m, net.E_L, v_th, net.C_m))
+    current = getattr(net, f"I_th_{population}") * rheobase
+    half_width = getattr(net, f"delta_I_x{population}") / 2
+    if half_width:
+        limits = (current * (1 - half_width), current * (1 + half_width))
+        current = nest.random.uniform(*limits)
     return nest.Create(
         net.neuron_type,
-        int(getattr(net, f"N_{x}")),
+        int(getattr(net, f"N_{population}")),
         params={
-            "E_L": net.E_L, "C_m": net.C_m, "tau_m": tau, "t_ref": net.t_ref, "V_th": v_th,
-            "V_reset": net.V_r, "tau_syn_ex": net.tau_syn_ex, "tau_syn_in": net.tau_syn_in,
-            "I_e": current, "V_m": nest.random.uniform(-20.0, 20.0),
+            "E_L": net.E_L,
+            "C_m": net.C_m,
+            "tau_m": tau_m,
+            "t_ref": net.t_ref,
+            "V_th": v_th,
+            "V_reset": net.V_r,
+            "tau_syn_ex": net.tau_syn_ex,
+            "tau_syn_in": net.tau_syn_in,
+            "I_e": current,
+            "V_m": nest.random.uniform(-20.0, 20.0),
         },
-    )  # fmt: skip
+    )
 
 
-def kept(name, net, seed):
-    """The run of this name, from the file if it was of this network and seed, or from NEST."""
-    runs = json.loads(KEPT.read_text("utf-8")) if KEPT.exists() else {}
-    what = {"network": repr(net), "seed": seed, "simulated": SIMULATED}
-    if what.items() - runs.get(name, {}).items():
+def nest_run(name, net, seed):
+    """Return the stored run of this name, if it has this network and seed; or simulate it."""
+    runs = json.loads(NEST_FILE.read_text("utf-8")) if NEST_FILE.exists() else {}
+    settings = {"network": repr(net), "seed": seed, "simulated": SIMULATED}
+    if settings.items() - runs.get(name, {}).items():
         print(f"NEST: {name}", file=sys.stderr, flush=True)
-        runs[name] = what | simulated(net, seed)
-        KEPT.write_text(json.dumps(runs, indent=1) + "\n", "utf-8")
+        runs[name] = settings | simulate(net, seed)
+        NEST_FILE.write_text(json.dumps(runs, indent=1) + "\n", "utf-8")
     return runs[name]
 
 
-def against_nest():
-    """Relative errors of each theory, E / I, and the largest of those that the theory is for."""
+def compare_with_nest():
+    """Relative errors of each theory, E / I, and their size where the theories apply."""
     yield "| network | NEST E, I [spikes/s] | Fano | " + " | ".join(THEORIES) + " |"
     yield "|---|---|---|" + "---|" * len(THEORIES)
-    counted = []
-    for name, changed in RUNS.items():
-        net = rbn.NetworkParams().replace(**changed)
-        run = kept(name, net, 2 if "seed 2" in name else 1)
-        truth = np.array([run["E"], run["I"]])
-        errors = np.array([rbn.firing_rates(net, theory) for theory in THEORIES]) / truth - 1
-        if run["fano"] < SYNCHRONOUS and net.N_E + net.N_I >= 5000:
-            counted.append(errors)
+    errors_where_valid = []
+    for name, changes in RUNS.items():
+        net = rbn.NetworkParams().replace(**changes)
+        run = nest_run(name, net, 2 if "seed 2" in name else 1)
+        nest_rates = np.array([run["E"], run["I"]])
+        rates = np.array([rbn.firing_rates(net, theory) for theory in THEORIES])
+        errors = rates / nest_rates - 1
+        is_asynchronous = run["fano"] < SYNCHRONOUS
+        if is_asynchronous and net.N_E + net.N_I >= 5000:
+            errors_where_valid.append(errors)
         cells = " | ".join(f"{100 * e:+.1f} / {100 * i:+.1f} %" for e, i in errors)
-        state = "" if run["fano"] < SYNCHRONOUS else ", lock-step"
-        yield f"| {name} | {truth[0]:.2f}, {truth[1]:.2f}{state} | {run['fano']:.0f} | {cells} |"
-    for word, of in (("median", np.median), ("largest", np.max)):
-        sizes = 100 * of(np.abs(counted), axis=0)
-        yield (
-            f"| {word}, N >= 5000, not in lock-step | | | "
-            + " | ".join(f"{e:.1f} / {i:.1f} %" for e, i in sizes)
-            + " |"
-        )
+        state = "" if is_asynchronous else ", lock-step"
+        yield f"| {name} | {run['E']:.2f}, {run['I']:.2f}{state} | {run['fano']:.0f} | {cells} |"
+    for label, reduce in (("median", np.median), ("largest", np.max)):
+        sizes = 100 * reduce(np.abs(errors_where_valid), axis=0)
+        cells = " | ".join(f"{e:.1f} / {i:.1f} %" for e, i in sizes)
+        yield f"| {label}, N >= 5000, not in lock-step | | | {cells} |"
 
 
-def calibrated():
-    """What NEST gives for networks that were calibrated to rates."""
+def simulate_calibrated():
+    """Rates in NEST of networks that were calibrated by "exact"."""
     yield "| network | I_th_E, I_th_I | NEST E, I [spikes/s] | error |"
     yield "|---|---|---|---|"
     for name, target in TARGETS.items():
-        net = rbn.calibrate(rbn.NetworkParams(), target, theory=THEORIES[-1])
-        run = kept(name, net, 1)
+        net = rbn.calibrate(rbn.NetworkParams(), target, theory="exact")
+        run = nest_run(name, net, 1)
         errors = 100 * (np.array([run["E"], run["I"]]) / target - 1)
         yield (
             f"| {name} | {net.I_th_E:.3f}, {net.I_th_I:.3f} | {run['E']:.2f}, {run['I']:.2f} | "
@@ -167,102 +189,131 @@ def calibrated():
         )
 
 
-def speed(counts=(1600, 100_000)):
-    """One core, and the first accelerator if there is one, against NNMT's least squares."""
+def measure_speed(batch_sizes=(1600, 100_000)):
+    """Times on one core, and on the first accelerator if any, beside NNMT's least squares."""
     import nnmt
 
-    warnings.filterwarnings("ignore", message="k=sqrt")  # NNMT's word on slow synapses
+    # NNMT warns that its method is made for fast synapses
+    warnings.filterwarnings("ignore", message="k=sqrt")
     head = ("solver", "device", "networks", "trace [s]", "compile [s]", "a network [µs]")
     yield f"| {' | '.join(head)} | speed-up over NNMT |"
     yield "|---" * (len(head) + 1) + "|"
-    some, missed, drawn, begun = 20, 0, draws(counts[0]), time.perf_counter()
-    for i in range(some):
-        one = {name: x[i] for name, x in drawn.items()}
+    count = 20
+    not_solved = 0
+    networks = draw_networks(batch_sizes[0])
+    start = time.perf_counter()
+    for i in range(count):
+        changes = {name: values[i] for name, values in networks.items()}
         try:
-            of_network(rbn.NetworkParams().replace(**one))
+            rates_of_network(rbn.NetworkParams().replace(**changes))
         except RuntimeError:  # "converged in a local minimum"
-            missed += 1
-    theirs = 1e6 * (time.perf_counter() - begun) / some
-    words = f"NNMT {nnmt.__version__}, shift, least squares, {missed} not solved"
-    yield f"| {words} | cpu | {some} | | | {theirs:.0f} | 1 |"
+            not_solved += 1
+    nnmt_time = 1e6 * (time.perf_counter() - start) / count
+    solver = f"NNMT {nnmt.__version__}, shift, least squares, {not_solved} not solved"
+    yield f"| {solver} | cpu | {count} | | | {nnmt_time:.0f} | 1 |"
     for kind, device in devices():
-        sizes = counts[:1] if kind == "cpu" else counts
-        dtypes = ("float64",) if kind == "cpu" else ("float64", "float32")
-        for theory, count, dtype in itertools.product(THEORIES, sizes, dtypes):
+        is_cpu = kind == "cpu"
+        sizes = batch_sizes[:1] if is_cpu else batch_sizes
+        dtypes = ("float64",) if is_cpu else ("float64", "float32")
+        for theory, size, dtype in itertools.product(THEORIES, sizes, dtypes):
             with jax.enable_x64(dtype == "float64"), jax.default_device(device):
-                tracing, compiling, ours = measured(theory, draws(count), 5 if kind == "cpu" else 1)
-            numbers = f"{tracing:.1f} | {compiling:.1f} | {ours:.2f} | {theirs / ours:.0f}"
-            yield f"| rbn_jax, {theory}, {dtype} | {kind} | {count} | {numbers} |"
+                times = measure(theory, draw_networks(size), 5 if is_cpu else 1)
+            trace_time, compile_time, run_time = times
+            cells = f"{trace_time:.1f} | {compile_time:.1f} | {run_time:.2f}"
+            ratio = f"{nnmt_time / run_time:.0f}"
+            yield f"| rbn_jax, {theory}, {dtype} | {kind} | {size} | {cells} | {ratio} |"
 
 
-def draws(count):
-    """Background currents and couplings of networks, most of them asynchronous."""
+def draw_networks(count):
+    """Return background currents and couplings of networks, most of them asynchronous."""
     rng = np.random.default_rng(2026)
-    ends = {"I_th_E": (1.2, 3.0), "gei": (1.1, 1.4), "s": (0.8, 1.2), "I_th_I": (0.6, 1.2)}
-    return {name: rng.uniform(*limits, count) for name, limits in ends.items()}
+    limits = {"I_th_E": (1.2, 3.0), "gei": (1.1, 1.4), "s": (0.8, 1.2), "I_th_I": (0.6, 1.2)}
+    return {name: rng.uniform(low, high, count) for name, (low, high) in limits.items()}
 
 
-def measured(theory, drawn, compilations):
-    """Median seconds to trace and to compile a batch, each anew, and microseconds a network."""
-    net = rbn.NetworkParams().replace(**drawn)
+def measure(theory, changes, compilations):
+    """Return median seconds to trace and to compile a batch, and microseconds a network."""
+    net = rbn.NetworkParams().replace(**changes)
     jitted = jax.jit(rbn.firing_rates, static_argnums=1)
-    pairs = []
+    preparation_times = []
     for _ in range(compilations):
         jax.clear_caches()
-        tracing, lowered = timed(lambda: jitted.lower(net, theory))
-        compiling, compiled = timed(lowered.compile)
-        pairs.append((tracing, compiling))
-    times = [timed(lambda: jax.block_until_ready(compiled(net)))[0] for _ in range(7)]
-    count = len(drawn["I_th_E"])
-    return *np.median(pairs, 0), 1e6 * float(np.median(times)) / count
+        trace_time, lowered = timed(lambda: jitted.lower(net, theory))
+        compile_time, compiled = timed(lowered.compile)
+        preparation_times.append((trace_time, compile_time))
+    run_times = [timed(lambda: jax.block_until_ready(compiled(net)))[0] for _ in range(7)]
+    trace_time, compile_time = np.median(preparation_times, 0)
+    return trace_time, compile_time, 1e6 * float(np.median(run_times)) / len(changes["I_th_E"])
 
 
 def random_networks(count, seed=2026):
-    """Networks drawn from a box: all that rates depend on but C_m, E_L and the thresholds."""
-    rng = np.random.default_rng(seed)
-    box = {
-        **{"tau_E": (10, 40), "tau_I": (5, 25), "tau_syn_ex": (1, 8), "tau_syn_in": (1, 8)},
-        **{"t_ref": (0.5, 6), "V_r": (-10, 12), "gei": (1.02, 1.6), "gie": (0.7, 1.4)},
-        **{"gii": (0.7, 1.3), "s": (0.5, 1.5), "I_th_E": (1.05, 4), "I_th_I": (0.5, 3)},
-        **{"delta_I_xE": (0, 0.4), "N_E": (1000, 20000), "N_I": (300, 5000)},
-        **{f"baseline_conn_prob_{pair}": (0.2, 0.7) for pair in ("EI", "IE", "II")},
+    """Draw networks from a box of all parameters that change rates but E_L and the thresholds."""
+    limits = {
+        "tau_E": (10, 40),
+        "tau_I": (5, 25),
+        "tau_syn_ex": (1, 8),
+        "tau_syn_in": (1, 8),
+        "t_ref": (0.5, 6),
+        "V_r": (-10, 12),
+        "gei": (1.02, 1.6),
+        "gie": (0.7, 1.4),
+        "gii": (0.7, 1.3),
+        "s": (0.5, 1.5),
+        "I_th_E": (1.05, 4),
+        "I_th_I": (0.5, 3),
+        "delta_I_xE": (0, 0.4),
+        "N_E": (1000, 20000),
+        "N_I": (300, 5000),
+        "baseline_conn_prob_EI": (0.2, 0.7),
+        "baseline_conn_prob_IE": (0.2, 0.7),
+        "baseline_conn_prob_II": (0.2, 0.7),
         "baseline_conn_prob_EE": (0.05, 0.5),
     }
-    draws = {name: rng.uniform(*ends, count) for name, ends in box.items()}
-    return rbn.NetworkParams().replace(**draws | {x: np.round(draws[x]) for x in ("N_E", "N_I")})
+    rng = np.random.default_rng(seed)
+    changes = {name: rng.uniform(low, high, count) for name, (low, high) in limits.items()}
+    for name in ("N_E", "N_I"):
+        changes[name] = np.round(changes[name])
+    return rbn.NetworkParams().replace(**changes)
 
 
-def found(count=100_000):
-    """Random networks of which no root was found, or one beyond the table of the theory."""
+def count_states(count=100_000):
+    """Random networks without a root, or with one beyond the table of the theory."""
     yield "| theory | networks | no root | beyond the table |"
     yield "|---|---|---|---|"
+
+    @jax.jit
+    def find_roots(params, theory):
+        couplings, _ = make_couplings(params, theory)
+        return find_root(couplings)
+
     with jax.enable_x64(True):
         networks = random_networks(count)
-        populations = lanes(from_network(networks))[0]
-        search = jax.jit(
-            lambda p, theory: field.self_consistent(field.coupled(p, theory), theory),
-            static_argnums=1,
-        )
-        for theory in THEORIES:
-            roots = int(jnp.isfinite(search(populations, theory)).all(0).sum())
+        for theory in THEORIES.values():
+            roots = int(jnp.isfinite(find_roots(networks, theory)).all(0).sum())
             states = int(rbn.mean_field(networks, theory).converged.sum())
-            yield f"| {theory} | {count} | {count - roots} | {roots - states} |"
+            yield f"| {theory.name} | {count} | {count - roots} | {roots - states} |"
 
 
-PARTS = {"nest": against_nest, "calibrated": calibrated, "speed": speed, "found": found}
+TABLES = {
+    "nest": compare_with_nest,
+    "calibrated": simulate_calibrated,
+    "speed": measure_speed,
+    "found": count_states,
+}
 
 if __name__ == "__main__":
-    chosen = sys.argv[1:] or list(PARTS)
-    unknown = set(chosen) - set(PARTS)
+    chosen = sys.argv[1:] or list(TABLES)
+    unknown = set(chosen) - set(TABLES)
     if unknown:
-        sys.exit(f"{', '.join(unknown)}: must be of {', '.join(PARTS)}")
+        sys.exit(f"{', '.join(unknown)}: must be of {', '.join(TABLES)}")
     text = ""
-    for part in chosen:
-        print(f"\n{PARTS[part].__doc__.splitlines()[0]}\n", file=sys.stderr)
-        lines = [PARTS[part].__doc__.splitlines()[0], ""]
-        for line in PARTS[part]():
+    for name in chosen:
+        title = TABLES[name].__doc__.splitlines()[0]
+        print(f"\n{title}\n", file=sys.stderr)
+        lines = [title, ""]
+        for line in TABLES[name]():
             print(line, flush=True)
             lines.append(line)
         text += "\n".join(lines) + "\n\n"
-    if chosen == list(PARTS):
+    if chosen == list(TABLES):
         (RESULTS / "rates.md").write_text(f"# Firing rates\n\n{text.rstrip()}\n", "utf-8")
