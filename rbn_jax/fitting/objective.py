@@ -9,7 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rbn_jax.fitting.free_parameters import Coordinate, TieFunction, static_field
+from rbn_jax.fitting.free_parameters import (
+    Coordinate,
+    Priors,
+    Ties,
+    static_field,
+)
 from rbn_jax.parameters import checks, domains
 from rbn_jax.parameters.access import Parameters
 from rbn_jax.parameters.labels import Variable, explain_trace_errors, label_result
@@ -43,8 +48,8 @@ class Objective:
     """
 
     fn: FittedFunction = static_field()
-    ties: tuple[tuple[str, TieFunction], ...] = static_field()
-    priors: tuple[tuple[str, float, float], ...] = static_field()
+    ties: Ties = static_field()
+    priors: Priors = static_field()
     robust: Robust = static_field()
     loss: Loss | None = static_field()
     dtype: Dtype = static_field()
