@@ -281,13 +281,13 @@ def _sigmas(sigma: Any, targets: Arrays, template: Mapping[str, Variable]) -> Ar
     for name, target in targets.items():
         if name not in sigma_by_name:
             raise ValueError(f"sigma lacks {name}, which the target has")
-        value = sigma_by_name[name]
-        message = checks.check_domain(f"sigma of {name}", value, domains.POSITIVE)
+        message = checks.check_domain(f"sigma of {name}", sigma_by_name[name], domains.POSITIVE)
         checks.raise_if_any([message], "It is a standard deviation of the target.")
+        array = np.asarray(sigma_by_name[name], float)
         try:
-            sigmas[name] = np.broadcast_to(np.asarray(value, float), target.shape)
+            sigmas[name] = np.broadcast_to(array, target.shape)
         except ValueError:
             raise ValueError(
-                f"sigma of {name} has the shape {np.shape(value)}: must broadcast to {target.shape}"
+                f"sigma of {name} has the shape {array.shape}: must broadcast to {target.shape}"
             ) from None
     return sigmas
