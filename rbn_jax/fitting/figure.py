@@ -46,15 +46,13 @@ def plot_fit(
         line = "-" if prediction.size > _MAX_NAMED_VALUES else "_"
         values_ax.plot(abscissas[name], prediction, f"C3{line}", lw=1.2, ms=12, label="fit")
         residuals_ax.plot(abscissas[name], np.ravel(result.residuals[name]), "k.", ms=3)
-    tick_labels = []
     if x is None:
         shapes = [array.shape for array in all_predictions.values()]
-        tick_labels = _tick_labels(predictions, shapes)
-        if not tick_labels and xlabel is None:
+        if tick_labels := _tick_labels(predictions, shapes):
+            for ax in panels[:2]:
+                ax.set_xticks(range(len(tick_labels)), tick_labels)
+        elif xlabel is None:
             xlabel = "number of the value"
-    if tick_labels:
-        for ax in panels[:2]:
-            ax.set_xticks(range(len(tick_labels)), tick_labels)
     values_ax.set(xlabel=xlabel, ylabel=result.function)
     handles, labels = values_ax.get_legend_handles_labels()
     values_ax.legend(handles[:2], labels[:2], frameon=False)

@@ -30,6 +30,10 @@ from rbn_jax.parameters.access import Location, read_parameters
 Scale = Literal["log", "linear"]
 TieFunction = Callable[[Mapping[str, Any]], Any]
 """Computes the value of a tied parameter from all values by name; JAX code."""
+Ties = tuple[tuple[str, TieFunction], ...]
+"""(name, function of all values) of each tied parameter."""
+Priors = tuple[tuple[str, float, float], ...]
+"""(name, mean, standard deviation) of each Gaussian prior."""
 
 # "tau_E", "2 * tau_E" or "0.5e-3 * w[0,1]"
 _TIE_PATTERN = re.compile(
@@ -143,16 +147,15 @@ class Coordinate:
 
     def from_value(self, x: ArrayLike) -> np.ndarray:
         """Return u at x; an x on a bound is moved inside."""
-        low, high = self.scaled_bounds
-        z = self._to_scale(x)
+        if not any(self.bounded):
+            return (self._to_scale(x) - self.middle) / self.width
+        position = self.position(x)
         if all(self.bounded):
-            share = (z - low) / (high - low)
-            return share_to_coordinate(np.clip(share, _START_DISTANCE, 1 - _START_DISTANCE))
-        if any(self.bounded):
-            anchor, sign = self._anchor
-            distance = np.maximum(sign * (z - anchor) / self.width, _START_DISTANCE)
-            return sign * (distance - 1 / distance) / 2
-        return (z - self.middle) / self.width
+            share = np.clip(position, _START_DISTANCE, 1 - _START_DISTANCE)
+            return share_to_coordinate(share)
+        sign = self._anchor[1]
+        distance = np.maximum(sign * position, _START_DISTANCE)
+        return sign * (distance - 1 / distance) / 2
 
     def position(self, x: ArrayLike) -> np.ndarray:
         """Return where x lies: a share of the range of z; without two bounds in widths."""
@@ -193,8 +196,8 @@ class FreeParameters(NamedTuple):
 
     coordinates: tuple[Coordinate, ...]
     first_start: np.ndarray
-    ties: tuple[tuple[str, TieFunction], ...]
-    priors: tuple[tuple[str, float, float], ...]
+    ties: Ties
+    priors: Priors
     notes: tuple[str, ...]
 
 

@@ -9,7 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rbn_jax.fitting.free_parameters import Coordinate, TieFunction, static_field
+from rbn_jax.fitting.free_parameters import (
+    Coordinate,
+    Priors,
+    Ties,
+    static_field,
+)
 from rbn_jax.parameters import checks, domains
 from rbn_jax.parameters.access import Parameters
 from rbn_jax.parameters.labels import Variable, explain_trace_errors, label_result
@@ -43,8 +48,8 @@ class Objective:
     """
 
     fn: FittedFunction = static_field()
-    ties: tuple[tuple[str, TieFunction], ...] = static_field()
-    priors: tuple[tuple[str, float, float], ...] = static_field()
+    ties: Ties = static_field()
+    priors: Priors = static_field()
     robust: Robust = static_field()
     loss: Loss | None = static_field()
     dtype: Dtype = static_field()
@@ -276,13 +281,13 @@ def _sigmas(sigma: Any, targets: Arrays, template: Mapping[str, Variable]) -> Ar
     for name, target in targets.items():
         if name not in sigma_by_name:
             raise ValueError(f"sigma lacks {name}, which the target has")
-        value = sigma_by_name[name]
-        message = checks.check_domain(f"sigma of {name}", value, domains.POSITIVE)
+        message = checks.check_domain(f"sigma of {name}", sigma_by_name[name], domains.POSITIVE)
         checks.raise_if_any([message], "It is a standard deviation of the target.")
+        array = np.asarray(sigma_by_name[name], float)
         try:
-            sigmas[name] = np.broadcast_to(np.asarray(value, float), target.shape)
+            sigmas[name] = np.broadcast_to(array, target.shape)
         except ValueError:
             raise ValueError(
-                f"sigma of {name} has the shape {np.shape(value)}: must broadcast to {target.shape}"
+                f"sigma of {name} has the shape {array.shape}: must broadcast to {target.shape}"
             ) from None
     return sigmas

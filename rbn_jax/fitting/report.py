@@ -29,8 +29,7 @@ def report(result: FitResult) -> str:
     parameters = read_parameters(result.params)
     lines += [_variable(result, parameters, name) for name in result.values]
     lines += fixed_section(result.params, result.values)
-    correlations = _correlations(result)
-    if correlations:
+    if correlations := _correlations(result):
         lines += ["[[Correlations]] (above 0.1)", *correlations]
     if len(result.optima) > 1:
         lines.append(f"[[Optima]] ({len(result.optima)} distinct)")

@@ -111,7 +111,6 @@ def fit_rows(
     parameters: Parameters,
     u: np.ndarray,
     n_rows: int,
-    *,
     batch_size: int | None,
     progress: bool | None,
 ) -> FitRows:

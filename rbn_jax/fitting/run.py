@@ -237,8 +237,8 @@ def fit(
             parameters,
             u,
             n_rows,
-            batch_size=batch_size,
-            progress=progress,
+            batch_size,
+            progress,
         )
 
 

@@ -9,6 +9,9 @@ import numpy as np
 from rbn_jax.fitting.free_parameters import Coordinate
 from rbn_jax.fitting.objective import Arrays, Objective
 
+Numbers = np.ndarray | float
+"""A number for each of many optima, or that of one."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Uncertainty:
@@ -100,15 +103,13 @@ def _scale(norms: np.ndarray) -> np.ndarray:
     return 1 / np.where(norms > 0, norms, 1)
 
 
-def reduced_chi_square(
-    chi_square: np.ndarray | float, n_data: np.ndarray | int, k: int
-) -> np.ndarray:
+def reduced_chi_square(chi_square: Numbers, n_data: Numbers, k: int) -> np.ndarray:
     """Return chi-square over the degrees of freedom; NaN where there are none."""
     freedom = np.asarray(n_data - k)
     return np.where(freedom > 0, chi_square / np.maximum(freedom, 1), np.nan)
 
 
-def scale_variance(variance: np.ndarray, factor: np.ndarray | float) -> np.ndarray:
+def scale_variance(variance: np.ndarray, factor: Numbers) -> np.ndarray:
     """Return variance times factor; an infinite variance stays infinite."""
     # the other side of where() may be 0 times infinity
     with np.errstate(invalid="ignore"):
@@ -119,7 +120,7 @@ def standard_errors(
     objective: Objective,
     x: np.ndarray,
     uncertainty: Uncertainty,
-    factor: np.ndarray | float,
+    factor: Numbers,
 ) -> Arrays:
     """Return standard errors of free and tied parameters at x (..., k), by name.
 
