@@ -1,5 +1,6 @@
 """Choose what to draw of a dataset, and label and scale the axes of the figure."""
 
+import itertools
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Literal
 
@@ -9,6 +10,9 @@ from rbn_jax.parameters.labels import RESULT_DIMENSIONS
 
 if TYPE_CHECKING:
     import xarray
+
+ENTRY_DIMENSIONS = ("target", "source", "population")
+"""The dimensions whose labels name the entries of a result."""
 
 _UNIT_LABELS = {"pA*sqrt(N)": r"pA$\,\sqrt{N}$", "1": ""}
 
@@ -42,15 +46,12 @@ def choose_entries(
     for dim in array.dims:
         if dim not in RESULT_DIMENSIONS and _is_numeric(array[dim].values):
             array = array.sortby(dim)
-    if "population" in array.dims:
-        populations = array["population"].values
-        return array, {str(label): array.sel(population=label) for label in populations}
-    if not {"target", "source"} <= set(array.dims):
-        return array, {"": array}
+    dims = [dim for dim in ENTRY_DIMENSIONS if dim in array.dims]
     entries = {}
-    for target in array["target"].values:
-        for source in array["source"].values:
-            entries[f"{target}{source}"] = array.sel(target=target, source=source)
+    # without such dimensions there is one product, of no labels
+    for labels in itertools.product(*(array[dim].values for dim in dims)):
+        selection = dict(zip(dims, labels, strict=True))
+        entries["".join(map(str, labels))] = array.sel(selection)
     return array, entries
 
 

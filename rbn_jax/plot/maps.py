@@ -1,13 +1,15 @@
-"""A quantity that was swept over two parameters as maps; over one parameter as lines."""
+"""Lines and maps of swept quantities, and elasticities of one network as a table in colour."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from rbn_jax.parameters.labels import RESULT_DIMENSIONS
 from rbn_jax.plot.datasets import (
+    ENTRY_DIMENSIONS,
     axis_properties,
     axis_values,
     choose_entries,
@@ -15,12 +17,12 @@ from rbn_jax.plot.datasets import (
     unit_label,
     variable_label,
 )
-from rbn_jax.plot.lines import draw_lines
 
 if TYPE_CHECKING:
     import xarray
 
-_ENTRY_DIMENSIONS = ("target", "source", "population")
+_WHITE_TEXT_ABOVE = 0.6
+"""Share of the largest elasticity above which a cell is so dark that its text is white."""
 
 
 def plot_sweep(
@@ -51,7 +53,7 @@ def plot_sweep(
     (2, 2)
     """
     array, entries = choose_entries(dataset, name)
-    dims = [dim for dim in array.dims if dim not in _ENTRY_DIMENSIONS]
+    dims = [dim for dim in array.dims if dim not in ENTRY_DIMENSIONS]
     if len(dims) not in (1, 2) or "parameter" in dims:
         raise ValueError(
             f"{array.name} varies over {dims}: must be one or two axes; select in the others "
@@ -64,7 +66,7 @@ def plot_sweep(
     if len(panels) != n_panels:
         raise ValueError(f"ax holds {len(panels)} axes: {array.name} needs {n_panels}")
     if len(dims) == 1:
-        draw_lines(panels[0], array, entries, dims[0])
+        _draw_lines(panels[0], array, entries, dims[0])
         return ax
     for panel, (label, entry) in zip(panels, entries.items(), strict=True):
         _draw_map(panel, entry.transpose(*dims), label)
@@ -105,12 +107,57 @@ def plot_rates(
     ax = np.asarray(plot_sweep(dataset, name, ax))
     for panel in ax.flat:
         if target is not None:
-            for (label, entry), rate, linestyle in zip(
-                entries.items(), target, ("-", ":"), strict=False
-            ):
-                _draw_contour(panel, entry, rate, label, linestyle)
+            _draw_contours(panel, entries, target)
         if point is not None:
             panel.plot(*point, "*", color="w", markersize=12, markeredgecolor="k")
+    return ax
+
+
+def plot_elasticity(
+    dataset: "xarray.Dataset | xarray.DataArray", name: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw elasticities as a table in colour: a row for each entry, a column for each parameter.
+
+    Args:
+        dataset: from `elasticity`, of one network.
+        name: of the variable; needed where there are several.
+        ax: axes to draw on; None: a new figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: the variable does not come from `elasticity`, or has more than one network.
+
+    >>> from rbn_jax import NetworkParams, calculate_RBN_weights, elasticity
+    >>> elasticities = elasticity(calculate_RBN_weights, NetworkParams(), ["gei", "tau_E"])
+    >>> [text.get_text() for text in plot_elasticity(elasticities).get_yticklabels()]
+    ['EE', 'EI', 'IE', 'II']
+    """
+    array, entries = choose_entries(dataset, name)
+    if not {"parameter"} <= set(array.dims) <= set(RESULT_DIMENSIONS):
+        raise ValueError(
+            f"{array.name} has the dimensions {array.dims}: must be of one network; select one "
+            "with dataset.isel(name=index)"
+        )
+    if array.attrs.get("long_name") != "elasticity":
+        raise ValueError(f"{array.name} holds no elasticities: must come from elasticity(...)")
+    parameters = array["parameter"].values
+    rows = [label or str(array.name) for label in entries]
+    table = np.array(list(entries.values()), dtype=float)
+    if ax is None:
+        size = (3.0 + 0.9 * len(parameters), 2.0 + 0.5 * len(rows))
+        ax = plt.subplots(figsize=size, layout="constrained")[1]
+    # 1 for a table without numbers
+    bound = np.nanmax(np.abs(table), initial=0.0) or 1.0
+    image = ax.imshow(table, cmap="RdBu_r", vmin=-bound, vmax=bound, aspect="auto")
+    for (row, column), elasticity in np.ndenumerate(table):
+        color = "w" if abs(elasticity) > _WHITE_TEXT_ABOVE * bound else "k"
+        text = f"{elasticity + 0.0:.2f}"  # the sum turns -0.0 into 0.0
+        ax.text(column, row, text, ha="center", va="center", color=color)
+    ax.set_xticks(range(len(parameters)), parameters, rotation=30, ha="right")
+    ax.set_yticks(range(len(rows)), rows)
+    ax.figure.colorbar(image, ax=ax, label="elasticity d ln|y| / d ln x")
     return ax
 
 
@@ -119,6 +166,22 @@ def _new_panels(count: int) -> Axes | np.ndarray:
     rows, columns = (2, 2) if count == 4 else (1, count)
     size = (5.0 * columns, 4.0 * rows)
     return plt.subplots(rows, columns, figsize=size, layout="constrained")[1]
+
+
+def _draw_lines(
+    ax: Axes,
+    array: "xarray.DataArray",
+    entries: "Mapping[str, xarray.DataArray]",
+    dim: Hashable,
+) -> None:
+    """Draw a line for each entry of a variable over its only axis."""
+    # values without a coordinate, such as samples, have no order: they are points
+    style = "-" if dim in array.coords else "."
+    for label, entry in entries.items():
+        ax.plot(axis_values(array, dim), entry, style, label=label)
+    ax.set(**axis_properties(array, dim, "x"), ylabel=variable_label(array))
+    if len(entries) > 1:
+        ax.legend()
 
 
 def _draw_map(ax: Axes, entry: "xarray.DataArray", label: str) -> None:
@@ -137,16 +200,16 @@ def _draw_map(ax: Axes, entry: "xarray.DataArray", label: str) -> None:
     ax.set(**axis_properties(entry, entry.dims[1], "y"))
 
 
-def _draw_contour(
-    ax: Axes, entry: "xarray.DataArray", rate: float, label: str, linestyle: str
+def _draw_contours(
+    ax: Axes, entries: "Mapping[str, xarray.DataArray]", rates: Sequence[float] | np.ndarray
 ) -> None:
-    """Draw the contour of a rate, labelled, if there is one."""
-    # contour warns of a level outside the data
-    if not entry.min() < rate < entry.max():
-        return
-    positions = [axis_values(entry, dim) for dim in entry.dims]
-    lines = ax.contour(*positions, entry.values.T, [rate], colors="w", linestyles=linestyle)
-    ax.clabel(lines, fmt=f"{label} {rate:g}")
+    """Draw a contour, labelled, for the rate of each entry, if there is one."""
+    for (label, entry), rate, style in zip(entries.items(), rates, ("-", ":"), strict=False):
+        # contour warns of a level outside the data
+        if entry.min() < rate < entry.max():
+            positions = [axis_values(entry, dim) for dim in entry.dims]
+            lines = ax.contour(*positions, entry.values.T, [rate], colors="w", linestyles=style)
+            ax.clabel(lines, fmt=f"{label} {rate:g}")
 
 
 def _cell_edges(centers: np.ndarray) -> np.ndarray:

@@ -1,7 +1,5 @@
 """Many equal markers as one image, computed from the number of markers on each pixel."""
 
-from typing import TYPE_CHECKING, cast
-
 import numpy as np
 from matplotlib.artist import allow_rasterization
 from matplotlib.backend_bases import RendererBase
@@ -9,9 +7,6 @@ from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.transforms import IdentityTransform
-
-if TYPE_CHECKING:
-    from matplotlib.transforms import TransformedPath
 
 _LARGEST_OPACITY = 1 - 1e-9
 """The logarithm of the transparency of an opaque pixel would be infinite."""
@@ -64,8 +59,7 @@ class Marks(Line2D):
         if self.get_clip_on():
             context.set_clip_rectangle(self.get_clip_box())
             # matplotlib's types are wider than the paths that `set_clip_path` stores
-            path = cast("TransformedPath | None", self.get_clip_path())
-            context.set_clip_path(path)
+            context.set_clip_path(self.get_clip_path())  # pyright: ignore[reportArgumentType]
         renderer.draw_image(context, lower[0], lower[1], image)
         context.restore()
 

@@ -1,7 +1,4 @@
-"""Lines over one axis: the PSP over time, and a quantity that was swept over one parameter."""
-
-from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING
+"""The PSP over time."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,11 +7,7 @@ from numpy.typing import ArrayLike
 
 from rbn_jax.parameters.checks import check_domain, raise_if_any
 from rbn_jax.parameters.domains import POSITIVE
-from rbn_jax.plot.datasets import axis_properties, axis_values, variable_label
 from rbn_jax.psp import psp_time_to_peak, psp_waveform
-
-if TYPE_CHECKING:
-    import xarray
 
 _N_TIMES = 1000
 
@@ -48,11 +41,11 @@ def plot_psp(
     constants = {"tau_m": tau_m, "tau_syn": tau_syn, "c_m": c_m}
     messages = [check_domain(name, value, POSITIVE) for name, value in constants.items()]
     raise_if_any(messages, "Nothing was drawn.")
-    tau_m, tau_syn, c_m = np.broadcast_arrays(*np.atleast_1d(tau_m, tau_syn, c_m))
+    tau_m, tau_syn, c_m = np.broadcast_arrays(tau_m, tau_syn, c_m)
     if not c_m.size:
         raise ValueError("there are no time constants to draw")
     ax = ax or plt.subplots()[1]
-    times = np.linspace(0, 8 * max(float(tau_m.max()), float(tau_syn.max())), _N_TIMES)
+    times = np.linspace(0, 8 * np.maximum(tau_m, tau_syn).max(), _N_TIMES)
     for membrane, synapse, capacitance in zip(tau_m.flat, tau_syn.flat, c_m.flat, strict=True):
         label = rf"$\tau_m$ = {membrane:g} ms, $\tau_{{syn}}$ = {synapse:g} ms"
         if np.ptp(c_m):
@@ -65,19 +58,3 @@ def plot_psp(
     ax.set(xlabel="Time since the event [ms]", ylabel="PSP [mV/pA]")
     ax.legend()
     return ax
-
-
-def draw_lines(
-    ax: Axes,
-    array: "xarray.DataArray",
-    entries: "Mapping[str, xarray.DataArray]",
-    dim: Hashable,
-) -> None:
-    """Draw a line for each entry of a variable over its only axis."""
-    # values without a coordinate, such as samples, have no order: they are points
-    style = "-" if dim in array.coords else "."
-    for label, entry in entries.items():
-        ax.plot(axis_values(array, dim), entry, style, label=label)
-    ax.set(**axis_properties(array, dim, "x"), ylabel=variable_label(array))
-    if len(entries) > 1:
-        ax.legend()
