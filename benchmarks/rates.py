@@ -24,12 +24,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+# this program runs as a script, and NNMT's networks are those of the tests
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from nnmt_rates import rates_of_network
-from streaming import timed
 
 import rbn_jax as rbn
+from benchmarks.streaming import timed
 from benchmarks.values import devices
 from rbn_jax.rates.equations import find_root
 from rbn_jax.rates.populations import make_couplings
