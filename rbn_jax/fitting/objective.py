@@ -140,7 +140,7 @@ def count_data(objective: Objective) -> np.ndarray:
     """Return the numbers measured in each row (rows,), and priors; 0 if none was measured."""
     counts = 0
     for weight in objective.weight.values():
-        counts += np.count_nonzero(weight.reshape(len(weight), -1), axis=1)
+        counts += np.count_nonzero(weight, axis=tuple(range(1, weight.ndim)))
     return np.where(counts > 0, counts + len(objective.priors), 0)
 
 

@@ -178,10 +178,9 @@ def fit_batch(objective: Objective, u: np.ndarray) -> RowResults:
     # an eigenvalue of J^T J has a rounding error of eps
     tolerance = np.sqrt(1e2 * np.finfo(best.hessian.dtype).eps)
     errors = uncertainty.from_hessian(best.hessian, np.isnan(best.held), tolerance)
+    reduced = uncertainty.reduced_chi_square(2 * best.cost, n_data, u.shape[1])
     # of the data, in units of sigma^2
-    variance: np.ndarray | float = 1.0
-    if not objective.absolute_sigma:
-        variance = uncertainty.reduced_chi_square(2 * best.cost, n_data, u.shape[1])
+    variance = 1.0 if objective.absolute_sigma else reduced
     errors_by_name = uncertainty.standard_errors(objective, best.x, errors, variance)
     stderr = np.stack(list(errors_by_name.values()), -1)
     for array in (best.x, best.held, stderr, best.cost):
