@@ -1,28 +1,32 @@
-"""Firing rates: comparison of the theories with NEST, calibrated networks, speed, states found.
+"""Benchmark of firing rates: errors against NEST, calibration, speed, and roots not found.
 
-    python -m benchmarks.rates              makes all tables
-    python -m benchmarks.rates nest         makes one of nest, calibrated, speed, found
+    python -m benchmarks.rates              run all four on one core
+    python -m benchmarks.rates nest         run one of nest, calibrated, speed, found
 
-Rates from NEST are stored in results/nest_rates.json. A network is not simulated again with the
-same seed; delete the file to simulate all networks again. The tables are printed, and written to
-results/rates.md if all of them are made.
+Each prints a table; a run of all four also writes them to results/rates.md. The rates that NEST
+gave are stored in results/nest_rates.json. A network is simulated only if no run of the same
+parameters and seed is stored there; delete the file to simulate all of them again.
 """
+
+import os
+
+# before JAX is imported, which counts the cores
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 import itertools
 import json
-import os
 import sys
 import time
 import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-
-# one core, chosen before JAX counts them
-if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from typing import Any, TypedDict
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -33,20 +37,21 @@ from benchmarks.implementations import devices
 from benchmarks.timing import timed
 from rbn_jax.rates.equations import find_root
 from rbn_jax.rates.populations import make_couplings
-from rbn_jax.rates.theories import THEORIES
+from rbn_jax.rates.theories import THEORIES, MeanFieldTheory
 
 RESULTS = Path(__file__).parent / "results"
-NEST_FILE = RESULTS / "nest_rates.json"
-# times [ms]
-WARMUP = 1000.0
-SIMULATED = 5000.0
-HALF_THE_CONNECTIONS = {
-    "baseline_conn_prob_EE": 0.1,
-    "baseline_conn_prob_EI": 0.25,
-    "baseline_conn_prob_IE": 0.25,
-    "baseline_conn_prob_II": 0.25,
-}
-RUNS = {
+STORED_RUNS = RESULTS / "nest_rates.json"
+
+WARMUP_MS = 1000.0
+SIMULATED_MS = 5000.0
+BIN_MS = 5.0
+# The Fano factor of the population count is 3 to 20 in asynchronous networks
+SYNCHRONOUS_FANO = 100
+# Smaller networks are in the table, but not in its median and largest errors
+SMALLEST_COMPARED_SIZE = 5000
+
+# What each network changes in the defaults, by its name in the table and in the file
+NETWORKS: dict[str, dict[str, Any]] = {
     "default, seed 1": {},
     "default, seed 2": {},
     "tau_syn 3, 2": {"tau_syn_ex": 3.0, "tau_syn_in": 2.0},
@@ -62,7 +67,12 @@ RUNS = {
     "t_ref 2": {"t_ref": 2.0},
     "V_r 8": {"V_r": 8.0},
     "s 0.8": {"s": 0.8},
-    "half the connections": HALF_THE_CONNECTIONS,
+    "half the connections": {
+        "baseline_conn_prob_EE": 0.1,
+        "baseline_conn_prob_EI": 0.25,
+        "baseline_conn_prob_IE": 0.25,
+        "baseline_conn_prob_II": 0.25,
+    },
     "delta_I_xE 0.2": {"delta_I_xE": 0.2},
     "tau_syn 2": {"tau_syn_ex": 2.0, "tau_syn_in": 2.0},
     "tau_m 15, 15": {"tau_E": 15.0, "tau_I": 15.0},
@@ -70,250 +80,367 @@ RUNS = {
     "tau_syn 0.5": {"tau_syn_ex": 0.5, "tau_syn_in": 0.5},
     "tau_syn 3, 5": {"tau_syn_ex": 3.0, "tau_syn_in": 5.0},
 }
-TARGETS = {
+# Networks with another seed than 1
+SEEDS = {"default, seed 2": 2}
+
+# Rates of E and I [spikes/s] that networks are calibrated to
+CALIBRATED_RATES = {
     "calibrated to 5, 8": (5.0, 8.0),
     "calibrated to 8, 10": (8.0, 10.0),
     "calibrated to 3, 4": (3.0, 4.0),
     "calibrated to 3, 3": (3.0, 3.0),
 }
-# Fano factor of the count of E spikes above which the state is lock-step; it is 3 to 23 where the
-# state is asynchronous
-SYNCHRONOUS = 100
+
+# Bounds of the random networks of `speed`, most of which are asynchronous
+SPEED_BOUNDS = {
+    "I_th_E": (1.2, 3.0),
+    "gei": (1.1, 1.4),
+    "s": (0.8, 1.2),
+    "I_th_I": (0.6, 1.2),
+}
+
+# Bounds of the random networks of `found`: every parameter that the rates depend on, except
+# C_m, E_L and the thresholds. The order matters, as it is the order of the random draws.
+FOUND_BOUNDS = {
+    "tau_E": (10, 40),
+    "tau_I": (5, 25),
+    "tau_syn_ex": (1, 8),
+    "tau_syn_in": (1, 8),
+    "t_ref": (0.5, 6),
+    "V_r": (-10, 12),
+    "gei": (1.02, 1.6),
+    "gie": (0.7, 1.4),
+    "gii": (0.7, 1.3),
+    "s": (0.5, 1.5),
+    "I_th_E": (1.05, 4),
+    "I_th_I": (0.5, 3),
+    "delta_I_xE": (0, 0.4),
+    "N_E": (1000, 20000),
+    "N_I": (300, 5000),
+    "baseline_conn_prob_EI": (0.2, 0.7),
+    "baseline_conn_prob_IE": (0.2, 0.7),
+    "baseline_conn_prob_II": (0.2, 0.7),
+    "baseline_conn_prob_EE": (0.05, 0.5),
+}
 
 
-def simulate(net, seed):
-    """Return rates [spikes/s] of E and I in NEST, and the Fano factor of the E count in 5 ms."""
+class NestRates(TypedDict):
+    """What a simulation gives; these are also its keys in the file of stored runs.
+
+    E, I: rates of the two populations [spikes/s]
+    fano: Fano factor of the count of E spikes in bins of 5 ms; None if E does not fire
+    """
+
+    E: float
+    I: float  # noqa: E741 - the name of the population
+    fano: float | None
+
+
+def simulate(net: rbn.NetworkParams, seed: int) -> NestRates:
+    """Simulate a network without clusters in NEST."""
     import nest
 
     nest.verbosity = nest.VerbosityLevel.ERROR
     nest.ResetKernel()
     nest.rng_seed = seed
-    populations = [create_neurons(nest, net, name) for name in "EI"]
-    weights = net.s * np.asarray(rbn.calculate_RBN_weights(net), float) / np.sqrt(net.N_E + net.N_I)
+    populations = [create_neurons(net, "E"), create_neurons(net, "I")]
+    js = np.asarray(rbn.calculate_RBN_weights(net), float)
+    weights = net.s * js / np.sqrt(net.N_E + net.N_I)
     for (target, source), weight in np.ndenumerate(weights):
-        p = float(net.baseline_conn_prob[target, source])
-        rule = {"rule": "pairwise_bernoulli", "p": p}
+        probability = float(net.baseline_conn_prob[target, source])
         if net.fixed_indegree:
-            rule = {"rule": "fixed_indegree", "indegree": int(p * len(populations[source]))}
-        rule |= {"allow_autapses": False, "allow_multapses": False}
+            indegree = int(probability * len(populations[source]))
+            rule = {"rule": "fixed_indegree", "indegree": indegree}
+        else:
+            rule = {"rule": "pairwise_bernoulli", "p": probability}
+        rule["allow_autapses"] = False
+        rule["allow_multapses"] = False
         synapse = {"weight": weight, "delay": float(net.delay)}
         nest.Connect(populations[source], populations[target], rule, synapse)
     recorders = []
-    for population in populations:
-        recorder = nest.Create("spike_recorder", params={"start": WARMUP})
-        nest.Connect(population, recorder)
+    for neurons in populations:
+        recorder = nest.Create("spike_recorder", params={"start": WARMUP_MS})
+        nest.Connect(neurons, recorder)
         recorders.append(recorder)
-    nest.Simulate(WARMUP + SIMULATED)
-    times = [recorder.events["times"] for recorder in recorders]
+    nest.Simulate(WARMUP_MS + SIMULATED_MS)
+    spike_times = [recorder.events["times"] for recorder in recorders]
     rates = []
-    for spikes, population in zip(times, populations, strict=True):
-        rates.append(1000 * len(spikes) / len(population) / SIMULATED)
-    counts = np.histogram(times[0], np.arange(WARMUP, WARMUP + SIMULATED + 1, 5.0))[0]
+    for times, neurons in zip(spike_times, populations, strict=True):
+        rates.append(1000 * len(times) / len(neurons) / SIMULATED_MS)
+    bin_edges = np.arange(WARMUP_MS, WARMUP_MS + SIMULATED_MS + 1, BIN_MS)
+    counts, _ = np.histogram(spike_times[0], bin_edges)
     fano = float(counts.var() / counts.mean()) if counts.any() else None
     return {"E": rates[0], "I": rates[1], "fano": fano}
 
 
-def create_neurons(nest, net, population):
-    """Create the neurons of population "E" or "I" in NEST."""
-    v_th = getattr(net, f"V_th_{population}")
+def create_neurons(net: rbn.NetworkParams, population: str) -> Any:
+    """Create the neurons of the population "E" or "I" in NEST, and return their collection."""
+    import nest
+
     tau_m = getattr(net, f"tau_{population}")
+    v_th = getattr(net, f"V_th_{population}")
     rheobase = float(rbn.rheobase_current(tau_m, net.E_L, v_th, net.C_m))
     current = getattr(net, f"I_th_{population}") * rheobase
     half_width = getattr(net, f"delta_I_x{population}") / 2
     if half_width:
-        limits = (current * (1 - half_width), current * (1 + half_width))
-        current = nest.random.uniform(*limits)
-    return nest.Create(
-        net.neuron_type,
-        int(getattr(net, f"N_{population}")),
-        params={
-            "E_L": net.E_L,
-            "C_m": net.C_m,
-            "tau_m": tau_m,
-            "t_ref": net.t_ref,
-            "V_th": v_th,
-            "V_reset": net.V_r,
-            "tau_syn_ex": net.tau_syn_ex,
-            "tau_syn_in": net.tau_syn_in,
-            "I_e": current,
-            "V_m": nest.random.uniform(-20.0, 20.0),
-        },
-    )
+        current = nest.random.uniform(current * (1 - half_width), current * (1 + half_width))
+    neuron_params = {
+        "E_L": net.E_L,
+        "C_m": net.C_m,
+        "tau_m": tau_m,
+        "t_ref": net.t_ref,
+        "V_th": v_th,
+        "V_reset": net.V_r,
+        "tau_syn_ex": net.tau_syn_ex,
+        "tau_syn_in": net.tau_syn_in,
+        "I_e": current,
+        "V_m": nest.random.uniform(-20.0, 20.0),
+    }
+    size = int(getattr(net, f"N_{population}"))
+    return nest.Create(net.neuron_type, size, params=neuron_params)
 
 
-def nest_run(name, net, seed):
-    """Return the stored run of this name, if it has this network and seed; or simulate it."""
-    runs = json.loads(NEST_FILE.read_text("utf-8")) if NEST_FILE.exists() else {}
-    settings = {"network": repr(net), "seed": seed, "simulated": SIMULATED}
-    if settings.items() - runs.get(name, {}).items():
+def read_or_simulate(name: str, net: rbn.NetworkParams, seed: int) -> NestRates:
+    """Return the stored run of this name, or simulate and store it.
+
+    A run that is stored under the name is used only if its network, seed and duration are equal.
+    """
+    runs = {}
+    if STORED_RUNS.exists():
+        runs = json.loads(STORED_RUNS.read_text("utf-8"))
+    identity = {"network": repr(net), "seed": seed, "simulated": SIMULATED_MS}
+    stored = runs.get(name, {})
+    is_same_run = all(stored.get(key) == value for key, value in identity.items())
+    if not is_same_run:
         print(f"NEST: {name}", file=sys.stderr, flush=True)
-        runs[name] = settings | simulate(net, seed)
-        NEST_FILE.write_text(json.dumps(runs, indent=1) + "\n", "utf-8")
-    return runs[name]
+        stored = {**identity, **simulate(net, seed)}
+        runs[name] = stored
+        STORED_RUNS.write_text(json.dumps(runs, indent=1) + "\n", "utf-8")
+    return {"E": stored["E"], "I": stored["I"], "fano": stored["fano"]}
 
 
-def compare_with_nest():
-    """Relative errors of each theory, E / I, and their size where the theories apply."""
+def compare_with_nest(networks: Mapping[str, Mapping[str, Any]] = NETWORKS) -> Iterator[str]:
+    """Yield a table of the relative errors of each theory, theory / NEST - 1.
+
+    Its last rows have the median and the largest absolute error over the networks that the
+    theories are made for: asynchronous ones of at least SMALLEST_COMPARED_SIZE neurons.
+    """
     yield "| network | NEST E, I [spikes/s] | Fano | " + " | ".join(THEORIES) + " |"
     yield "|---|---|---|" + "---|" * len(THEORIES)
-    errors_where_valid = []
-    for name, changes in RUNS.items():
+    compared_errors = []
+    for name, changes in networks.items():
         net = rbn.NetworkParams().replace(**changes)
-        run = nest_run(name, net, 2 if "seed 2" in name else 1)
+        run = read_or_simulate(name, net, SEEDS.get(name, 1))
         nest_rates = np.array([run["E"], run["I"]])
-        rates = np.array([rbn.firing_rates(net, theory) for theory in THEORIES])
-        errors = rates / nest_rates - 1
-        is_asynchronous = run["fano"] < SYNCHRONOUS
-        if is_asynchronous and net.N_E + net.N_I >= 5000:
-            errors_where_valid.append(errors)
-        cells = " | ".join(f"{100 * e:+.1f} / {100 * i:+.1f} %" for e, i in errors)
-        state = "" if is_asynchronous else ", lock-step"
-        yield f"| {name} | {run['E']:.2f}, {run['I']:.2f}{state} | {run['fano']:.0f} | {cells} |"
-    for label, reduce in (("median", np.median), ("largest", np.max)):
-        sizes = 100 * reduce(np.abs(errors_where_valid), axis=0)
-        cells = " | ".join(f"{e:.1f} / {i:.1f} %" for e, i in sizes)
-        yield f"| {label}, N >= 5000, not in lock-step | | | {cells} |"
+        theory_rates = np.array([rbn.firing_rates(net, theory) for theory in THEORIES.values()])
+        errors = theory_rates / nest_rates - 1
+        fano = run["fano"]
+        if fano is None:
+            raise ValueError(f"{name}: E is silent in NEST, and has no relative error")
+        is_synchronous = fano >= SYNCHRONOUS_FANO
+        if not is_synchronous and net.N_E + net.N_I >= SMALLEST_COMPARED_SIZE:
+            compared_errors.append(errors)
+        cells = []
+        for error_e, error_i in 100 * errors:
+            cells.append(f"{error_e:+.1f} / {error_i:+.1f} %")
+        state = ", lock-step" if is_synchronous else ""
+        rates = f"{run['E']:.2f}, {run['I']:.2f}{state}"
+        yield f"| {name} | {rates} | {fano:.0f} | {' | '.join(cells)} |"
+    for statistic, reduction in (("median", np.median), ("largest", np.max)):
+        cells = []
+        for error_e, error_i in 100 * reduction(np.abs(compared_errors), axis=0):
+            cells.append(f"{error_e:.1f} / {error_i:.1f} %")
+        label = f"{statistic}, N >= {SMALLEST_COMPARED_SIZE}, not in lock-step"
+        yield f"| {label} | | | {' | '.join(cells)} |"
 
 
-def simulate_calibrated():
-    """Rates in NEST of networks that were calibrated by "exact"."""
+def simulate_calibrated() -> Iterator[str]:
+    """Yield a table of the rates in NEST of networks that were calibrated by "exact"."""
     yield "| network | I_th_E, I_th_I | NEST E, I [spikes/s] | error |"
     yield "|---|---|---|---|"
-    for name, target in TARGETS.items():
-        net = rbn.calibrate(rbn.NetworkParams(), target, theory="exact")
-        run = nest_run(name, net, 1)
-        errors = 100 * (np.array([run["E"], run["I"]]) / target - 1)
+    for name, rates in CALIBRATED_RATES.items():
+        net = rbn.calibrate(rbn.NetworkParams(), rates, theory="exact")
+        run = read_or_simulate(name, net, seed=1)
+        error_e = 100 * (run["E"] / rates[0] - 1)
+        error_i = 100 * (run["I"] / rates[1] - 1)
         yield (
             f"| {name} | {net.I_th_E:.3f}, {net.I_th_I:.3f} | {run['E']:.2f}, {run['I']:.2f} | "
-            f"{errors[0]:+.1f} / {errors[1]:+.1f} % |"
+            f"{error_e:+.1f} / {error_i:+.1f} % |"
         )
 
 
-def measure_speed(batch_sizes=(1600, 100_000)):
-    """Times on one core, and on the first accelerator if any, beside NNMT's least squares."""
+def measure_speed(small: int = 1600, large: int = 100_000, n_nnmt: int = 20) -> Iterator[str]:
+    """Yield a table of times, on one core and on the first accelerator, against NNMT.
+
+    Args:
+        small: the number of networks in a batch, on the CPU the only one.
+        large: the number of networks in a second batch on the accelerator.
+        n_nnmt: the number of networks that NNMT solves, one after the other.
+    """
+    yield (
+        "| solver | device | networks | trace [s] | compile [s] | a network [µs] "
+        "| speed-up over NNMT |"
+    )
+    yield "|---" * 7 + "|"
+    nnmt_version, nnmt_microseconds, n_failed = time_nnmt(draw_values(small), n_nnmt)
+    yield (
+        f"| NNMT {nnmt_version}, shift, least squares, {n_failed} not solved | cpu | {n_nnmt} "
+        f"| | | {nnmt_microseconds:.0f} | 1 |"
+    )
+    for kind, device in devices():
+        if kind == "cpu":
+            sizes = (small,)
+            dtypes = ("float64",)
+            compilations = 5
+        else:
+            sizes = (small, large)
+            dtypes = ("float64", "float32")
+            compilations = 1
+        for theory, size, dtype in itertools.product(THEORIES.values(), sizes, dtypes):
+            with jax.enable_x64(dtype == "float64"), jax.default_device(device):
+                tracing, compiling, microseconds = time_firing_rates(
+                    theory, draw_values(size), compilations
+                )
+            yield (
+                f"| rbn_jax, {theory.name}, {dtype} | {kind} | {size} | {tracing:.1f} "
+                f"| {compiling:.1f} | {microseconds:.2f} | {nnmt_microseconds / microseconds:.0f} |"
+            )
+
+
+def draw_values(count: int) -> dict[str, np.ndarray]:
+    """Return random values (count,) by name of the parameter, of the networks of `speed`."""
+    rng = np.random.default_rng(2026)
+    values = {}
+    for name, bounds in SPEED_BOUNDS.items():
+        values[name] = rng.uniform(*bounds, count)
+    return values
+
+
+def time_nnmt(values: Mapping[str, np.ndarray], count: int) -> tuple[str, float, int]:
+    """Return NNMT's version, its microseconds a network, and how many it did not solve.
+
+    It solves the first `count` networks of those that have these values.
+    """
+    # imported here, so that the import is not within the measured time
     import nnmt
 
-    # NNMT warns that its method is made for fast synapses
+    # NNMT warns that its expansion is not accurate for slow synapses
     warnings.filterwarnings("ignore", message="k=sqrt")
-    head = ("solver", "device", "networks", "trace [s]", "compile [s]", "a network [µs]")
-    yield f"| {' | '.join(head)} | speed-up over NNMT |"
-    yield "|---" * (len(head) + 1) + "|"
-    count = 20
-    not_solved = 0
-    networks = draw_networks(batch_sizes[0])
-    start = time.perf_counter()
+    n_failed = 0
+    begin = time.perf_counter()
     for i in range(count):
-        changes = {name: values[i] for name, values in networks.items()}
+        network_values = {name: array[i] for name, array in values.items()}
         try:
-            rates_of_network(rbn.NetworkParams().replace(**changes))
-        except RuntimeError:  # "converged in a local minimum"
-            not_solved += 1
-    nnmt_time = 1e6 * (time.perf_counter() - start) / count
-    solver = f"NNMT {nnmt.__version__}, shift, least squares, {not_solved} not solved"
-    yield f"| {solver} | cpu | {count} | | | {nnmt_time:.0f} | 1 |"
-    for kind, device in devices():
-        is_cpu = kind == "cpu"
-        sizes = batch_sizes[:1] if is_cpu else batch_sizes
-        dtypes = ("float64",) if is_cpu else ("float64", "float32")
-        for theory, size, dtype in itertools.product(THEORIES, sizes, dtypes):
-            with jax.enable_x64(dtype == "float64"), jax.default_device(device):
-                times = measure(theory, draw_networks(size), 5 if is_cpu else 1)
-            trace_time, compile_time, run_time = times
-            cells = f"{trace_time:.1f} | {compile_time:.1f} | {run_time:.2f}"
-            ratio = f"{nnmt_time / run_time:.0f}"
-            yield f"| rbn_jax, {theory}, {dtype} | {kind} | {size} | {cells} | {ratio} |"
+            rates_of_network(rbn.NetworkParams().replace(**network_values))
+        except RuntimeError:
+            # NNMT: "converged in a local minimum"
+            n_failed += 1
+    microseconds = 1e6 * (time.perf_counter() - begin) / count
+    return nnmt.__version__, microseconds, n_failed
 
 
-def draw_networks(count):
-    """Return background currents and couplings of networks, most of them asynchronous."""
-    rng = np.random.default_rng(2026)
-    limits = {"I_th_E": (1.2, 3.0), "gei": (1.1, 1.4), "s": (0.8, 1.2), "I_th_I": (0.6, 1.2)}
-    return {name: rng.uniform(low, high, count) for name, (low, high) in limits.items()}
+def time_firing_rates(
+    theory: MeanFieldTheory, values: Mapping[str, np.ndarray], compilations: int
+) -> tuple[float, float, float]:
+    """Return median seconds to trace and to compile a batch, and microseconds a network.
 
-
-def measure(theory, changes, compilations):
-    """Return median seconds to trace and to compile a batch, and microseconds a network."""
-    net = rbn.NetworkParams().replace(**changes)
-    jitted = jax.jit(rbn.firing_rates, static_argnums=1)
-    preparation_times = []
+    Args:
+        theory: the theory of the rates.
+        values: (networks,) by name of the parameter.
+        compilations: how often the function is traced and compiled anew.
+    """
+    net = rbn.NetworkParams().replace(**values)
+    count = len(net.I_th_E)
+    jitted_rates = jax.jit(rbn.firing_rates)
+    tracing_times, compiling_times, call_times = [], [], []
     for _ in range(compilations):
+        # otherwise functions within this one would not be traced again
         jax.clear_caches()
-        trace_time, lowered = timed(lambda: jitted.lower(net, theory))
-        compile_time, compiled = timed(lowered.compile)
-        preparation_times.append((trace_time, compile_time))
-    run_times = [timed(lambda: jax.block_until_ready(compiled(net)))[0] for _ in range(7)]
-    trace_time, compile_time = np.median(preparation_times, 0)
-    return trace_time, compile_time, 1e6 * float(np.median(run_times)) / len(changes["I_th_E"])
+        tracing_time, lowered = timed(lambda: jitted_rates.lower(net, theory))
+        compiling_time, compiled = timed(lowered.compile)
+        tracing_times.append(tracing_time)
+        compiling_times.append(compiling_time)
+    for _ in range(7):
+        call_time, _ = timed(lambda: jax.block_until_ready(compiled(net, theory)))
+        call_times.append(call_time)
+    microseconds = 1e6 * float(np.median(call_times)) / count
+    return float(np.median(tracing_times)), float(np.median(compiling_times)), microseconds
 
 
-def random_networks(count, seed=2026):
-    """Draw networks from a box of all parameters that change rates but E_L and the thresholds."""
-    limits = {
-        "tau_E": (10, 40),
-        "tau_I": (5, 25),
-        "tau_syn_ex": (1, 8),
-        "tau_syn_in": (1, 8),
-        "t_ref": (0.5, 6),
-        "V_r": (-10, 12),
-        "gei": (1.02, 1.6),
-        "gie": (0.7, 1.4),
-        "gii": (0.7, 1.3),
-        "s": (0.5, 1.5),
-        "I_th_E": (1.05, 4),
-        "I_th_I": (0.5, 3),
-        "delta_I_xE": (0, 0.4),
-        "N_E": (1000, 20000),
-        "N_I": (300, 5000),
-        "baseline_conn_prob_EI": (0.2, 0.7),
-        "baseline_conn_prob_IE": (0.2, 0.7),
-        "baseline_conn_prob_II": (0.2, 0.7),
-        "baseline_conn_prob_EE": (0.05, 0.5),
-    }
+def random_networks(count: int, seed: int = 2026) -> rbn.NetworkParams:
+    """Return a batch of networks whose parameters are uniform between `FOUND_BOUNDS`."""
     rng = np.random.default_rng(seed)
-    changes = {name: rng.uniform(low, high, count) for name, (low, high) in limits.items()}
+    values = {}
+    for name, bounds in FOUND_BOUNDS.items():
+        values[name] = rng.uniform(*bounds, count)
     for name in ("N_E", "N_I"):
-        changes[name] = np.round(changes[name])
-    return rbn.NetworkParams().replace(**changes)
+        values[name] = np.round(values[name])
+    return rbn.NetworkParams().replace(**values)
 
 
-def count_states(count=100_000):
-    """Random networks without a root, or with one beyond the table of the theory."""
+@jax.jit
+def has_root(networks: rbn.NetworkParams, theory: MeanFieldTheory) -> Array:
+    """Return for each network whether a root is found, also where the theory does not hold."""
+    couplings, _ = make_couplings(networks, theory)
+    return jnp.isfinite(find_root(couplings)).all(0)
+
+
+def count_without_state(count: int = 100_000) -> Iterator[str]:
+    """Yield a table of how many random networks have no root, or one beyond the theory's table.
+
+    `mean_field` finds no state in either case.
+    """
     yield "| theory | networks | no root | beyond the table |"
     yield "|---|---|---|---|"
-
-    @jax.jit
-    def find_roots(params, theory):
-        couplings, _ = make_couplings(params, theory)
-        return find_root(couplings)
-
     with jax.enable_x64(True):
         networks = random_networks(count)
         for theory in THEORIES.values():
-            roots = int(jnp.isfinite(find_roots(networks, theory)).all(0).sum())
-            states = int(rbn.mean_field(networks, theory).converged.sum())
-            yield f"| {theory.name} | {count} | {count - roots} | {roots - states} |"
+            n_roots = int(has_root(networks, theory).sum())
+            n_states = int(rbn.mean_field(networks, theory).converged.sum())
+            yield f"| {theory.name} | {count} | {count - n_roots} | {n_roots - n_states} |"
 
 
-TABLES = {
-    "nest": compare_with_nest,
-    "calibrated": simulate_calibrated,
-    "speed": measure_speed,
-    "found": count_states,
+# The title and the function of each table, by the name on the command line
+TABLES: dict[str, tuple[str, Callable[[], Iterator[str]]]] = {
+    "nest": (
+        "Relative errors of each theory, E / I, and the largest of those that the theory is for.",
+        compare_with_nest,
+    ),
+    "calibrated": (
+        "What NEST gives for networks that were calibrated to rates.",
+        simulate_calibrated,
+    ),
+    "speed": (
+        "One core, and the first accelerator if there is one, against NNMT's least squares.",
+        measure_speed,
+    ),
+    "found": (
+        "Random networks of which no root was found, or one beyond the table of the theory.",
+        count_without_state,
+    ),
 }
 
-if __name__ == "__main__":
-    chosen = sys.argv[1:] or list(TABLES)
-    unknown = set(chosen) - set(TABLES)
+
+def main() -> None:
+    """Print the tables that the command line names; write results/rates.md if it names none."""
+    names = sys.argv[1:] or list(TABLES)
+    unknown = [name for name in names if name not in TABLES]
     if unknown:
         sys.exit(f"{', '.join(unknown)}: must be of {', '.join(TABLES)}")
-    text = ""
-    for name in chosen:
-        title = TABLES[name].__doc__.splitlines()[0]
+    sections = []
+    for name in names:
+        title, make_table = TABLES[name]
+        # to standard error, so that standard output has the tables only
         print(f"\n{title}\n", file=sys.stderr)
         lines = [title, ""]
-        for line in TABLES[name]():
+        for line in make_table():
             print(line, flush=True)
             lines.append(line)
-        text += "\n".join(lines) + "\n\n"
-    if chosen == list(TABLES):
-        (RESULTS / "rates.md").write_text(f"# Firing rates\n\n{text.rstrip()}\n", "utf-8")
+        sections.append("\n".join(lines))
+    if names == list(TABLES):
+        text = "\n\n".join(["# Firing rates", *sections])
+        (RESULTS / "rates.md").write_text(f"{text}\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
