@@ -87,20 +87,18 @@ def _weights(c_m: ArrayLike, *values: ArrayLike) -> Array:
     prob = nan_unless((prob > 0) & (prob <= 1), prob)
     n_e = positive(n_e)
     n_i = positive(n_i)
-    c_m = positive(c_m)
-    root_n = jnp.sqrt(n_e + n_i)
-    root_k_ee = jnp.sqrt(prob[..., 0, 0] * n_e)
-    root_k_ie = jnp.sqrt(prob[..., 1, 0] * n_e)
+    k_ee = prob[..., 0, 0] * n_e
     k_ei = prob[..., 0, 1] * n_i
+    k_ie = prob[..., 1, 0] * n_e
     k_ii = prob[..., 1, 1] * n_i
     # charge from rest to threshold, times sqrt(N); the row of the targets I has the factor gie
-    charge_e = positive(v_th_e - e_l) * c_m * root_n
-    charge_i = positive(v_th_i - e_l) * c_m * root_n * gie
+    charge_e = positive(v_th_e - e_l) * positive(c_m) * jnp.sqrt(n_e + n_i)
+    charge_i = positive(v_th_i - e_l) * positive(c_m) * jnp.sqrt(n_e + n_i) * gie
     return _matrix(
-        charge_e / root_k_ee * exponential.inverse_peak(tau_e, tau_ex),
-        -gei * charge_e * root_k_ee / k_ei * exponential.inverse_peak(tau_e, tau_in),
-        charge_i / root_k_ie * exponential.inverse_peak(tau_i, tau_ex),
-        -gii * charge_i * root_k_ie / k_ii * exponential.inverse_peak(tau_i, tau_in),
+        charge_e / jnp.sqrt(k_ee) * exponential.inverse_peak(tau_e, tau_ex),
+        -gei * charge_e * jnp.sqrt(k_ee) / k_ei * exponential.inverse_peak(tau_e, tau_in),
+        charge_i / jnp.sqrt(k_ie) * exponential.inverse_peak(tau_i, tau_ex),
+        -gii * charge_i * jnp.sqrt(k_ie) / k_ii * exponential.inverse_peak(tau_i, tau_in),
     )
 
 

@@ -21,7 +21,9 @@ DIGITS = 50
 NODE_COUNT = 100
 """Nodes of the Chebyshev series: enough that more change no coefficient of float64."""
 
-Function = Callable[[mp.mpf], mp.mpf]
+Number = mp.mpf | mp.mpc
+"""What mpmath's functions return by their types; all numbers of this program are real."""
+Function = Callable[[Number], Number]
 
 # the kernel scales b by a power of two to within a factor of 1.5 of a: then the variable
 # y = 2 (b - a) / (a + b) is at most 0.4, and the interval has a margin for rounding
@@ -80,12 +82,12 @@ class Series:
         return "\n".join(lines) + "\n"
 
 
-def chebyshev_nodes(count: int) -> list[mp.mpf]:
+def chebyshev_nodes(count: int) -> list[Number]:
     """Zeros of the Chebyshev polynomial of the order `count`, from 1 to -1."""
     return [mp.cos(mp.pi * (2 * i + 1) / (2 * count)) for i in range(count)]
 
 
-def interpolate(function: Function, low: mp.mpf, high: mp.mpf, count: int) -> list[float]:
+def interpolate(function: Function, low: Number, high: Number, count: int) -> list[float]:
     """Coefficients c_k, k < count, of sum c_k x^k that interpolates on [low, high]."""
     powers = mp.matrix(count, count)
     values = mp.matrix(count, 1)
@@ -101,8 +103,8 @@ def polynomial_series(
     name: str,
     comment: str,
     function: Function,
-    low: mp.mpf,
-    high: mp.mpf,
+    low: Number,
+    high: Number,
     counts: tuple[int, int],
 ) -> Series:
     """Interpolate by a polynomial; counts: numbers of terms for float64 and float32."""
@@ -111,7 +113,7 @@ def polynomial_series(
 
 
 def chebyshev_series(
-    name: str, comment: str, values: list[mp.mpf], cutoff: float, float32_count: int
+    name: str, comment: str, values: list[Number], cutoff: float, float32_count: int
 ) -> Series:
     """Return the series sum c_k T_k(t) of a function from its values at the nodes t.
 
@@ -130,29 +132,29 @@ def chebyshev_series(
     return Series(name, comment, coefficients, coefficients[:float32_count])
 
 
-def log_ratio(w: mp.mpf) -> mp.mpf:
+def log_ratio(w: Number) -> Number:
     """2 atanh(y/2) / y at w = y^2 > 0."""
     y = mp.sqrt(w)
     return 2 * mp.atanh(y / 2) / y
 
 
-def atanh_remainder(w: mp.mpf) -> mp.mpf:
+def atanh_remainder(w: Number) -> Number:
     """(atanh(z)/z - 1) / z^2 at w = z^2 > 0."""
     z = mp.sqrt(w)
     return (mp.atanh(z) / z - 1) / w
 
 
-def erfcx(x: mp.mpf) -> mp.mpf:
+def erfcx(x: Number) -> Number:
     """exp(x^2) erfc(x)."""
     return mp.exp(x * x) * mp.erfc(x)
 
 
-def dawson(x: mp.mpf) -> mp.mpf:
+def dawson(x: Number) -> Number:
     """exp(-x^2) int_0^x exp(u^2) du."""
     return mp.sqrt(mp.pi) / 2 * mp.exp(-x * x) * mp.erfi(x)
 
 
-def erfcx_integrals(points: list[mp.mpf]) -> list[mp.mpf]:
+def erfcx_integrals(points: list[Number]) -> list[Number]:
     """int_0^x erfcx at each x, which rise."""
     integrals = []
     total = previous = mp.mpf(0)
