@@ -145,7 +145,7 @@ def sweep(
     if store is not None:
         print_status(store, as_json)
         return
-    # never here: None is the result of a shard, and a shard has a store
+    # only a shard returns None, and a shard has a store
     if dataset is None:
         return
     if not is_drawn:
