@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from rbn_jax.fitting.result import FitResult
-from rbn_jax.parameters.access import Parameters, read_parameters
+from rbn_jax.parameters.access import Location, Parameters, read_parameters
 
 _NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
@@ -69,13 +69,12 @@ def fixed_section(params: object, varied: Iterable[str]) -> list[str]:
     varied_locations = {parameters.locate(name) for name in varied}
     varied_paths = {location.path for location in varied_locations}
     names = [path for path in parameters.numbers if path not in varied_paths]
-    # elements of an array of which others vary
     for name in parameters.names():
         location = parameters.locate(name)
-        if location.index is None or location in varied_locations:
-            continue
-        if location.path in varied_paths:
-            names.append(name)
+        # the other elements of an array of which some vary, but not all
+        if location.path in varied_paths and location.index:
+            if not {location, Location(location.path)} & varied_locations:
+                names.append(name)
     if not names:
         return []
     items = [_fixed_parameter(parameters, name) for name in names]
