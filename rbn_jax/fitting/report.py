@@ -71,10 +71,10 @@ def fixed_section(params: object, varied: Iterable[str]) -> list[str]:
     names = [path for path in parameters.numbers if path not in varied_paths]
     for name in parameters.names():
         location = parameters.locate(name)
+        is_varied = location in varied_locations or Location(location.path) in varied_locations
         # the other elements of an array of which some vary, but not all
-        if location.path in varied_paths and location.index:
-            if not {location, Location(location.path)} & varied_locations:
-                names.append(name)
+        if location.path in varied_paths and not is_varied:
+            names.append(name)
     if not names:
         return []
     items = [_fixed_parameter(parameters, name) for name in names]

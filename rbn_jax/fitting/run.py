@@ -86,16 +86,6 @@ def fit(
 def fit(
     fn: FittedFunction,
     params: object,
-    target: float | Mapping[str, float],
-    free: FreeMapping,
-    **options: Unpack[FitOptions],
-) -> FitResult: ...
-
-
-@overload
-def fit(
-    fn: FittedFunction,
-    params: object,
     target: "Measured",
     free: FreeMapping,
     *,
