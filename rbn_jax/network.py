@@ -15,7 +15,7 @@ from jax import Array
 from jax.core import Tracer
 
 from rbn_jax.parameters import checks
-from rbn_jax.parameters.access import MATRIX_ENTRIES, split_element, to_plain, with_element
+from rbn_jax.parameters.access import MATRIX_ENTRIES, read_parameters, split_element, to_plain
 from rbn_jax.parameters.domains import (
     COUNT,
     NOT_NEGATIVE,
@@ -148,17 +148,15 @@ class NetworkParams(checks.ParameterSet):
         values = {}
         entries = {}
         for name, value in changes.items():
-            location = split_element(name)
             if name in self.__dataclass_fields__:
                 values[name] = value
-            elif location.path == _MATRIX and location.index is not None:
-                entries[location.index] = value
+            elif split_element(name).path == _MATRIX:
+                entries[name] = value
             else:
-                raise checks.unknown_name_error(name, _all_names())
-        for index, value in entries.items():
-            matrix = values.get(_MATRIX, self.baseline_conn_prob)
-            values[_MATRIX] = with_element(matrix, index, value)
-        return dataclasses.replace(self, **values)
+                matrix_entries = [f"{_MATRIX}_{entry}" for entry in MATRIX_ENTRIES]
+                raise checks.unknown_name_error(name, [*self.__dataclass_fields__, *matrix_entries])
+        net = dataclasses.replace(self, **values)
+        return read_parameters(net).replace(entries).build() if entries else net
 
     def as_arrays(self) -> Self:
         """Return the same network with JAX arrays in place of Python's and NumPy's numbers.
@@ -309,29 +307,25 @@ NetworkParams.__signature__ = inspect.Signature(  # pyright: ignore[reportAttrib
 )
 
 
+_TREE_KEYS = [jax.tree_util.GetAttrKey(name) for name in NUMBER_FIELDS]
+
+
 def _flatten(net: NetworkParams) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    numbers = tuple(getattr(net, name) for name in NUMBER_FIELDS)
-    return numbers, tuple(getattr(net, name) for name in _CHOICES)
-
-
-def _flatten_with_keys(net: NetworkParams) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    numbers, choices = _flatten(net)
-    keys = [jax.tree_util.GetAttrKey(name) for name in NUMBER_FIELDS]
-    return tuple(zip(keys, numbers, strict=True)), choices
+    numbers = [getattr(net, name) for name in NUMBER_FIELDS]
+    choices = tuple(getattr(net, name) for name in _CHOICES)
+    return tuple(zip(_TREE_KEYS, numbers, strict=True)), choices
 
 
 def _unflatten(choices: tuple[Any, ...], numbers: Iterable[Any]) -> NetworkParams:
     # not by the constructor, which would change leaves that are no numbers: JAX also makes trees
     # of the same structure with axes, shardings or booleans as leaves
     net = object.__new__(NetworkParams)
-    for name, leaf in zip(NUMBER_FIELDS, numbers, strict=True):
-        object.__setattr__(net, name, leaf)
-    for name, static_value in zip(_CHOICES, choices, strict=True):
-        object.__setattr__(net, name, static_value)
+    vars(net).update(zip(NUMBER_FIELDS, numbers, strict=True))
+    vars(net).update(zip(_CHOICES, choices, strict=True))
     return net
 
 
-jax.tree_util.register_pytree_with_keys(NetworkParams, _flatten_with_keys, _unflatten, _flatten)
+jax.tree_util.register_pytree_with_keys(NetworkParams, _flatten, _unflatten)
 
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "nest": ("NEST 3.10, pynest/examples/EI_clustered_network/network_params.py", {}),
@@ -361,12 +355,6 @@ def check_values(values: Mapping[str, Any]) -> list[str | None]:
         if low in values and high in values:
             messages.append(checks.check_order(low, values[low], high, values[high]))
     return messages
-
-
-def _all_names() -> list[str]:
-    """Return the names of all fields, and of the entries of the matrix."""
-    entries = [f"{_MATRIX}_{entry}" for entry in MATRIX_ENTRIES]
-    return [*NetworkParams.__dataclass_fields__, *entries]
 
 
 def _to_choice(value: object) -> object:

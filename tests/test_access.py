@@ -237,7 +237,7 @@ def test_names_are_of_single_numbers_and_show_the_ends_of_a_large_array():
         ("tau[0]", r"tau has the shape \(\), and no such element"),
         ("w", r"w is an array of the shape \(2, 2\): .* must be one number, as w_EE, w_EI"),
         ("w[0]", r"w\[0\] is an array of the shape \(2,\)"),
-        ("empty", r"empty is an array of the shape \(0,\): .* as none of it is"),
+        ("empty", r"empty is an array of the shape \(0,\): .* as an element of another array"),
         ("", "unknown parameter ''"),
         (3, "unknown parameter '3'"),
         (None, "unknown parameter 'None'"),
@@ -357,3 +357,44 @@ def test_nested_names_are_axes_of_a_sweep(x64):
     assert swept["neuron.tau"].attrs["units"] == "ms"
     with pytest.raises(ValueError, match=r"neuron\.tau.*-1 ms: must be a finite number > 0"):
         rbn.sweep(product, Nested(), {"neuron.tau": [-1.0]})
+
+
+@dataclasses.dataclass
+class Rescaled:
+    """A dataclass whose constructor changes a field by a number that it does not keep."""
+
+    tau: float = 5.0
+    factor: dataclasses.InitVar[float] = 3.0
+
+    def __post_init__(self, factor):
+        self.tau *= factor
+
+
+@dataclasses.dataclass
+class Validated:
+    """A dataclass that compares a field, which JAX cannot trace."""
+
+    tau: float = 5.0
+
+    def __post_init__(self):
+        if self.tau <= 0:
+            raise ValueError("tau must be > 0")
+
+
+@pytest.mark.parametrize("params", [Rescaled(5.0, 4.0), Validated(20.0)])
+def test_a_dataclass_is_rebuilt_without_its_constructor(params):
+    assert params.tau == 20.0
+    slopes = rbn.jacobian(lambda p: p.tau * 1.0, params, "tau")
+    assert slopes["result"].item() == 1.0
+    swept = rbn.sweep(lambda p: p.tau * 1.0, params, {"tau": [1.0, 20.0]})
+    np.testing.assert_array_equal(swept["result"], [1.0, 20.0])
+
+
+def test_integers_in_a_mapping_become_floating():
+    slopes = rbn.jacobian(lambda p: p["inner"]["n"] * 2, {"inner": {"n": 3}}, "inner.n")
+    assert slopes["result"].item() == 2.0
+
+
+def test_an_entry_out_of_range_is_refused_by_replace():
+    with pytest.raises(ValueError, match="no such element"):
+        rbn.NetworkParams().replace(**{"baseline_conn_prob[2,0]": 0.1})

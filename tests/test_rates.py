@@ -19,6 +19,7 @@ from nnmt_rates import (
 from rbn_jax import NetworkParams, Populations, firing_rates, mean_field
 from rbn_jax.numerics.newton import root
 from rbn_jax.rates import MeanFieldTheory, Theory
+from rbn_jax.rates.populations import make_couplings
 from rbn_jax.rates.theories import THEORIES, find_theory
 from rbn_jax.sweeps.axes import read_axes
 from rbn_jax.sweeps.evaluator import Evaluator
@@ -384,3 +385,12 @@ def test_a_system_without_a_root_is_nan_beside_systems_with_one(x64):
     x = root(lambda x, a: x * x - a, ((1.0,), (-3.0,)), a)[0]
     np.testing.assert_allclose(x[a > 1e-3], np.sqrt(a[a > 1e-3]), rtol=1e-12)
     assert np.isnan(x[a < 0]).all()
+
+
+def test_random_in_degrees_spread_the_input_whatever_noise_counts():
+    spreads = []
+    for cancels in (True, False):
+        theory = MeanFieldTheory("own", THEORIES["quenched"].log_rates, cancel_common_noise=cancels)
+        couplings, _ = make_couplings(NetworkParams(), theory)
+        spreads.append(couplings.quadratic)
+    np.testing.assert_array_equal(*spreads)

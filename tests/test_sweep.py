@@ -351,3 +351,15 @@ def test_float32_stays_float32_where_float64_is_the_default(x64):
         assert rbn.sweep(weights, NET, axes, dtype="float32")["calculate_RBN_weights"].dtype == (
             np.float32
         )
+
+
+@pytest.mark.parametrize(
+    ("params", "axes", "message"),
+    [
+        (NET, {"tau_E": np.ma.array([1.0, 2.0], mask=[0, 1])}, "axis tau_E holds masked values"),
+        ({"a/b": 1.0}, {"a/b": [1.0]}, "axis a/b: xarray takes no '/'"),
+    ],
+)
+def test_masked_axes_and_names_with_a_slash_are_refused(params, axes, message):
+    with pytest.raises(ValueError, match=message):
+        rbn.sweep(never, params, axes)

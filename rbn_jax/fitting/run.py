@@ -169,11 +169,11 @@ def fit(
     """
     if not callable(fn):
         raise ValueError(f"fn is a {type(fn).__name__}: must be a function of the parameters")
-    n_starts = _whole_number("n_starts", n_starts, 1)
-    seed = _whole_number("seed", seed, 0)
-    max_steps = _whole_number("max_steps", max_steps, 1)
+    n_starts = checks.to_whole_number("n_starts", n_starts, 1)
+    seed = checks.to_whole_number("seed", seed, 0)
+    max_steps = checks.to_whole_number("max_steps", max_steps, 1)
     if batch_size is not None:
-        batch_size = _whole_number("batch_size", batch_size, 1)
+        batch_size = checks.to_whole_number("batch_size", batch_size, 1)
     dtype_name: Any = getattr(dtype, "name", dtype)
     for name, choice, choices in (
         ("method", method, Method),
@@ -290,9 +290,3 @@ def _check_parameters(parameters: Parameters, coordinates: tuple[Coordinate, ...
             if math.isfinite(bound) and bound != 0:
                 messages.append(checks.check_domain(c.name, bound, domain, field.unit))
     checks.raise_if_any(messages, "Move the bounds inside.")
-
-
-def _whole_number(name: str, value: Any, minimum: int) -> int:
-    if not checks.is_whole_number(value) or value < minimum:
-        raise ValueError(f"{name}={value!r}: must be a whole number >= {minimum}")
-    return int(value)

@@ -86,7 +86,7 @@ class _Mapping:
         if self.dataclass is None:
             return mapping
         if self.computes_fields:
-            return _construct(self.dataclass, mapping)
+            return self.dataclass(**mapping)
         # without the constructor, which may change fields, or check them as JAX cannot trace
         instance = object.__new__(self.dataclass)
         for name, value in mapping.items():
@@ -337,17 +337,6 @@ def _read_node(
         computes_fields = len(nodes) < len(all_fields)
         return _Mapping(tuple(nodes), tuple(nodes.values()), type(value), computes_fields)
     return _static(value)
-
-
-def _construct(dataclass: type, values: Mapping[str, Any]) -> Any:
-    """Make a dataclass whose constructor computes some of its fields."""
-    try:
-        return dataclass(**values)
-    except jax.errors.ConcretizationTypeError as error:
-        raise ValueError(
-            f"the constructor of {dataclass.__name__} does what JAX cannot trace: compute its "
-            "fields with jax.numpy, and check values elsewhere"
-        ) from error
 
 
 def _read_pytree(

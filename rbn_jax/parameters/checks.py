@@ -89,9 +89,15 @@ def is_number(value: object) -> bool:
     return array.ndim == 0 and array.dtype.kind in "iuf" and bool(np.isfinite(array))
 
 
-def is_whole_number(value: object) -> bool:
-    """Return whether value is one finite whole number."""
-    return is_number(value) and bool(np.floor(np.asarray(value)) == np.asarray(value))
+def to_whole_number(name: str, value: Any, minimum: int) -> int:
+    """Return value as an integer.
+
+    Raises:
+        ValueError: the value is no whole number, or is less than the minimum.
+    """
+    if not is_number(value) or value != int(value) or value < minimum:
+        raise ValueError(f"{name}={value!r}: must be a whole number >= {minimum}")
+    return int(value)
 
 
 def masked_message(name: str, value: object) -> str | None:

@@ -65,7 +65,7 @@ def explain_trace_errors(fn: Callable[..., Any]) -> Iterator[None]:
     ) as error:
         raise ValueError(
             f"{function_name(fn)} does what JAX cannot trace: compute with jax.numpy in place of "
-            "numpy, and with jax.numpy.where in place of if"
+            "numpy and jax.numpy.where in place of if, also in the constructor of its parameters"
         ) from error
 
 

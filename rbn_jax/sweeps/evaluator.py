@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import importlib.metadata
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import DTypeLike
 
+from rbn_jax import __version__
 from rbn_jax.parameters.access import Parameters, read_parameters, to_plain
 from rbn_jax.parameters.labels import (
     Variable,
@@ -76,7 +76,7 @@ class Evaluator(Portable):
             "function": function_name(fn),
             "params": json.dumps(to_plain(params)),
             "dtype": self.dtype,
-            "versions": _versions(),
+            "versions": json.dumps({"rbn_jax": __version__, "jax": jax.__version__}),
         }
         # for the same reason the default device is read here, in the thread of the caller
         _ = self._mesh
@@ -254,11 +254,6 @@ def contains_nan(arrays: Mapping[str, Array]) -> dict[str, Array]:
             # NaN is then the minimum, which XLA finds as fast as it can read memory
             flags[name] = jnp.isnan(array.min(initial=jnp.inf))
     return flags
-
-
-@functools.cache
-def _versions() -> str:
-    return json.dumps({name: importlib.metadata.version(name) for name in ("rbn_jax", "jax")})
 
 
 def _first_cpu() -> Any:

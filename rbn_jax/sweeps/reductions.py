@@ -27,7 +27,7 @@ import numpy as np
 from jax import Array, lax
 from numpy.typing import ArrayLike
 
-from rbn_jax.parameters.checks import is_whole_number, to_number, unknown_name_error
+from rbn_jax.parameters.checks import to_number, to_whole_number, unknown_name_error
 from rbn_jax.sweeps import block_indices
 from rbn_jax.sweeps.axes import Axes, spaced
 from rbn_jax.sweeps.evaluator import Condition
@@ -424,9 +424,7 @@ class Examples(_ConditionReduction):
 
     def __post_init__(self):
         super().__post_init__()
-        if not is_whole_number(self.k) or self.k < 1:
-            raise ValueError(f"k={self.k!r}: must be a whole number >= 1")
-        object.__setattr__(self, "k", int(self.k))
+        object.__setattr__(self, "k", to_whole_number("k", self.k, 1))
 
     @classmethod
     def from_text(cls, text, over, read_condition):

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 from numpy.typing import ArrayLike, DTypeLike
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import distributed
     import xarray
 
-DType = Literal["float32", "float64"] | DTypeLike
 StorePath = str | os.PathLike[str]
 Shard = tuple[int, int]
 
@@ -28,7 +27,7 @@ Shard = tuple[int, int]
 class _Options(TypedDict, total=False):
     """The arguments of `sweep` on which the type of its result does not depend."""
 
-    dtype: DType | None
+    dtype: DTypeLike | None
     store: StorePath | None
     reduce: ReduceArgument | None
     block_size: int | None
@@ -64,7 +63,7 @@ def sweep(
     params: object,
     axes: Mapping[str, ArrayLike],
     *,
-    dtype: DType | None = None,
+    dtype: DTypeLike | None = None,
     store: StorePath | None = None,
     reduce: ReduceArgument | None = None,
     block_size: int | None = None,
