@@ -12,9 +12,9 @@ from rbn_jax.fitting.kernels import Endpoints
 from rbn_jax.fitting.objective import Objective
 from rbn_jax.parameters.optional import require
 
-# relative difference of the costs of one and the same optimum
+# costs with a smaller relative difference are of the same optimum
 _COST_RTOL = 1e-6
-# an end may belong on a bound that is nearer than this share of the parameter's range
+# bounds nearer than this share of the parameter's range are tried
 _NEAR_BOUND = 0.02
 
 
@@ -53,7 +53,7 @@ class LocalMinima:
 
     @functools.cached_property
     def best(self) -> np.ndarray:
-        """The number of the best start of each row, (rows,).
+        """The index of the best start of each row, (rows,).
 
         Of starts with the same cost it is one that has converged and has the fewest active
         bounds: a direction that the data leave open may run into bounds.

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from rbn_jax.parameters.optional import require
 from rbn_jax.sweeps.sinks import BlockResult, Sink, StoredSink
 
-# one writes while the other computes: XLA uses every core for one block
+# two threads: one writes a result while XLA computes the next block on all cores
 _THREADS = 2
 # tells the process that called `sweep` from its workers, on any machine
 _PROCESS_ID = uuid.uuid4().hex
@@ -96,7 +96,7 @@ def _run_concurrently(
         shared, width = sink, 2 * _THREADS
     else:
         executor = client.get_executor(pure=False)
-        # sent to the workers once, and not with every task
+        # sent to the workers once; Dask replaces this future by the _WorkerSink on a worker
         shared = client.submit(_WorkerSink, sink, _PROCESS_ID, pure=False)
         width = 2 * max(sum(client.nthreads().values()), 1)
     not_started = iter(missing)
@@ -122,18 +122,18 @@ def _run_concurrently(
         if client is None:
             executor.shutdown(cancel_futures=True)
         else:
-            # They are not cancelled: a Dask future says that it is while its worker goes on, and
-            # would write to a store that is unlocked by then.
+            # They are not cancelled: Dask reports a future as cancelled while its worker still
+            # runs, and would write to a store that is unlocked by then.
             wait(pending)
 
 
 @contextlib.contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Return a function that says whether Ctrl-C came; at the end KeyboardInterrupt is raised too.
+    """Yield a function that tells whether Ctrl-C came; raise KeyboardInterrupt on exit if it did.
 
     Python drops an exception that is raised in a finalizer. The futures of Dask have one, which
     runs often, so the KeyboardInterrupt of Python's handler alone would sometimes be lost.
-    Another handler than Python's is left as it is.
+    A handler other than Python's is left unchanged.
     """
     came = False
     handler = signal.getsignal(signal.SIGINT)
@@ -171,7 +171,7 @@ class _WorkerSink:
 
     def first_copy(self) -> Sink:
         with _compiling:
-            # of earlier sweeps, with their compiled functions
+            # forget the sinks of earlier sweeps, with their compiled functions
             if self.token not in self._sinks and len(self._sinks) > 3:
                 self._sinks.clear()
             if self.caller_id != _PROCESS_ID:
@@ -180,7 +180,7 @@ class _WorkerSink:
 
 
 def _run_task(sink: Sink | _WorkerSink, task: int) -> BlockResult:
-    """Run a task; the first of a sink in this process alone, so that it is compiled once."""
+    """Run a task; the first of each sink runs alone in this process, so JAX compiles once."""
     if isinstance(sink, _WorkerSink):
         sink = sink.first_copy()
     if sink not in _compiled:
@@ -193,7 +193,7 @@ def _run_task(sink: Sink | _WorkerSink, task: int) -> BlockResult:
 
 
 def _limit_xla_threads() -> None:
-    """Give XLA as many threads as a Dask worker has; it reads the variable when JAX starts."""
+    """Set PJRT_NPROC to the thread count of a Dask worker; XLA reads it when JAX starts."""
     worker_module = sys.modules.get("distributed.worker")
     # get_worker raises a ValueError where this is no worker
     with contextlib.suppress(ValueError):
