@@ -24,7 +24,7 @@ from rbn_jax.rates.stationary import MeanField, mean_field
 from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
 from rbn_jax.rates.validity import warn
 
-# rates depend on C_m not, because the weights are proportional to it
+# of the weights C_m is a factor, by which the effect of a spike is divided again
 _WITHOUT_EFFECT = ("C_m", "delay", "n_clusters", "rj", "rep")
 _SPREADS = ("delta_I_xE", "delta_I_xI")
 # relative change of a free parameter for a change of 1 in its unknown
@@ -93,7 +93,9 @@ def calibrate(
     _check_rates(params.check(), pair, names)
     with jax.enable_x64(True):
         network, wanted = jax.tree.map(functools.partial(np.asarray, dtype=float), (params, pair))
-        values = jax.tree.map(np.asarray, _solve(network, wanted, names, model))
+        solution = _solve(network, wanted, names, model)
+        # JAX sorts the keys of a dictionary; messages have the parameters in the order of `free`
+        values = {name: np.asarray(solution[name]) for name in names}
         _refuse_unreached(values, wanted)
         state = mean_field(network.replace(**values), model)
         warn(state.warnings)

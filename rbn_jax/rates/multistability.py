@@ -88,8 +88,8 @@ def fixed_points(
         for unknowns in _distinct(np.asarray(solutions).T, n):
             _, jacobian = _linearised(residual, unknowns[:, None], couplings)
             eigenvalues = np.linalg.eigvals(jacobian[..., 0])
-            rates = np.exp(unknowns[:n])
-            points.append(FixedPoint(rates, eigenvalues, bool(eigenvalues.real.max() < 0)))
+            is_stable = bool(eigenvalues.real.max() < 0)
+            points.append(FixedPoint(np.exp(unknowns[:n]), eigenvalues, is_stable))
     return sorted(points, key=lambda point: point.rates[0])
 
 

@@ -255,7 +255,6 @@ def make_couplings(
     tau_target = tau_m[:, None]
     independent = 1 - connection_prob if theory.cancel_common_noise else 1.0
     noise = tau_target * indegrees * independent * weights * weights
-    charge = tau_target * indegrees * weights
     noise_ext = jnp.square(sigma_ext) + _ADDED_VARIANCE
     spread_squared = jnp.square(spread_ext) + _ADDED_VARIANCE
     couplings = Couplings(
@@ -263,7 +262,9 @@ def make_couplings(
         t_ref=t_ref,
         v_th=v_th,
         gap=nan_unless(v_th > v_r, v_th - v_r),
-        linear=jnp.stack([charge, *_split_noise(noise, tau_target, tau_syn)]),
+        linear=jnp.stack(
+            [tau_target * indegrees * weights, *_split_noise(noise, tau_target, tau_syn)]
+        ),
         quadratic=tau_target * noise,
         external=jnp.stack([mu_ext, *_split_noise(noise_ext, tau_m, tau_syn_ext), spread_squared]),
         fixed_indegree=populations.fixed_indegree,
