@@ -24,7 +24,7 @@ from rbn_jax.rates.stationary import MeanField, mean_field
 from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
 from rbn_jax.rates.validity import warn
 
-# of the weights C_m is a factor, by which the effect of a spike is divided again
+# C_m has no effect as the weights are proportional to it, and the effect of a spike to 1 / C_m
 _WITHOUT_EFFECT = ("C_m", "delay", "n_clusters", "rj", "rep")
 _SPREADS = ("delta_I_xE", "delta_I_xI")
 # relative change of a free parameter for a change of 1 in its unknown

@@ -81,7 +81,12 @@ def fixed_points(
     n = 2 if isinstance(params, NetworkParams) else count_populations(params)
     start_rates = _check_starts(starts, n)
     with jax.enable_x64(True):
-        network = jax.tree.map(functools.partial(np.asarray, dtype=float), params)
+        # lists are arrays, not trees of numbers
+        network = jax.tree.map(
+            functools.partial(np.asarray, dtype=float),
+            params,
+            is_leaf=lambda leaf: isinstance(leaf, list | tuple),
+        )
         couplings = _couplings_of_one(network, model)
         solutions = _solve(couplings, np.array(start_unknowns(np.log(start_rates), model)).T)
         points = []

@@ -214,24 +214,16 @@ class Couplings:
             variance: (n, networks) variance of the rates across neurons [(spikes/ms)^2].
         """
         second_moment = variance if self.fixed_indegree else variance + jnp.square(rates)
-        mean, passed, held_back = (self.linear * rates).sum(2) + self.external[:3]
+        mu, passed, held_back = (self.linear * rates).sum(2) + self.external[:3]
         # a smooth maximum of the noise and of the least noise
-        sigma_fourth = jnp.square(passed + held_back) + _MINIMUM_NOISE**2
+        sigma = jnp.sqrt(jnp.sqrt(jnp.square(passed + held_back) + _MINIMUM_NOISE**2))
+        tau_ratio = held_back / passed
         spread = jnp.zeros_like(rates)
         if self.theory.neurons_differ:
             # a Newton step may meet a negative variance of the rates on the way to a state
             spread_squared = jnp.maximum((self.quadratic * second_moment).sum(1), 0)
             spread = jnp.sqrt(spread_squared + self.external[3])
-        return Neurons(
-            self.tau_m,
-            self.t_ref,
-            self.v_th,
-            self.gap,
-            mu=mean,
-            sigma=jnp.sqrt(jnp.sqrt(sigma_fourth)),
-            tau_ratio=held_back / passed,
-            spread=spread,
-        )
+        return Neurons(self.tau_m, self.t_ref, self.v_th, self.gap, mu, sigma, tau_ratio, spread)
 
 
 def make_couplings(
@@ -312,4 +304,5 @@ def _split_noise(noise: Array, tau_m: Array, tau_syn: Array) -> tuple[Array, Arr
     Neither is the rest of the other: so instantaneous synapses hold back exactly 0, where a
     difference could be less than 0 by rounding.
     """
-    return noise * (tau_m / (tau_m + tau_syn)), noise * (tau_syn / (tau_m + tau_syn))
+    time_sum = tau_m + tau_syn
+    return noise * (tau_m / time_sum), noise * (tau_syn / time_sum)

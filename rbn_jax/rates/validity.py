@@ -35,8 +35,9 @@ def flag_regimes(params: NetworkParams | Populations, rates: Array) -> dict[str,
     if isinstance(params, Populations):
         return {"low_rate": low_rate}
     names = "tau_E tau_I tau_syn_ex tau_syn_in delay I_th_E gei N_E N_I".split()
-    numbers = as_floats(*(getattr(params, name) for name in names))
-    tau_e, tau_i, tau_syn_ex, tau_syn_in, delay, i_th_e, gei, n_e, n_i = numbers
+    tau_e, tau_i, tau_syn_ex, tau_syn_in, delay, i_th_e, gei, n_e, n_i = as_floats(
+        *(getattr(params, name) for name in names)
+    )
     fast_synapses = jnp.minimum(tau_syn_ex, tau_syn_in) <= 2
     slow_inhibition = tau_syn_in > tau_syn_ex
     slowest_synapse = jnp.maximum(tau_syn_ex, tau_syn_in)
