@@ -86,8 +86,8 @@ def test_a_target_in_a_doubtful_regime_is_met_with_a_warning():
         ((5.0, 8.0), {"theory": "quick"}, "'white', 'shift', 'quenched', 'exact'"),
         (
             (150.0, 0.01),
-            {"theory": "shift", "free": ("gei", "gii")},
-            "no values of gei and gii were found that give E 150 and I 0.01",
+            {"theory": "shift", "free": ("gii", "gei")},
+            "no values of gii and gei were found that give E 150 and I 0.01",
         ),
     ],
 )

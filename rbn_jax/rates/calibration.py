@@ -94,7 +94,9 @@ def calibrate(
     _check_rates(params.check(), pair, names)
     with jax.enable_x64(True):
         network, wanted = jax.tree.map(functools.partial(np.asarray, dtype=float), (params, pair))
-        values = jax.tree.map(np.asarray, _solve(network, wanted, names, model))
+        solution = _solve(network, wanted, names, model)
+        # JAX sorts the keys of a dictionary; messages have the parameters in the order of `free`
+        values = {name: np.asarray(solution[name]) for name in names}
         _refuse_unreached(values, wanted)
         state = mean_field(network.replace(**values), model)
         warn(state.warnings)

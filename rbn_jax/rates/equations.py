@@ -54,14 +54,13 @@ def expand_pairs(rates: np.ndarray, n: int) -> np.ndarray:
     return rates[:, np.minimum(np.arange(n), 1)]
 
 
-def start_unknowns(first: np.ndarray, theory: MeanFieldTheory) -> tuple[tuple[float, ...], ...]:
-    """Return the k starts of a search as `root` takes them, from the first n unknowns (k, n).
+def start_unknowns(starts: np.ndarray, theory: MeanFieldTheory) -> tuple[tuple[float, ...], ...]:
+    """Return the starts of a search as `root` takes them, from the first n unknowns (k, n).
 
-    Where neurons differ, the other n are a constant ln(<nu^2> / <nu>^2).
+    Where neurons differ, the other n start from a constant ln(<nu^2> / <nu>^2).
     """
-    starts = first
     if theory.neurons_differ:
-        starts = np.hstack([first, np.full_like(first, _START_LOG_RATIO)])
+        starts = np.hstack([starts, np.full_like(starts, _START_LOG_RATIO)])
     return tuple(map(tuple, starts.tolist()))
 
 

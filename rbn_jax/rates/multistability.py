@@ -81,15 +81,20 @@ def fixed_points(
     n = 2 if isinstance(params, NetworkParams) else count_populations(params)
     start_rates = _check_starts(starts, n)
     with jax.enable_x64(True):
-        network = jax.tree.map(functools.partial(np.asarray, dtype=float), params)
+        # lists are arrays, not trees of numbers
+        network = jax.tree.map(
+            functools.partial(np.asarray, dtype=float),
+            params,
+            is_leaf=lambda leaf: isinstance(leaf, list | tuple),
+        )
         couplings = _couplings_of_one(network, model)
         solutions = _solve(couplings, np.array(start_unknowns(np.log(start_rates), model)).T)
         points = []
         for unknowns in _distinct(np.asarray(solutions).T, n):
             _, jacobian = _linearised(residual, unknowns[:, None], couplings)
             eigenvalues = np.linalg.eigvals(jacobian[..., 0])
-            rates = np.exp(unknowns[:n])
-            points.append(FixedPoint(rates, eigenvalues, bool(eigenvalues.real.max() < 0)))
+            is_stable = bool(eigenvalues.real.max() < 0)
+            points.append(FixedPoint(np.exp(unknowns[:n]), eigenvalues, is_stable))
     return sorted(points, key=lambda point: point.rates[0])
 
 

@@ -318,4 +318,5 @@ def _split_noise(noise: Array, tau_m: Array, tau_syn: Array) -> tuple[Array, Arr
     Each is computed on its own, not by a subtraction, whose rounding could leave a part below 0
     where instantaneous synapses filter out exactly 0.
     """
-    return noise * (tau_m / (tau_m + tau_syn)), noise * (tau_syn / (tau_m + tau_syn))
+    time_sum = tau_m + tau_syn
+    return noise * (tau_m / time_sum), noise * (tau_syn / time_sum)

@@ -96,8 +96,8 @@ def mean_field(
         params.check()
     # Python numbers become arrays of no axes, as JAX would compile again for the other kind
     dtype = jnp.result_type(float, *leaves)
-    arrays = [np.asarray(leaf, dtype) if isinstance(leaf, float | int) else leaf for leaf in leaves]
-    return _mean_field(tree.unflatten(arrays), model)
+    leaves = [np.asarray(leaf, dtype) if isinstance(leaf, float | int) else leaf for leaf in leaves]
+    return _mean_field(tree.unflatten(leaves), model)
 
 
 @jax.jit

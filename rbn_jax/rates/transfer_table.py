@@ -56,13 +56,12 @@ def correction(neurons: Neurons) -> Array:
     is_filtered = tau_ratio > 0
     x = jnp.where(is_filtered, tau_ratio, 1)
     k = jnp.sqrt(x)
-    correlation = jnp.exp(-t_ref / (tau_m * x))
     scale = jnp.sqrt(1 + tau_ratio)
     is_below = y * scale < _MINIMUM_Y
     big_y = jnp.where(is_below, _MINIMUM_Y, jnp.minimum(y * scale, _MAXIMUM_Y))
     s, t, u = variables(big_y, h * scale, k)
-    coefficients = jnp.asarray(table(), tau_ratio.dtype)
-    series = jnp.tensordot(coefficients, _polynomials(2 * correlation - 1, SIZES[3]), 1)
+    polynomials = _polynomials(2 * jnp.exp(-t_ref / (tau_m * x)) - 1, SIZES[3])
+    series = jnp.tensordot(jnp.asarray(table(), tau_ratio.dtype), polynomials, 1)
     for variable, size in ((u, SIZES[2]), (t, SIZES[1])):
         series = (series * _polynomials(variable, size)).sum(-1 - variable.ndim)
     # the sum over the polynomials in s, by Clenshaw's recurrence: s alone differs between the
