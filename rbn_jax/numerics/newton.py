@@ -34,8 +34,8 @@ def root(residual: Residual, starts: Starts, args: object) -> Array:
 
     Under vmap all systems become columns of one call.
 
-    >>> root(lambda x, a: x * x - a, ((1.0,),), jnp.array([[4.0, 9.0]])).round(3).tolist()
-    [[2.0, 3.0]]
+    >>> print(root(lambda x, a: x * x - a, ((1.0,),), jnp.array([[4.0, 9.0]])).round(2))
+    [[2. 3.]]
     """
 
     @custom_vmap
