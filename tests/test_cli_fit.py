@@ -111,7 +111,7 @@ BAD_INPUT = [
     ),
     (TRACE_FILE.replace("[5.0, 50.0]", "[50.0, 5.0]"), "", "tau_m: the low bound 50 must be below"),
     (TRACE_FILE.replace("[5.0, 50.0]", "{ lo = 5 }"), "", "unknown key of free.tau_m 'lo'"),
-    (TRACE_FILE.replace("0.004", "-1"), "", "sigma of psp_waveform=-1: must be a finite number > 0"),
+    (TRACE_FILE.replace("0.004", "-1"), "", "sigma of psp_waveform=-1: must be a finite"),
     (TRACE_FILE.replace("0.004", "0.004 mV"), "", "task.toml"),
     (TRACE_FILE.replace('traces = "psp_trace.csv"', ""), "", "needs traces = 'file.csv'"),
     (TRACE_FILE, "--plot fit.txt", "--plot fit.txt: must end in"),
