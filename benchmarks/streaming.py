@@ -25,8 +25,8 @@ from jax import Array
 import rbn_jax as rbn
 from benchmarks.timing import timed
 from rbn_jax.sweeps.axes import read_axes
-from rbn_jax.sweeps.blocks import plan_blocks
-from rbn_jax.sweeps.evaluator import Evaluator
+from rbn_jax.sweeps.blocks import Blocks, plan_blocks
+from rbn_jax.sweeps.evaluator import Evaluator, TracedFunction
 
 NETWORK = rbn.NetworkParams()
 NAMES = ("tau_E", "tau_I", "tau_syn_ex", "tau_syn_in")
@@ -36,14 +36,13 @@ Axes = dict[str, np.ndarray]
 TableRow = tuple[str, str]
 
 
-def make_evaluator(axes: Axes) -> Evaluator:
-    """Return what `sweep` evaluates blocks with; without a plan, the grid is one block."""
-    return Evaluator(rbn.calculate_RBN_weights, NETWORK, read_axes(NETWORK, axes))
-
-
-def plan_default_blocks(evaluator: Evaluator) -> None:
-    """Divide the grid into the blocks that `sweep` chooses by default."""
-    evaluator.blocks = plan_blocks(evaluator.sizes, evaluator.point_bytes, None)
+def make_evaluator(axes: Axes, one_block: bool = False) -> Evaluator:
+    """Return what `sweep` evaluates the blocks with that it chooses by default."""
+    function = TracedFunction(rbn.calculate_RBN_weights, NETWORK, read_axes(NETWORK, axes))
+    sizes = function.axes.sizes
+    if one_block:
+        return Evaluator(function, Blocks(sizes, sizes, sizes))
+    return Evaluator(function, plan_blocks(sizes, function.point_bytes, None))
 
 
 def sweep_weights(axes: Axes, **options: Any) -> Any:
@@ -71,9 +70,7 @@ def write_only(store: Path, axes: Axes) -> None:
     import zarr
 
     array: Any = zarr.open_group(store, mode="r+")["calculate_RBN_weights"]
-    evaluator = make_evaluator(axes)
-    plan_default_blocks(evaluator)
-    blocks = evaluator.blocks
+    blocks = make_evaluator(axes).blocks
     data = np.random.default_rng(0).random((*blocks.shape, 2, 2), np.float32)
     for block_index in range(blocks.count):
         region = blocks.region(block_index)
@@ -158,7 +155,7 @@ def compare_reductions(reduction: str, sizes: tuple[int, ...]) -> Iterator[Table
 def measure_overhead() -> Iterator[TableRow]:
     """Measure the time that `sweep` of 1e4 points needs besides its one jitted call."""
     axes = make_axes(1e4)
-    evaluator = make_evaluator(axes)
+    evaluator = make_evaluator(axes, one_block=True)
     evaluator.evaluate(0)
     sweep_weights(axes)
     medians = []

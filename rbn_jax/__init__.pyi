@@ -31,6 +31,7 @@ from rbn_jax.rates import siegert_rate as siegert_rate
 from rbn_jax.sensitivity import elasticity as elasticity
 from rbn_jax.sensitivity import jacobian as jacobian
 from rbn_jax.sweeps import sample as sample
+from rbn_jax.sweeps import store_status as store_status
 from rbn_jax.sweeps import sweep as sweep
 from rbn_jax.weights import calculate_RBN_weights as calculate_RBN_weights
 from rbn_jax.weights import rheobase_current as rheobase_current

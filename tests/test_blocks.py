@@ -29,5 +29,30 @@ def test_blocks_cover_every_point_once(sizes, block_size):
     seen = np.zeros(sizes, int)
     for number in range(blocks.count):
         seen[blocks.region(number)] += 1
-        assert blocks.points(number) == seen[blocks.region(number)].size
     assert (seen == 1).all()
+
+
+@given(
+    st.lists(st.integers(1, 9), max_size=4),
+    st.none() | st.integers(1, 50),
+    st.integers(1, 20),
+    st.booleans(),
+)
+def test_tasks_hold_every_block_once(sizes, block_size, shards, grouped):
+    blocks = plan_blocks(tuple(sizes), 16, block_size, shards, grouped)
+    tasks = [blocks.of_task(task) for task in range(blocks.task_count)]
+    assert [block for task in tasks for block in task] == list(range(blocks.count))
+    assert sum(map(blocks.task_points, range(blocks.task_count))) == math.prod(sizes)
+
+
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=4),
+    st.integers(1, 20),
+    st.integers(1, 2**24),
+    st.booleans(),
+)
+def test_every_shard_has_work(sizes, shards, point_bytes, grouped):
+    blocks = plan_blocks(tuple(sizes), point_bytes, None, shards, grouped)
+    points = math.prod(sizes)
+    assert math.prod(blocks.shape) <= max(points // shards, 1)
+    assert blocks.task_count >= min(shards, points)

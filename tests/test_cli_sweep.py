@@ -26,7 +26,7 @@ def folder(tmp_path, monkeypatch):
 
 def output_of(capsys, *options):
     """Run a sweep that must succeed without a warning; return what it prints."""
-    assert run(["sweep", *options]) == 0
+    assert run(["sweep", "--quiet", *options]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     return out

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import rbn_jax as rbn
-from rbn_jax.sweeps.store_status import status
+from rbn_jax.sweeps.store import store_status
 
 SETUP = """
 import os, signal, sys, threading, time
@@ -21,8 +21,9 @@ import numpy as np
 import xarray as xr
 import rbn_jax as rbn
 from rbn_jax.sweeps.axes import read_axes
-from rbn_jax.sweeps.evaluator import Evaluator
-from rbn_jax.sweeps.store_status import status
+from rbn_jax.sweeps.blocks import Blocks
+from rbn_jax.sweeps.evaluator import Evaluator, TracedFunction
+from rbn_jax.sweeps.store import store_status
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 here = Path(sys.argv[1])
@@ -78,8 +79,13 @@ def eight(tmp_path_factory):
             here / "exact.nc", engine="netcdf4"
         )
 
+        def evaluate(axes):
+            function = TracedFunction(weights, net, read_axes(net, axes))
+            sizes = function.axes.sizes
+            return Evaluator(function, Blocks(sizes, sizes, sizes)).evaluate(0)
+
         for axes in (AXES, {"tau_E": np.linspace(5, 40, 13)}, {"gei": [1.0, 1.5, 2.0]}):
-            variables, _ = Evaluator(weights, net, read_axes(net, axes)).evaluate(0)
+            variables, _ = evaluate(axes)
             data = variables[weights.__name__].data
             assert len(data.sharding.device_set) == 8, data.sharding
             parts = {x.device.id: x.data.nbytes for x in data.addressable_shards}
@@ -96,8 +102,7 @@ def eight(tmp_path_factory):
         assert threes.sum() == 3
 
         with jax.default_device(jax.devices()[3]):
-            evaluator = Evaluator(weights, net, read_axes(net, AXES))
-            assert evaluator.evaluate(0)[0][weights.__name__].data.devices() == {jax.devices()[3]}
+            assert evaluate(AXES)[0][weights.__name__].data.devices() == {jax.devices()[3]}
             rbn.sweep(weights, net, AXES, store=here / "third", block_size=17)
     """
     run(folder, body, **EIGHT)
@@ -120,9 +125,9 @@ def test_eight_devices_are_exact_where_no_value_is_rounded(eight):
 
 def test_one_device_resumes_the_store_of_eight(eight):
     store = eight / "shared"
-    assert status(store)["missing"]
+    assert store_status(store)["missing"]
     swept = rbn.sweep(weights, NET, AXES, store=store)
-    assert status(store)["missing"] == []
+    assert store_status(store)["missing"] == []
     assert_same_to_the_last_bits(swept, rbn.sweep(weights, NET, AXES))
 
 
@@ -173,7 +178,7 @@ def test_a_cluster_gives_the_same_result_and_reports_failures(tmp_path):
         options = {"store": here / "shards", "block_size": 17, "client": client}
         for i in range(2):
             rbn.sweep(fn, net, AXES, shard=(i, 2), **options)
-        assert status(here / "shards")["missing"] == []
+        assert store_status(here / "shards")["missing"] == []
 
         axes = {"tau_E": np.arange(1.0, 41)}
         def bad(p):
@@ -200,7 +205,7 @@ def test_a_cluster_gives_the_same_result_and_reports_failures(tmp_path):
             assert "block 3 of 4 (tau_E 31 to 40 ms)" in str(error), error
         else:
             raise AssertionError("it did not fail")
-        assert 3 in status(store)["missing"]
+        assert 3 in store_status(store)["missing"]
     """
     on_cluster(tmp_path, body)
 
@@ -224,7 +229,7 @@ def test_no_worker_writes_after_a_sweep_has_failed(tmp_path):
         try:
             rbn.sweep(fn, net, axes, store=store, block_size=1, client=client)
         except RuntimeError:
-            assert status(store)["missing"] == [0]
+            assert store_status(store)["missing"] == [0]
         else:
             raise AssertionError("it did not fail")
     """
@@ -256,7 +261,7 @@ def test_a_killed_worker_and_ctrl_c_on_a_cluster_lose_no_block(tmp_path):
         axes, store = {"tau_E": np.linspace(5, 40, 300)}, here / "store"
         def after(blocks, act):
             def watch():
-                while not store.exists() or status(store)["done"] < blocks:
+                while not store.exists() or store_status(store)["done"] < blocks:
                     time.sleep(0.01)
                 act()
             thread = threading.Thread(target=watch)
@@ -271,7 +276,7 @@ def test_a_killed_worker_and_ctrl_c_on_a_cluster_lose_no_block(tmp_path):
             text = str(error)
             assert f"of 100 blocks are kept in {store}; the same call goes on there" in text, text
             kept = int(text.split("stopped; ")[1].split()[0])
-            assert 5 <= kept <= status(store)["done"] < 100
+            assert 5 <= kept <= store_status(store)["done"] < 100
         else:
             raise AssertionError("it went on")
         watcher.join()
@@ -280,7 +285,7 @@ def test_a_killed_worker_and_ctrl_c_on_a_cluster_lose_no_block(tmp_path):
         watcher = after(kept + 10, lambda: os.kill(pids[0], signal.SIGKILL))
         swept = go().load()
         watcher.join()
-        assert status(store)["missing"] == []
+        assert store_status(store)["missing"] == []
         np.testing.assert_array_equal(swept["slow"], np.linspace(5, 40, 300).astype("float32"))
     """
     on_cluster(tmp_path, body)

@@ -13,14 +13,16 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stored import never
 
 import rbn_jax as rbn
 from rbn_jax.cli import run
+from rbn_jax.parameters.labels import Variable
 from rbn_jax.sweeps import reductions as r
 from rbn_jax.sweeps.axes import read_axes
 from rbn_jax.sweeps.blocks import plan_blocks
-from rbn_jax.sweeps.evaluator import Evaluator
-from rbn_jax.sweeps.reduction_sinks import ReductionSink
+from rbn_jax.sweeps.evaluator import Evaluator, TracedFunction
+from rbn_jax.sweeps.reduction_sink import ReductionSink, _reduce
 from rbn_jax.sweeps.reductions import read_reductions
 
 SHAPE = (5, 4, 7)
@@ -32,29 +34,25 @@ PLAIN = [r.Minimum, r.Maximum, r.Mean, r.Count, r.Argmin, r.Argmax]
 KINDS = ["few", "wide", "special", "all nan"]
 
 
-@functools.cache
-def compiled(reduction, axes):
-    return jax.jit(lambda x, valid: reduction.partial(x, valid, axes))
-
-
 def states_of(reduction, x, block, axes):
     """What each block leaves, with the kept cells that it covers; padded with the last values."""
-    ndim = len(SHAPE)
+    dims = tuple(f"own_{i}" for i in range(x.ndim - len(SHAPE)))
     for starts in itertools.product(*(range(0, n, m) for n, m in zip(SHAPE, block, strict=True))):
         places = [np.arange(s, s + m) for s, m in zip(starts, block, strict=True)]
-        inside = [p < n for p, n in zip(places, SHAPE, strict=True)]
         ends = [np.minimum(p, n - 1) for p, n in zip(places, SHAPE, strict=True)]
-        valid = functools.reduce(np.multiply.outer, inside)
+        lengths = [min(s + m, n) - s for s, m, n in zip(starts, block, SHAPE, strict=True)]
+        values = x[np.ix_(*ends)]
         with jax.enable_x64(True):
-            partial = compiled(reduction, axes)(
-                x[np.ix_(*ends)], valid.reshape(valid.shape + (1,) * (x.ndim - ndim))
-            )
-        shape, first = [block[i] for i in axes], [starts[i] for i in axes]
-        state = reduction.to_host(partial, shape, first)
-        kept = [i for i in range(ndim) if i not in axes]
+            variables, flags = {"x": Variable(values, dims)}, {}
+            if reduction.condition is not None:
+                variables, flags = {}, {0: values}
+            limits = np.array((starts, lengths))
+            partials, _ = _reduce((reduction,), DIMS, SHAPE, variables, flags, limits)
+        (state,) = partials.values()
+        kept = [i for i in range(len(SHAPE)) if i not in axes]
         cells = tuple(slice(starts[i], starts[i] + block[i]) for i in kept)
-        real = tuple(slice(0, int(inside[i].sum())) for i in kept)
-        yield cells, {name: value[real] for name, value in state.items()}
+        real = tuple(slice(0, lengths[i]) for i in kept)
+        yield cells, {name: np.asarray(value)[real] for name, value in state.items()}
 
 
 def reduce_by_blocks(reduction, x, block, order):
@@ -110,17 +108,15 @@ def exact_mean(values):
 def reduce_by_numpy(reduction, x):
     """The reduction of the whole array by NumPy, cell by cell."""
     axes = tuple(i for i, d in enumerate(DIMS) if reduction.over is None or d in reduction.over)
-    lengths = [SHAPE[i] for i in axes]
     cells = np.moveaxis(x, axes, range(-len(axes), 0))
     flat = cells.reshape(*cells.shape[: x.ndim - len(axes)], -1)
-    one = functools.partial(expected_cell, reduction, lengths=lengths)
-    results = [one(flat[i]) for i in np.ndindex(flat.shape[:-1])]
+    results = [expected_cell(reduction, flat[i]) for i in np.ndindex(flat.shape[:-1])]
     return np.array(results).reshape((*flat.shape[:-1], *np.shape(results[0])))
 
 
-def expected_cell(reduction, x, lengths):
+def expected_cell(reduction, x):
     numbers = x[~np.isnan(x)] if x.dtype.kind == "f" else x
-    none = np.full(len(lengths), -1)
+    none = r.NO_POINT
     match reduction.kind:
         case "minimum":
             return numbers.min() if numbers.size else x.dtype.type(np.nan)
@@ -131,16 +127,16 @@ def expected_cell(reduction, x, lengths):
         case "count":
             return numbers.size
         case "argmin":
-            return np.unravel_index(np.nanargmin(x), lengths) if numbers.size else none
+            return np.nanargmin(x) if numbers.size else none
         case "argmax":
-            return np.unravel_index(np.nanargmax(x), lengths) if numbers.size else none
+            return np.nanargmax(x) if numbers.size else none
         case "histogram":
             return np.histogram(numbers.astype(float), reduction.bins)[0]
         case "fraction":
             return x.sum() / x.size
         case _:
-            found = np.argwhere(x.reshape(lengths))[: reduction.k]
-            return np.concatenate([found, np.tile(none, (reduction.k - len(found), 1))])
+            found = np.flatnonzero(x)[: reduction.k]
+            return np.append(found, np.full(reduction.k - len(found), none))
 
 
 def assert_same(result, expected_result):
@@ -218,7 +214,7 @@ def test_zeros_of_both_signs_are_equal():
     for block in BLOCKS:
         assert reduce_by_blocks(r.Minimum(), x, block, rng) == 0
         for reduction in (r.Argmin(), r.Argmax()):
-            assert_same(reduce_by_blocks(reduction, x, block, rng), np.array([0, 0, 0]))
+            assert_same(reduce_by_blocks(reduction, x, block, rng), np.array(0))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -246,15 +242,16 @@ def test_a_mean_of_float32_is_summed_in_float64():
 
 def test_runs_are_merged_in_their_order_whatever_order_they_end_in():
     axes = {"tau_E": np.linspace(5, 40, 31), "gei": np.linspace(1, 2, 3)}
-    evaluator = Evaluator(WEIGHTS, NET, read_axes(NET, axes), "float32")
-    evaluator.blocks = plan_blocks(evaluator.sizes, evaluator.point_bytes, 1)
+    function = TracedFunction(WEIGHTS, NET, read_axes(NET, axes), "float32")
+    blocks = plan_blocks(function.axes.sizes, function.point_bytes, 1, grouped=True)
+    evaluator = Evaluator(function, blocks)
     means = []
     for order in (1, -1):
         sink = ReductionSink(evaluator, (r.Mean(),))
-        for task in range(sink.task_count)[::order]:
+        for task in range(blocks.task_count)[::order]:
             sink.accept(sink.run(task))
         means.append(sink.result()["calculate_RBN_weights_mean"].values)
-    assert sink.task_count > 5
+    assert blocks.task_count > 5
     np.testing.assert_array_equal(*means)
 
 
@@ -328,11 +325,13 @@ def test_bad_input_raises(make, message):
         make()
 
 
-def test_other_dtypes_are_refused(x64):
-    for dtype in ("complex128", "float16", "uint64"):
-        x, valid = jax.numpy.zeros(3, dtype), jax.numpy.ones(3, bool)
-        with pytest.raises(ValueError, match=f"a value is {dtype}"):
-            r.Minimum().partial(x, valid, (0,))
+@pytest.mark.parametrize("dtype", ["complex128", "float16", "uint64"])
+def test_other_dtypes_are_refused_before_any_work(dtype):
+    def fn(p):
+        return never(p).astype(dtype)
+
+    with pytest.raises(ValueError, match=f"a value is {dtype}"):
+        rbn.sweep(fn, NET, AXES, dtype="float64", reduce="minimum")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -343,10 +342,10 @@ class Range(r.Reduction):
     kind = "range"
     keeps_unit = True
 
-    def partial(self, x, valid, axes):
+    def partial(self, x, valid, index):
         return {
-            "minimum": jnp.min(jnp.where(valid, x, jnp.inf), axes),
-            "maximum": jnp.max(jnp.where(valid, x, -jnp.inf), axes),
+            "minimum": jnp.min(jnp.where(valid, x, jnp.inf), 0),
+            "maximum": jnp.max(jnp.where(valid, x, -jnp.inf), 0),
         }
 
     def merge(self, a, b):
@@ -369,7 +368,9 @@ def assert_is_range(dataset, over, dims):
     weights = rbn.sweep(WEIGHTS, NET, AXES, dtype="float64")["calculate_RBN_weights"]
     found = dataset["calculate_RBN_weights_range"]
     assert found.dims == dims
-    assert found.attrs == weights.attrs
+    reduced_dims = ", ".join(np.ravel(over))
+    long_name = f"range of {weights.attrs['long_name']} over {reduced_dims}"
+    assert found.attrs == {"units": weights.attrs["units"], "long_name": long_name}
     assert set(dataset.coords) == set(dims)
     np.testing.assert_allclose(found, weights.max(over) - weights.min(over), rtol=1e-14)
 

@@ -12,7 +12,8 @@ import xarray as xr
 from stored import AXES, NET, PAIRED, at_run_time, chunks, several, shares, slopes, weights
 
 import rbn_jax as rbn
-from rbn_jax.sweeps.store_status import status
+from rbn_jax.sweeps.store import store_status
+from rbn_jax.system.progress import Progress
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -67,11 +68,11 @@ def test_only_missing_and_damaged_chunks_are_computed_again(tmp_path):
     with files[1].open("r+b") as file:
         file.truncate(5)
     files[3].unlink()
-    assert status(store)["missing"] == [0, 1, 3]
+    assert store_status(store)["missing"] == [0, 1, 3]
     second = rbn.sweep(fn, NET, axes, store=store).load()
     assert sorted(calls) == [1, 2, 3, 4, 5, 6, 10, 11, 12]
     xr.testing.assert_identical(first, second)
-    assert status(store)["points_done"] == 12
+    assert store_status(store)["points_done"] == 12
 
 
 def test_nan_is_stored_and_a_warning_names_its_block(tmp_path):
@@ -98,10 +99,10 @@ def test_an_error_names_the_failed_block_and_the_others_are_stored(tmp_path, how
     axes, store = {"tau_E": np.arange(1.0, 41.0)}, tmp_path / "a.zarr"
     with pytest.raises(RuntimeError, match=r"block 3 of 4 \(tau_E 31 to 40 ms\)"):
         rbn.sweep(fails_above(30, how), NET, axes, store=store, block_size=10)
-    assert 3 in status(store)["missing"]
+    assert 3 in store_status(store)["missing"]
     with pytest.raises(RuntimeError, match=r"block 3 of 4 \(tau_E 31 to 40 ms\)"):
         rbn.sweep(fails_above(30, how), NET, axes, store=store)
-    assert status(store)["missing"] == [3]
+    assert store_status(store)["missing"] == [3]
 
 
 @pytest.mark.parametrize("reduce", [None, ["minimum", "mean", "argmax"]])
@@ -110,7 +111,7 @@ def test_all_shards_together_give_the_complete_result(tmp_path, reduce):
     store = tmp_path / "a.zarr"
     for i in range(3):
         stored = rbn.sweep(**arguments, store=store, block_size=1, shard=(i, 3))
-        state = status(store)
+        state = store_status(store)
         assert state["points_done"] == pytest.approx(70 * (i + 1) / 3, abs=6)
         assert (stored is None) == (reduce is not None and i < 2)
     assert state["missing"] == []
@@ -139,7 +140,7 @@ def test_reductions_do_not_depend_on_blocks_and_are_resumed(tmp_path):
     rbn.sweep(**arguments, store=store, block_size=1)
     part = store / "parts" / "4.npz"
     part.write_bytes(part.read_bytes()[:50])
-    assert status(store)["missing"] == [4]
+    assert store_status(store)["missing"] == [4]
     xr.testing.assert_identical(rbn.sweep(**arguments, store=store), in_memory)
     xr.testing.assert_identical(xr.open_zarr(store).load().drop_attrs(), in_memory.drop_attrs())
 
@@ -159,11 +160,31 @@ def test_reductions_do_not_depend_on_blocks_and_are_resumed(tmp_path):
     assert where == all_products.sel(target="E", source="E").min(["gei", "tau_I"]).idxmin("tau_E")
 
 
-def test_a_progress_bar_is_shown_only_on_request_without_a_terminal(capsys):
-    rbn.sweep(weights, NET, AXES, block_size=9)
+def test_progress_is_a_bar_on_request_and_lines_without_a_terminal(capsys, monkeypatch):
+    rbn.sweep(weights, NET, AXES, block_size=9, progress=False)
+    rbn.sweep(weights, NET, AXES)
     assert capsys.readouterr().err == ""
     rbn.sweep(weights, NET, AXES, block_size=9, progress=True)
     assert "70.0/70.0" in capsys.readouterr().err
+    rbn.sweep(weights, NET, AXES, block_size=9)
+    assert capsys.readouterr().err == "sweep of calculate_RBN_weights: compiling\n"
+
+
+def test_the_log_says_points_rate_and_time_left(capsys, monkeypatch):
+    clock = iter([0.0, 29.0, 31.0, 40.0, 62.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    progress = Progress(None, "fn", total=5000, missing=4000)
+    for _ in range(2):
+        progress.add(310, 0)
+        progress.log()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "sweep of fn: compiling",
+        "sweep of fn: 1,620 of 5,000 points, 20 points/s, 169 s left",
+    ]
+    for _ in range(2):
+        progress.log()
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize("value", [np.nan, 0.0, 0, False])
@@ -180,7 +201,7 @@ def test_a_block_of_fill_values_counts_as_done(tmp_path, value):
     arguments = {"axes": {"tau_E": np.arange(1.0, 13.0)}, "store": tmp_path / "a.zarr"}
     with pytest.warns(RuntimeWarning) if np.isnan(value) else contextlib.nullcontext():
         rbn.sweep(fn, NET, **arguments, block_size=3)
-    assert status(tmp_path / "a.zarr")["missing"] == []
+    assert store_status(tmp_path / "a.zarr")["missing"] == []
     rbn.sweep(fn, NET, **arguments)
     assert len(calls) == 12
 
@@ -236,7 +257,7 @@ def test_nested_parameters_and_elements_of_arrays_are_stored_and_resumed(tmp_pat
         stored = rbn.sweep(fn, params, axes, store=tmp_path / "a.zarr", shard=(i, 2), block_size=2)
     xr.testing.assert_identical(stored.load(), memory)
     assert stored["fn"].dims == tuple(axes)
-    assert status(tmp_path / "a.zarr")["missing"] == []
+    assert store_status(tmp_path / "a.zarr")["missing"] == []
     for name, values in axes.items():
         np.testing.assert_array_equal(stored[name], values)
     other = {**params, "synapse": {"tau": 5.0}, "w": [1.0, 3.0]}

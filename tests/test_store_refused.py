@@ -11,8 +11,8 @@ import pytest
 from stored import AXES, NET, never, weights
 
 import rbn_jax as rbn
-from rbn_jax.sweeps import store_directory
-from rbn_jax.sweeps.store_status import status
+from rbn_jax.sweeps import store as store_module
+from rbn_jax.sweeps.store import store_status
 
 
 @pytest.mark.parametrize(
@@ -74,27 +74,27 @@ def test_a_store_is_resumed_after_an_upgrade_of_jax(tmp_path):
     store = tmp_path / "a.zarr"
     rbn.sweep(weights, NET, AXES, store=store, block_size=9, shard=(0, 2))
     change_identity(store, jax="0.0.1", program="of another version")
-    assert status(store)["missing"]
+    assert store_status(store)["missing"]
     rbn.sweep(weights, NET, AXES, store=store)
-    assert status(store)["missing"] == []
+    assert store_status(store)["missing"] == []
 
 
 def test_another_program_of_the_same_jax_is_refused(tmp_path):
     store = tmp_path / "a.zarr"
     rbn.sweep(weights, NET, AXES, store=store, block_size=9, shard=(0, 2))
     change_identity(store, program="of another function")
-    missing = status(store)["missing"]
+    missing = store_status(store)["missing"]
     with pytest.raises(ValueError, match="different version of calculate_RBN_weights"):
         rbn.sweep(weights, NET, AXES, store=store)
-    assert status(store)["missing"] == missing
+    assert store_status(store)["missing"] == missing
 
 
 def test_another_format_is_refused(tmp_path):
     store = tmp_path / "a.zarr"
     rbn.sweep(weights, NET, AXES, store=store)
     meta = store / "zarr.json"
-    meta.write_text(meta.read_text().replace('\\"format\\": 1', '\\"format\\": 9'))
-    with pytest.raises(ValueError, match="format: 9 in the store, 1 here"):
+    meta.write_text(meta.read_text().replace('\\"format\\": 2', '\\"format\\": 9'))
+    with pytest.raises(ValueError, match="format: 9 in the store, 2 here"):
         rbn.sweep(weights, NET, AXES, store=store)
 
 
@@ -164,7 +164,7 @@ def test_a_refused_sweep_overwrites_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(9, 0, 1000))
     with pytest.raises(ValueError, match="are free"):
         rbn.sweep(weights, NET, {"gei": np.linspace(1, 2, 9999)}, store=store, overwrite=True)
-    assert status(store)["missing"] == []
+    assert store_status(store)["missing"] == []
 
 
 def test_a_link_to_a_store_can_be_overwritten(tmp_path):
@@ -178,19 +178,19 @@ def test_a_link_to_a_store_can_be_overwritten(tmp_path):
 
 def test_a_store_overwritten_before_it_is_locked_is_refused(tmp_path, monkeypatch):
     """Another process may start anew between the look at a store and the lock on it."""
-    store, locked = tmp_path / "a.zarr", store_directory.lock
+    store, locked = tmp_path / "a.zarr", store_module.lock_directory
     other = NET.replace(tau_syn_in=4.0)
     rbn.sweep(weights, NET, AXES, store=store, block_size=9, shard=(0, 2))
 
     def late(path, exclusive):
-        monkeypatch.setattr(store_directory, "lock", locked)
+        monkeypatch.setattr(store_module, "lock_directory", locked)
         rbn.sweep(weights, other, AXES, store=path, block_size=9, shard=(0, 2), overwrite=True)
         return locked(path, exclusive)
 
-    monkeypatch.setattr(store_directory, "lock", late)
+    monkeypatch.setattr(store_module, "lock_directory", late)
     with pytest.raises(ValueError, match="holds another sweep: parameters tau_syn_in"):
         rbn.sweep(weights, NET, AXES, store=store)
-    assert status(store)["missing"]
+    assert store_status(store)["missing"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 
 import rbn_jax as rbn
-from rbn_jax.sweeps.store_status import status
+from rbn_jax.sweeps.store import store_status
 
 SETUP = """
 import os, signal, sys, time
@@ -34,7 +34,8 @@ def slow(p):
     return rbn.calculate_RBN_weights(p.replace(tau_E=tau))
 
 def go(store, fn=slow, **options):
-    return rbn.sweep(fn, rbn.NetworkParams(), AXES, store=store, **{"block_size": 4, **options})
+    options = {"block_size": 4, "progress": False, **options}
+    return rbn.sweep(fn, rbn.NetworkParams(), AXES, store=store, **options)
 """
 
 
@@ -52,7 +53,7 @@ def finish(process):
 
 def wait_for_blocks(store, count):
     for _ in range(3000):
-        if store.exists() and status(store)["done"] >= count:
+        if store.exists() and store_status(store)["done"] >= count:
             return
         time.sleep(0.01)
     raise AssertionError(f"{store} has not got {count} blocks")
@@ -62,7 +63,7 @@ def test_a_sweep_killed_ten_times_gives_the_same_bits(tmp_path):
     rng, store = random.Random(0), tmp_path / "a.zarr"
     kills = 0
     for i in range(10):
-        before = status(store)["done"] if store.exists() else 0
+        before = store_status(store)["done"] if store.exists() else 0
         process = start("go(sys.argv[1])", store)
         # from within the making of the store to the middle of a write: a random moment of each
         if i:
@@ -72,7 +73,7 @@ def test_a_sweep_killed_ten_times_gives_the_same_bits(tmp_path):
         time.sleep(rng.uniform(0, 0.02))
         process.kill()
         kills += finish(process)[0] == -signal.SIGKILL
-        assert not store.exists() or status(store)["done"] >= before
+        assert not store.exists() or store_status(store)["done"] >= before
     assert kills >= 7
     assert finish(start("go(sys.argv[1])", store)) == (0, "")
     assert finish(start("go(sys.argv[1])", tmp_path / "b.zarr")) == (0, "")
@@ -87,7 +88,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_resume(tmp_path):
     wait_for_blocks(store, 3)
     process.send_signal(signal.SIGINT)
     _, err = finish(process)
-    kept = status(store)["done"]
+    kept = store_status(store)["done"]
     assert 3 <= kept < 60
     assert f"KeyboardInterrupt: stopped; {kept} of 60 blocks are kept in {store}; the same" in err
     assert not list(store.rglob("*.partial"))
@@ -96,23 +97,23 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_resume(tmp_path):
 def test_ctrl_c_within_a_finalizer_is_not_lost(tmp_path):
     """Python drops what is raised there; Dask's futures have one."""
     body = """
-        from rbn_jax.sweeps.store_sink import ArrayStoreSink
+        from rbn_jax.sweeps.sinks import StoreSink
 
         class Last:
             def __del__(self):
                 signal.raise_signal(signal.SIGINT)
 
-        accept, last = ArrayStoreSink.accept, [Last()]
+        accept, last = StoreSink.accept, [Last()]
 
         def dropping(*stored):
             last.clear()
             return accept(*stored)
 
-        ArrayStoreSink.accept = dropping
+        StoreSink.accept = dropping
         go(sys.argv[1])
     """
     code, err = finish(start(body, tmp_path / "a.zarr"))
-    kept = status(tmp_path / "a.zarr")["done"]
+    kept = store_status(tmp_path / "a.zarr")["done"]
     assert code != 0
     assert "Exception ignored in" in err
     assert f"KeyboardInterrupt: stopped; {kept} of 60 blocks are kept" in err
@@ -130,7 +131,7 @@ def test_ctrl_c_on_the_command_line_says_how_to_resume(tmp_path):
     wait_for_blocks(store, 3)
     process.send_signal(signal.SIGINT)
     code, err = finish(process)
-    kept = status(store)["done"]
+    kept = store_status(store)["done"]
     assert kept < 1200
     assert (code, err.count("\n")) == (130, 1)
     assert f"rbn-jax: stopped; {kept} of 1200 blocks are kept in {store}; the same call" in err
@@ -143,7 +144,7 @@ def test_two_processes_share_a_store_and_a_third_cannot_overwrite_it(tmp_path):
     with pytest.raises(ValueError, match="another process works on it"):
         rbn.sweep(rbn.calculate_RBN_weights, rbn.NetworkParams(), {}, store=store, overwrite=True)
     assert [finish(process) for process in both] == [(0, ""), (0, "")]
-    assert status(store)["missing"] == []
+    assert store_status(store)["missing"] == []
 
 
 def test_a_full_disk_is_reported_and_finished_blocks_remain(tmp_path):
@@ -154,14 +155,14 @@ def test_a_full_disk_is_reported_and_finished_blocks_remain(tmp_path):
     body = """
         import shutil
         from pathlib import Path
-        from rbn_jax.sweeps.store_status import status
+        from rbn_jax.sweeps.store import store_status
         shutil.disk_usage = lambda path: shutil._ntuple_diskusage(10**9, 0, 10**9)
         AXES = {"tau_E": np.linspace(5, 40, 600), "gei": np.linspace(1, 2, 600)}
         store = Path(sys.argv[1])
         try:
             go(store, rbn.calculate_RBN_weights, block_size=6000)
         except OSError as error:
-            done = status(store)["done"]
+            done = store_status(store)["done"]
             assert 3 < done < 60, done
             assert f"No space left on device; {done} of 60 blocks are kept in" in str(error), error
             sys.exit(3)
@@ -179,4 +180,4 @@ def test_a_read_only_store_is_reported_and_finished_blocks_remain(tmp_path):
     code, err = finish(start("go(sys.argv[1])", store, command=[*mount, bind, "sh"]))
     assert code == 1
     assert "Read-only file system; 30 of 60 blocks are kept in" in err
-    assert status(store)["done"] == 30
+    assert store_status(store)["done"] == 30

@@ -55,8 +55,8 @@ class Condition:
         return functools.reduce(jnp.logical_and, holds)
 
     @property
-    def name(self) -> str:
-        """The name for files, such as "EI_below_-30_and_EE_at_least_10"."""
+    def __name__(self) -> str:
+        """The name for results, such as "EI_below_-30_and_EE_at_least_10"."""
         names = []
         for entry, sign, number in self.terms:
             _, comparison = _COMPARISONS[sign]

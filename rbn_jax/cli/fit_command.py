@@ -11,10 +11,11 @@ from typer import Argument, Option
 from rbn_jax.cli.arguments import check_output_file
 from rbn_jax.cli.fit_file import FitProblem, read_fit_file
 from rbn_jax.cli.options import AsJson, Quiet
-from rbn_jax.cli.output import atomic_file, save_figure
+from rbn_jax.cli.output import save_figure
 from rbn_jax.fitting import FitResult, FitRows
 from rbn_jax.fitting import fit as run_fit
 from rbn_jax.fitting.result import to_plain
+from rbn_jax.system.files import atomic_file
 
 
 def fit(

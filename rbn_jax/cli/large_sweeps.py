@@ -14,8 +14,7 @@ from rbn_jax.cli.conditions import read_condition
 from rbn_jax.cli.output import to_json_lists
 from rbn_jax.parameters.optional import require
 from rbn_jax.sweeps import reductions as red
-from rbn_jax.sweeps.store_directory import checked_path
-from rbn_jax.sweeps.store_status import status
+from rbn_jax.sweeps.store import store_status
 
 if TYPE_CHECKING:
     import distributed
@@ -77,7 +76,7 @@ def dask_client(
 
 def print_status(path: Path, as_json: bool) -> None:
     """Print how much of the sweep in a store is done and what is missing."""
-    state = status(checked_path(path))
+    state = store_status(path)
     if as_json:
         print(json.dumps(state))
         return

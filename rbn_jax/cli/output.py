@@ -1,37 +1,17 @@
-"""Files and tables that commands write; a file is written completely or not at all."""
+"""Files and tables that commands write."""
 
-import contextlib
-import os
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rbn_jax.system.files import atomic_file
+
 if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
-
-
-@contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[str]:
-    """Yield the name of a temporary file, which replaces `path` if nothing fails."""
-    # in the folder of `path`: os.replace is atomic within one file system only
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".rbn-jax-", suffix=path.suffix)
-    os.close(handle)
-    try:
-        yield draft
-        # mkstemp makes a file that only its owner can read; give it the usual mode,
-        # which the umask sets, and the umask can only be read by setting it
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(draft, 0o666 & ~umask)
-        os.replace(draft, path)
-    finally:
-        if os.path.exists(draft):
-            os.unlink(draft)
 
 
 def save_figure(figure: "Figure", path: Path) -> None:

@@ -13,7 +13,7 @@ from typer import Option
 from rbn_jax import plot
 from rbn_jax.cli.arguments import check_output_file, parse_network, parse_pair
 from rbn_jax.cli.options import AsJson, Params, Preset, Settings
-from rbn_jax.cli.output import atomic_file, format_table, save_figure
+from rbn_jax.cli.output import format_table, save_figure
 from rbn_jax.cli.quantities import rates_by_theory
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import read_parameters, to_plain
@@ -22,6 +22,7 @@ from rbn_jax.rates import calibrate as calibrate_network
 from rbn_jax.rates.theories import THEORIES, find_theory
 from rbn_jax.rates.validity import warn
 from rbn_jax.sweeps import sweep
+from rbn_jax.system.files import atomic_file
 
 _BACKGROUND_CURRENTS = "I_th_E,I_th_I"
 # of each axis of a figure

@@ -27,7 +27,7 @@ from rbn_jax.cli.large_sweeps import (
     print_status,
 )
 from rbn_jax.cli.options import AsJson, Params, Preset, Quiet, Settings
-from rbn_jax.cli.output import atomic_file, format_table, to_json_lists, write_netcdf
+from rbn_jax.cli.output import format_table, to_json_lists, write_netcdf
 from rbn_jax.cli.quantities import quantity_function
 from rbn_jax.cli.weights_command import print_weights
 from rbn_jax.network import NetworkParams
@@ -37,6 +37,7 @@ from rbn_jax.rates import REGIMES
 from rbn_jax.rates.theories import THEORIES
 from rbn_jax.sensitivity import elasticity
 from rbn_jax.sweeps import sweep as run_sweep
+from rbn_jax.system.files import atomic_file
 from rbn_jax.weights import calculate_RBN_weights
 
 if TYPE_CHECKING:

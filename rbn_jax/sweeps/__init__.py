@@ -3,5 +3,6 @@
 from rbn_jax.sweeps import reductions
 from rbn_jax.sweeps.run import sweep
 from rbn_jax.sweeps.samples import sample
+from rbn_jax.sweeps.store import store_status
 
-__all__ = ["reductions", "sample", "sweep"]
+__all__ = ["reductions", "sample", "store_status", "sweep"]

@@ -41,6 +41,11 @@ class Axes:
         """The names of the dimensions, in the order of the result."""
         return tuple(dim for dim, _ in self.layout)
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The number of points along each dimension."""
+        return tuple(self.values[names[0]].size for _, names in self.layout)
+
     def attributes(self, name: str) -> dict[str, str]:
         """Return the unit of a parameter as xarray has it; nothing for a pure number."""
         return {"units": self.units[name]} if self.units[name] else {}

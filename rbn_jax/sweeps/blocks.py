@@ -1,7 +1,6 @@
 """The blocks of a sweep: hyper-rectangles of whole chunks, counted in Python's integers."""
 
 import dataclasses
-import functools
 import math
 import numbers
 
@@ -15,24 +14,28 @@ _GPU_BLOCK_BYTES = 2**28
 _CHUNK_BYTES = 2**25
 # So that the index of a point in a block fits 32 bits, with room for the index of no point.
 _MAX_BLOCK_POINTS = 2**28
-# A reduction writes one file for a run of blocks: few enough files to look for all of them, and
-# runs short enough that little is lost when one is interrupted.
-_MIN_RUN_LENGTH = 8
-_MAX_RUNS = 1024
+# A reduction writes one file for each task: few enough files to look for all of them, and tasks
+# short enough that little is lost when one is interrupted.
+_MIN_TASK_BLOCKS = 8
+_MAX_TASKS = 1024
 
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
     """Blocks of one shape that cover a grid; those at the far ends reach beyond it.
 
+    Blocks are numbered in C order. A task is a run of consecutive blocks.
+
     sizes: points along each dimension
     shape: points of a block along each dimension, a multiple of `chunk`
     chunk: points of a chunk along each dimension
+    task_length: blocks of a task
     """
 
     sizes: tuple[int, ...]
     shape: tuple[int, ...]
     chunk: tuple[int, ...]
+    task_length: int = 1
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -45,7 +48,7 @@ class Blocks:
         return math.prod(self.grid)
 
     def index(self, block: int) -> tuple[int, ...]:
-        """Return the index of a block in the grid of blocks, which is counted in C order."""
+        """Return the index of a block in the grid of blocks."""
         # np.unravel_index does not take numbers of more than 64 bits
         index = []
         for length in reversed(self.grid):
@@ -65,13 +68,32 @@ class Blocks:
         """Return the number of points of a block along each dimension."""
         return tuple(points.stop - points.start for points in self.region(block))
 
-    def points(self, block: int) -> int:
-        """Return the number of points of a block."""
-        return math.prod(self.lengths(block))
+    @property
+    def task_count(self) -> int:
+        """The number of tasks."""
+        return _ceil_div(self.count, self.task_length)
+
+    def of_task(self, task: int) -> range:
+        """Return the blocks of a task."""
+        first = task * self.task_length
+        return range(first, min(first + self.task_length, self.count))
+
+    def task_points(self, task: int) -> int:
+        """Return the number of points of a task."""
+        return sum(math.prod(self.lengths(block)) for block in self.of_task(task))
 
 
-def plan_blocks(sizes: tuple[int, ...], point_bytes: int, block_size: int | None) -> Blocks:
-    """Plan blocks of about block_size points, by default of a size that suits the device.
+def plan_blocks(
+    sizes: tuple[int, ...],
+    point_bytes: int,
+    block_size: int | None,
+    shards: int = 1,
+    grouped: bool = False,
+) -> Blocks:
+    """Plan blocks of about block_size points.
+
+    By default they have a size that suits the device, and are small enough that every shard has
+    work. grouped: whether a task is several blocks, as for a reduction; otherwise it is one.
 
     Raises:
         ValueError: block_size is no whole number from 1 to 2^28.
@@ -79,7 +101,9 @@ def plan_blocks(sizes: tuple[int, ...], point_bytes: int, block_size: int | None
     if block_size is None:
         on_cpu = jax.default_backend() == "cpu"
         block_bytes = _CPU_BLOCK_BYTES if on_cpu else _GPU_BLOCK_BYTES
-        block_size = min(max(block_bytes // point_bytes, 1), _MAX_BLOCK_POINTS)
+        points_per_shard = math.prod(sizes) // shards
+        block_size = min(block_bytes // point_bytes, points_per_shard, _MAX_BLOCK_POINTS)
+        block_size = max(block_size, 1)
     is_integer = isinstance(block_size, numbers.Integral) and not isinstance(block_size, bool)
     if not is_integer or not 1 <= block_size <= _MAX_BLOCK_POINTS:
         raise ValueError(
@@ -91,16 +115,11 @@ def plan_blocks(sizes: tuple[int, ...], point_bytes: int, block_size: int | None
     chunk_grid = tuple(map(_ceil_div, sizes, chunk))
     chunks_per_block = _fill(chunk_grid, max(block_size // math.prod(chunk), 1))
     shape = tuple(map(math.prod, zip(chunk, chunks_per_block, strict=True)))
-    return Blocks(sizes, shape, chunk)
-
-
-@functools.cache
-def block_runs(blocks: Blocks) -> tuple[range, ...]:
-    """Return all blocks as at most 1024 runs of consecutive ones, 8 or more in each."""
-    count = blocks.count
-    length = max(_MIN_RUN_LENGTH, _ceil_div(count, _MAX_RUNS))
-    starts = range(0, count, length)
-    return tuple(range(start, min(start + length, count)) for start in starts)
+    blocks = Blocks(sizes, shape, chunk)
+    if not grouped:
+        return blocks
+    length = max(_MIN_TASK_BLOCKS, _ceil_div(blocks.count, _MAX_TASKS))
+    return dataclasses.replace(blocks, task_length=min(length, max(blocks.count // shards, 1)))
 
 
 def _fill(sizes: tuple[int, ...], limit: int) -> tuple[int, ...]:

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,8 +29,11 @@ _DTYPES = ("float32", "float64")
 Condition = Callable[..., Any]
 """A function of what fn returns at a point that returns a truth value."""
 
-Evaluation = tuple[dict[str, Variable], tuple[Array, ...]]
-"""fn's variables by name, and the truth values of the conditions."""
+Conditions = tuple[tuple[int, Condition], ...]
+"""A number, as the position of a reduction, and the condition of that number."""
+
+Evaluation = tuple[dict[str, Variable], dict[int, Array]]
+"""fn's variables by name, and the truth values of the conditions by number."""
 
 
 class Portable:
@@ -45,12 +47,11 @@ class Portable:
         return {name: value for name, value in state if not name.startswith("_")}
 
 
-class Evaluator(Portable):
-    """A function, the parameters that are held fixed and the axes; evaluates a block at a time.
+class TracedFunction(Portable):
+    """A function, the parameters that are held fixed, axes and conditions, traced once.
 
     template: fn's variables at one point, with shapes and dtypes in place of data
-    blocks: one block of everything, until a sweep replaces it
-    attrs: what the evaluator computes and with which versions, as attributes of a result
+    attrs: what is computed and with which versions, as attributes of a result
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Evaluator(Portable):
         params: object,
         axes: Axes,
         dtype: DTypeLike | None = None,
-        conditions: tuple[Condition, ...] = (),
+        conditions: Conditions = (),
     ):
         self.fn = fn
         self.axes = axes
@@ -69,8 +70,6 @@ class Evaluator(Portable):
         # A thread does not see the setting that a context of another thread made, and blocks are
         # evaluated in several threads: so each evaluation sets it again.
         self.x64 = self.dtype == "float64" or jnp.result_type(float) == np.float64
-        self.sizes = tuple(axes.values[names[0]].size for _, names in axes.layout)
-        self.blocks = Blocks(self.sizes, self.sizes, self.sizes)
         self.template = self._evaluate_template()
         self.attrs = {
             "function": function_name(fn),
@@ -78,18 +77,56 @@ class Evaluator(Portable):
             "dtype": self.dtype,
             "versions": json.dumps({"rbn_jax": __version__, "jax": jax.__version__}),
         }
-        # for the same reason the default device is read here, in the thread of the caller
-        _ = self._mesh
-
-    @property
-    def points(self) -> int:
-        """The number of points of the sweep."""
-        return math.prod(self.sizes)
 
     @property
     def point_bytes(self) -> int:
         """The bytes of fn's result at one point, at least 1."""
         return max(sum(variable.nbytes for variable in self.template.values()), 1)
+
+    def program(self) -> str:
+        """Return a hash of what is computed at a point; it is the same in every process."""
+        # A callback is lowered for another platform only while the default device is of it.
+        with jax.enable_x64(self.x64), jax.default_device(_first_cpu()):
+            text = self._trace().lower(lowering_platforms=("cpu",)).as_text()
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _evaluate_template(self) -> dict[str, Variable]:
+        """Return fn's variables at one point as shapes and dtypes.
+
+        Raises:
+            ValueError: a condition gives something else than one truth value.
+        """
+        with jax.enable_x64(self.x64), explain_trace_errors(self.fn):
+            variables, flags = self._trace().out_info
+        ndim = len(self.axes.dims)
+        for number, condition in self.conditions:
+            flag = flags[number]
+            if flag.ndim != ndim or flag.dtype != np.bool_:
+                raise ValueError(
+                    f"the condition {condition!r} gives {flag.dtype} values of the shape "
+                    f"{flag.shape[ndim:]}: must give one truth value for a point"
+                )
+        template = {}
+        for name, variable in variables.items():
+            data = variable.data
+            abstract = jax.ShapeDtypeStruct(data.shape[ndim:], data.dtype)
+            template[name] = variable.with_data(abstract)
+        return template
+
+    def _trace(self) -> jax.stages.Traced:
+        """Trace `_evaluate` for a sweep of one point."""
+        axes = {name: np.zeros(1, self.dtype) for name in self.axes.values}
+        return _evaluate.trace(self.fn, self.conditions, self.axes.layout, None, self.params, axes)
+
+
+class Evaluator(Portable):
+    """A traced function and the blocks of its axes; evaluates a block at a time."""
+
+    def __init__(self, function: TracedFunction, blocks: Blocks):
+        self.function = function
+        self.blocks = blocks
+        # A context may have set the default device, which only the thread of the caller sees.
+        _ = self._mesh
 
     @property
     def padded_shape(self) -> tuple[int, ...]:
@@ -106,11 +143,18 @@ class Evaluator(Portable):
         Raises:
             RuntimeError: the evaluation failed; names the block and its parameters.
         """
-        index = np.asarray(self.blocks.index(block), np.int32)
+        function, layout = self.function, self.function.axes.layout
+        region = self.blocks.region(block)
+        values = {}
+        for (_, names), points, length in zip(layout, region, self.padded_shape, strict=True):
+            for name in names:
+                row = function.axes.values[name][points].astype(function.dtype)
+                # repeats the last value of the block, which adds neither NaN nor errors
+                values[name] = np.pad(row, (0, length - row.size), mode="edge")
         try:
-            with jax.enable_x64(self.x64):
+            with jax.enable_x64(function.x64):
                 evaluation = _evaluate(
-                    self.fn, self.conditions, self.axes.layout, self._mesh, *self._inputs, index
+                    function.fn, function.conditions, layout, self._mesh, function.params, values
                 )
                 return jax.block_until_ready(evaluation)
         # fn has been traced before, so a callback in it failed, or there is too little memory
@@ -131,51 +175,15 @@ class Evaluator(Portable):
 
     def describe(self, block: int) -> str:
         """Describe a block as in "block 3 of 8 (tau_E 5 to 10 ms, gei 1.5)"."""
+        axes = self.function.axes
         ranges = []
-        for (_, names), points in zip(self.axes.layout, self.blocks.region(block), strict=True):
+        for (_, names), points in zip(axes.layout, self.blocks.region(block), strict=True):
             for name in names:
-                values = self.axes.values[name][points]
+                values = axes.values[name][points]
                 low, high = f"{values.min():g}", f"{values.max():g}"
                 span = low if low == high else f"{low} to {high}"
-                ranges.append(f"{name} {span} {self.axes.units[name]}".rstrip())
+                ranges.append(f"{name} {span} {axes.units[name]}".rstrip())
         return f"block {block} of {self.blocks.count} ({', '.join(ranges) or 'one point'})"
-
-    def program(self) -> str:
-        """Return a hash of what is computed at a point; it is the same in every process."""
-        # A callback is lowered for another platform only while the default device is of it.
-        with jax.enable_x64(self.x64), jax.default_device(_first_cpu()):
-            text = self._trace().lower(lowering_platforms=("cpu",)).as_text()
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    def _evaluate_template(self) -> dict[str, Variable]:
-        """Return fn's variables at one point as shapes and dtypes.
-
-        Raises:
-            ValueError: a condition gives something else than one truth value.
-        """
-        with jax.enable_x64(self.x64), explain_trace_errors(self.fn):
-            variables, flags = self._trace().out_info
-        ndim = len(self.sizes)
-        for condition, flag in zip(self.conditions, flags, strict=True):
-            if flag.ndim != ndim or flag.dtype != np.bool_:
-                raise ValueError(
-                    f"the condition {condition!r} gives {flag.dtype} values of the shape "
-                    f"{flag.shape[ndim:]}: must give one truth value for a point"
-                )
-        template = {}
-        for name, variable in variables.items():
-            data = variable.data
-            abstract = jax.ShapeDtypeStruct(data.shape[ndim:], data.dtype)
-            template[name] = variable.with_data(abstract)
-        return template
-
-    def _trace(self) -> jax.stages.Traced:
-        """Trace `_evaluate` for a sweep of one point."""
-        axes = {name: np.zeros((1, 1), self.dtype) for name in self.axes.values}
-        index = np.zeros(len(self.sizes), np.int32)
-        return _evaluate.trace(
-            self.fn, self.conditions, self.axes.layout, None, self.params, axes, index
-        )
 
     @functools.cached_property
     def _mesh(self) -> Mesh:
@@ -187,56 +195,29 @@ class Evaluator(Portable):
             devices = jax.local_devices(backend=default)
         return Mesh(np.asarray(devices), ("block",))
 
-    @functools.cached_property
-    def _inputs(self) -> tuple[Parameters, dict[str, Any]]:
-        """The parameters, and each axis as (blocks, points of a block), on every device."""
-        blocks = self.blocks
-        rows = {}
-        for i, (_, names) in enumerate(self.axes.layout):
-            starts = blocks.shape[i] * np.arange(blocks.grid[i])[:, None]
-            ends = np.minimum(starts + blocks.shape[i], blocks.sizes[i])
-            # the padding repeats the last value of the block, which adds neither NaN nor errors
-            points = np.minimum(starts + np.arange(self.padded_shape[i]), ends - 1)
-            for name in names:
-                rows[name] = self.axes.values[name].astype(self.dtype)[points]
-        if blocks.count == 1:
-            # the only call to the compiled function transfers them itself, which is faster
-            return self.params, rows
-        on_every_device = NamedSharding(self._mesh, PartitionSpec())
-        return jax.device_put((self.params, rows), on_every_device)
-
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _evaluate(
     fn: Callable[..., Any],
-    conditions: tuple[Condition, ...],
+    conditions: Conditions,
     layout: Layout,
     mesh: Mesh | None,
     params: Parameters,
-    axes: dict[str, Array],
-    block_index: Array,
+    values: dict[str, Array],
 ) -> Evaluation:
-    """Evaluate fn in a block of the axes: one vmap for each dimension, the first outermost.
-
-    axes: values by parameter name, (blocks, points of a block)
-    block_index: the index of the block in the grid of blocks
-    """
+    """Evaluate fn in a block of 1-D axes: one vmap for each dimension, the first outermost."""
 
     def evaluate(changes: dict[str, Array]) -> Evaluation:
         result = fn(params.replace(changes).build())
-        flags = tuple(jnp.asarray(condition(result)) for condition in conditions)
+        flags = {number: jnp.asarray(condition(result)) for number, condition in conditions}
         return label_result(fn, result), flags
 
-    lengths = [axes[names[0]].shape[1] for _, names in layout]
-    values = {}
-    for i, (_, names) in enumerate(layout):
-        for name in names:
-            row = jax.lax.dynamic_index_in_dim(axes[name], block_index[i], keepdims=False)
-            # the devices share the longest dimension; the compiler splits all that follows from it
-            if mesh is not None and i == lengths.index(max(lengths)):
-                split = NamedSharding(mesh, PartitionSpec("block"))
-                row = jax.lax.with_sharding_constraint(row, split)
-            values[name] = row
+    # the devices share the longest dimension; the compiler splits all that follows from it
+    if mesh is not None and layout:
+        _, longest = max(layout, key=lambda dimension: values[dimension[1][0]].size)
+        split = NamedSharding(mesh, PartitionSpec("block"))
+        for name in longest:
+            values[name] = jax.lax.with_sharding_constraint(values[name], split)
     for _, names in reversed(layout):
         mapped_axes = {name: 0 if name in names else None for name in values}
         evaluate = jax.vmap(evaluate, in_axes=(mapped_axes,))

@@ -1,20 +1,23 @@
 """Run the tasks of a sweep: in threads or on a cluster, with progress, stopped cleanly."""
 
 import contextlib
+import functools
 import os
+import pickle
 import random
-import signal
 import sys
 import threading
 import uuid
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any, ClassVar
+from typing import Any
 
 from rbn_jax.parameters.optional import require
-from rbn_jax.sweeps.sinks import BlockResult, Sink, StoredSink
+from rbn_jax.sweeps.sinks import Sink, TaskResult
+from rbn_jax.system.interrupts import noticed_interrupts
+from rbn_jax.system.progress import Progress
 
 # two threads: one writes a result while XLA computes the next block on all cores
 _THREADS = 2
@@ -31,15 +34,17 @@ class _Collector:
         self.sink = sink
         self.tasks_with_nan: dict[str, list[int]] = {}
 
-    def accept(self, result: BlockResult) -> None:
+    def accept(self, result: TaskResult) -> None:
         self.sink.accept(result)
         for name in result.nan_names:
             self.tasks_with_nan.setdefault(name, []).append(result.task)
 
     def warn(self) -> None:
+        evaluator = self.sink.evaluator
         for name, tasks in self.tasks_with_nan.items():
-            first = self.sink.describe(min(tasks))
-            count = f"{len(tasks)} of {self.sink.task_count}"
+            blocks = evaluator.blocks.of_task(min(tasks))
+            first = " to ".join(map(evaluator.describe, dict.fromkeys((blocks[0], blocks[-1]))))
+            count = f"{len(tasks)} of {evaluator.blocks.task_count}"
             text = f"{name} is NaN in {count} blocks, first in {first}"
             # points at the caller of `sweep`
             warnings.warn(text, RuntimeWarning, stacklevel=4)
@@ -58,64 +63,86 @@ def run_tasks(
         OSError: a result could not be written.
     """
     first, step = shard or (0, 1)
-    tasks = range(first, sink.task_count, step)
-    missing = [task for task in tasks if not sink.has(task)]
-    if isinstance(sink, StoredSink):
+    directory, blocks = sink.directory, sink.evaluator.blocks
+    tasks = range(first, blocks.task_count, step)
+    missing = list(tasks)
+    if directory is not None:
+        missing = [task for task in tasks if not directory.has(task)]
         # so that processes which share a store seldom take the same task
         random.shuffle(missing)
+    if not tasks:
+        # points at the caller of `sweep`
+        warnings.warn(
+            f"shard {first} of {step} has nothing to do: the store has {blocks.task_count} "
+            "parts; take smaller blocks, or less shards",
+            stacklevel=3,
+        )
     collector = _Collector(sink)
     try:
-        if sink.task_count == 1 and client is None:
+        if blocks.task_count == 1 and client is None:
             for task in missing:
                 collector.accept(sink.run(task))
             return
-        total, remaining = sum(map(sink.points, tasks)), sum(map(sink.points, missing))
-        bar = _ProgressBar(progress, total, remaining)
-        with _interrupts() as interrupted, contextlib.closing(bar):
+        total, remaining = (sum(map(blocks.task_points, some)) for some in (tasks, missing))
+        bar = Progress(progress, sink.evaluator.function.attrs["function"], total, remaining)
+        with noticed_interrupts() as interrupted, contextlib.closing(bar):
             _run_concurrently(collector, missing, client, bar, interrupted)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"stopped; {sink.state()}") from None
+        raise KeyboardInterrupt(f"stopped; {_state(sink)}") from None
     except OSError as error:
-        text = f"{error.strerror or error}; {sink.state()}"
+        text = f"{error.strerror or error}; {_state(sink)}"
         raise OSError(error.errno, text, error.filename) from error
     finally:
         collector.warn()
+
+
+def _state(sink: Sink) -> str:
+    """Say what is left of a sweep that stopped, and how to go on."""
+    if sink.directory is None:
+        return "nothing is kept of a sweep in memory; with store= it can be resumed"
+    return sink.directory.state()
 
 
 def _run_concurrently(
     collector: _Collector,
     missing: list[int],
     client: Any,
-    bar: "_ProgressBar",
+    bar: Progress,
     interrupted: Callable[[], bool],
 ) -> None:
     """Run tasks, two for each thread; after a failure or Ctrl-C, let those that run finish."""
     sink = collector.sink
+    task_points = sink.evaluator.blocks.task_points
     if client is None:
         executor = ThreadPoolExecutor(_THREADS, "sweep")
-        shared, width = sink, 2 * _THREADS
+        run: Callable[..., TaskResult] = _run_task
+        arguments: tuple[object, ...] = (sink,)
+        width = 2 * _THREADS
     else:
         executor = client.get_executor(pure=False)
-        # sent to the workers once; Dask replaces this future by the _WorkerSink on a worker
-        shared = client.submit(_WorkerSink, sink, _PROCESS_ID, pure=False)
+        # sent to the workers once: on a worker, Dask puts the bytes in place of this future
+        pickled_sink = client.submit(bytes, require("cloudpickle", "sweep").dumps(sink))
+        run = _run_on_worker
+        arguments = (pickled_sink, _PROCESS_ID)
         width = 2 * max(sum(client.nthreads().values()), 1)
     not_started = iter(missing)
-    pending: set[Future[BlockResult]] = set()
+    pending: set[Future[TaskResult]] = set()
     try:
         while True:
             while len(pending) < width and (task := next(not_started, None)) is not None:
                 # another process may have run it in the meantime
-                if sink.has(task):
-                    bar.add(sink.points(task), 0)
+                if sink.directory is not None and sink.directory.has(task):
+                    bar.add(task_points(task), 0)
                 else:
-                    pending.add(executor.submit(_run_task, shared, task))
+                    pending.add(executor.submit(run, *arguments, task))
             if not pending:
                 return
-            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+            finished, pending = wait(pending, bar.log_interval, FIRST_COMPLETED)
+            bar.log()
             for future in finished:
                 result = future.result()
                 collector.accept(result)
-                bar.add(sink.points(result.task), result.n_bytes)
+                bar.add(task_points(result.task), result.n_bytes)
             if interrupted():
                 raise KeyboardInterrupt
     finally:
@@ -127,62 +154,23 @@ def _run_concurrently(
             wait(pending)
 
 
-@contextlib.contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether Ctrl-C came; raise KeyboardInterrupt on exit if it did.
-
-    Python drops an exception that is raised in a finalizer. The futures of Dask have one, which
-    runs often, so the KeyboardInterrupt of Python's handler alone would sometimes be lost.
-    A handler other than Python's is left unchanged.
-    """
-    came = False
-    handler = signal.getsignal(signal.SIGINT)
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if handler is not signal.default_int_handler or not in_main_thread:
-        yield lambda: False
-        return
-
-    def note_and_raise(number: int, frame: Any) -> None:
-        nonlocal came
-        came = True
-        signal.default_int_handler(number, frame)
-
-    signal.signal(signal.SIGINT, note_and_raise)
-    try:
-        yield lambda: came
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if came:
-        raise KeyboardInterrupt
+@functools.lru_cache(maxsize=4)
+def _unpickle_sink(pickled_sink: bytes) -> Sink:
+    """Return the one copy of a sink in this process, whose function JAX compiles once."""
+    return pickle.loads(pickled_sink)
 
 
-class _WorkerSink:
-    """A sink on a cluster: the first copy that reaches a process is the one that it uses.
-
-    Dask may drop a worker's copy and send another, whose function JAX would compile again.
-    """
-
-    _sinks: ClassVar[dict[str, Sink]] = {}
-
-    def __init__(self, sink: Sink, caller_id: str):
-        self.sink = sink
-        self.caller_id = caller_id
-        self.token = uuid.uuid4().hex
-
-    def first_copy(self) -> Sink:
-        with _compiling:
-            # forget the sinks of earlier sweeps, with their compiled functions
-            if self.token not in self._sinks and len(self._sinks) > 3:
-                self._sinks.clear()
-            if self.caller_id != _PROCESS_ID:
-                _limit_xla_threads()
-            return self._sinks.setdefault(self.token, self.sink)
+def _run_on_worker(pickled_sink: bytes, caller_id: str, task: int) -> TaskResult:
+    """Run a task on a worker of a cluster."""
+    if caller_id != _PROCESS_ID:
+        _limit_xla_threads()
+    with _compiling:
+        sink = _unpickle_sink(pickled_sink)
+    return _run_task(sink, task)
 
 
-def _run_task(sink: Sink | _WorkerSink, task: int) -> BlockResult:
+def _run_task(sink: Sink, task: int) -> TaskResult:
     """Run a task; the first of each sink runs alone in this process, so JAX compiles once."""
-    if isinstance(sink, _WorkerSink):
-        sink = sink.first_copy()
     if sink not in _compiled:
         with _compiling:
             if sink not in _compiled:
@@ -200,36 +188,3 @@ def _limit_xla_threads() -> None:
         if worker_module:
             threads = worker_module.get_worker().state.nthreads
             os.environ.setdefault("PJRT_NPROC", str(threads))
-
-
-class _ProgressBar:
-    """Points done, points per second, time left and bytes written, by tqdm.
-
-    shown: True, False, or None for a bar in a terminal or a notebook only
-    """
-
-    def __init__(self, shown: bool | None, total: int, missing: int):
-        self._written = 0
-        self._bar = None
-        if shown is False:
-            return
-        tqdm = require("tqdm.auto", "sweep").tqdm
-        in_notebook = tqdm.__module__ not in ("tqdm.std", "tqdm.asyncio", "tqdm.auto")
-        self._bar = tqdm(
-            total=total,
-            initial=total - missing,
-            unit=" points",
-            unit_scale=True,
-            # None: off where the output is no terminal
-            disable=None if shown is None and not in_notebook else False,
-        )
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def add(self, points: int, n_bytes: int) -> None:
-        self._written += n_bytes
-        if self._bar is not None:
-            self._bar.set_postfix_str(f"{self._written / 1e6:.4g} MB", refresh=False)
-            self._bar.update(points)

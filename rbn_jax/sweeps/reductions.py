@@ -1,10 +1,10 @@
 """What a sweep keeps of its values: reductions.
 
-The values of a block are reduced on the device (`partial`) to a state, which is fetched
-(`to_host`). The states of all blocks are merged in the order of the blocks (`merge`), and the last
-one gives the result (`result`), which is labelled (`label`). Counts are int64 and sums float64. So
-a result does not depend on interruptions, threads or workers; the last bits of a mean may depend on
-the size of the blocks. XLA on a CPU takes subnormal numbers for 0.
+The values of a block are reduced on the device (`partial`) to a state. The states of all blocks are
+merged in the order of the blocks (`merge`), and the last one gives the result (`result`), which is
+labelled (`label`). Counts are int64 and sums float64. So a result does not depend on interruptions,
+threads or workers; the last bits of a mean may depend on the sizes of blocks and shards. XLA on a
+CPU takes subnormal numbers for 0.
 
 >>> import numpy as np
 >>> import rbn_jax as rbn
@@ -18,19 +18,24 @@ the size of the blocks. XLA on a CPU takes subnormal numbers for 0.
 import abc
 import contextlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from numpy.typing import ArrayLike
+from numpy.typing import DTypeLike
 
 from rbn_jax.parameters.checks import to_number, to_whole_number, unknown_name_error
-from rbn_jax.sweeps import block_indices
 from rbn_jax.sweeps.axes import Axes, spaced
 from rbn_jax.sweeps.evaluator import Condition
+
+# The index of no point: it comes after every other one, so that the first point is the minimum.
+NO_POINT = np.iinfo(np.int64).max
+# Equal cells between the ends of a histogram, each with the first bin that its values may be in.
+# The table fits the first cache of a CPU.
+_HISTOGRAM_CELLS = 4096
 
 State = dict[str, np.ndarray]
 """What is known of the points of some blocks: arrays by name."""
@@ -39,19 +44,8 @@ Over = tuple[str, ...] | str | None
 LabelledArray = tuple[tuple[str, ...], np.ndarray, dict[str, str]]
 """(dimensions, values, attributes), as xarray takes a variable."""
 
-Value = TypeVar("Value")
-
 REDUCTION_CLASSES: dict[str, type["Reduction"]] = {}
 """The class of every reduction by its name; a class adds itself when it is defined."""
-
-
-class NamedCondition(Protocol):
-    """A condition from a text, with a name for its result."""
-
-    @property
-    def name(self) -> str: ...
-
-    def __call__(self, result: Any, /) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -71,19 +65,26 @@ class Source:
     axes: Axes
     reduced: tuple[int, ...]
 
+    @property
+    def long_name(self) -> str:
+        """The name for a reader, and the dimensions that are reduced."""
+        reduced_dims = ", ".join(self.axes.dims[axis] for axis in self.reduced)
+        return f"{self.attrs.get('long_name', self.name)} over {reduced_dims}"
+
 
 class Reduction(abc.ABC):
     """A reduction over some dimensions of a sweep, or over all (None).
 
     A class of one is a frozen dataclass with a field `over`. It states here all that others
     need to know of it; `rbn_jax.sweep(reduce=kind)` and the command line find it by its kind.
-    The states of this base are added: enough for counts and for sums of integers.
+    The states of this base are added: enough for counts and for sums.
 
     kind: its name, which also ends the names of its results: <variable>_<kind>
     result_field: the field of the state that is the result, where `result` is not overridden
     own_dims: dimensions of the result that it adds, as the bins of a histogram
-    keeps_unit: whether the result has the unit of what is reduced
+    keeps_unit: whether the result has the unit of what is reduced; otherwise it is a pure number
     text_form: what follows "kind:" on a command line, for the help
+    condition: what is reduced is whether this holds, under `name`; None: every variable of fn
     """
 
     kind: ClassVar[str]
@@ -91,6 +92,8 @@ class Reduction(abc.ABC):
     own_dims: ClassVar[tuple[str, ...]] = ()
     keeps_unit: ClassVar[bool] = False
     text_form: ClassVar[str] = ""
+    condition: Condition | None = None
+    name: str | None = None
     over: Over
 
     def __init_subclass__(cls) -> None:
@@ -112,9 +115,7 @@ class Reduction(abc.ABC):
         object.__setattr__(self, "over", _read_over(self.over))
 
     @classmethod
-    def from_text(
-        cls, text: str, over: Over, read_condition: Callable[[str], NamedCondition]
-    ) -> Self:
+    def from_text(cls, text: str, over: Over, read_condition: Callable[[str], Condition]) -> Self:
         """Make a reduction from the text that follows "kind:" on a command line.
 
         Raises:
@@ -129,17 +130,6 @@ class Reduction(abc.ABC):
         """Return the names of the arguments without a default."""
         parameters = inspect.signature(cls).parameters.values()
         return [parameter.name for parameter in parameters if parameter.default is parameter.empty]
-
-    @property
-    def conditions(self) -> tuple[Condition, ...]:
-        """Conditions on what fn returns that the evaluation is to compute."""
-        return ()
-
-    def inputs(
-        self, variables: Mapping[str, Value], flags: Mapping[Condition, Value]
-    ) -> Mapping[str, Value]:
-        """Select what is reduced, by name: fn's variables, or the values of conditions."""
-        return variables
 
     def split_axes(self, dims: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the positions of the dimensions that are reduced, and of those that are kept.
@@ -158,26 +148,13 @@ class Reduction(abc.ABC):
         return reduced, tuple(i for i in range(len(dims)) if i not in reduced)
 
     @abc.abstractmethod
-    def partial(self, x: Array, valid: Array, axes: tuple[int, ...]) -> dict[str, Array]:
+    def partial(self, x: Array, valid: Array, index: Array) -> dict[str, Array]:
         """Return the state of one block, (kept, own, ...); traced, with 64 bits.
 
-        x: the values of the block, (dimensions of the sweep, dimensions of the variable)
-        valid: which points are no padding, broadcastable to x, with as many dimensions
-        axes: the dimensions of x to reduce
+        x: values of the block, (points, kept dimensions of the sweep, dimensions of the variable)
+        valid: which values are neither padding nor NaN; broadcasts to x
+        index: the index of a point among all that are reduced, in C order, (points, 1, ...)
         """
-
-    def to_host(
-        self, partial: Mapping[str, ArrayLike], shape: Sequence[int], starts: Sequence[int]
-    ) -> State:
-        """Return the state of a block in NumPy.
-
-        A state "index" holds flat indices of points in the block, which become indices in the
-        sweep, (..., reduced dimensions). shape, starts: of the block, along these dimensions.
-        """
-        state = {name: np.asarray(value) for name, value in partial.items()}
-        if "index" in state:
-            state["index"] = block_indices.global_index(state["index"], shape, starts)
-        return state
 
     def merge(self, a: State, b: State) -> State:
         """Return the state of two sets of blocks, of which `a` comes first."""
@@ -190,12 +167,12 @@ class Reduction(abc.ABC):
 
     def label(self, values: np.ndarray, source: Source) -> dict[str, LabelledArray]:
         """Return what `result` gave by name, with dimensions and attributes."""
-        dims = (*source.dims, *self.own_dims)
-        attrs = source.attrs if self.keeps_unit else {}
-        return {f"{source.name}_{self.kind}": (dims, values, attrs)}
+        attrs = {**source.attrs} if self.keeps_unit else {"units": "1"}
+        attrs["long_name"] = f"{self.kind} of {source.long_name}"
+        return {f"{source.name}_{self.kind}": ((*source.dims, *self.own_dims), values, attrs)}
 
-    def coords(self) -> dict[str, tuple[str, np.ndarray]]:
-        """Return (dimension, values) of the coordinates of the dimensions that it adds, by name."""
+    def coords(self, source: Source) -> dict[str, LabelledArray]:
+        """Return the coordinates of the dimensions that it adds, by name."""
         return {}
 
     def describe(self) -> dict[str, object]:
@@ -210,53 +187,23 @@ class Reduction(abc.ABC):
 class _ConditionReduction(Reduction):
     """A reduction of the points where a condition holds."""
 
-    condition: Condition
-    name: str | None
-
     def __post_init__(self):
         super().__post_init__()
         object.__setattr__(self, "name", _condition_name(self.condition, self.name))
 
-    @property
-    def conditions(self):
-        return (self.condition,)
-
-    def inputs(self, variables, flags):
-        return {str(self.name): flags[self.condition]}
-
 
 @dataclass(frozen=True)
-class _Extremum(Reduction):
-    """The base of the reductions to the smallest or the largest x."""
-
-    over: Over = None
-    largest: ClassVar[bool] = False
-
-    def best(self, x: Array, is_number: Array, axes: tuple[int, ...]) -> Array:
-        """Return the smallest or largest x in the dtype of x; NaN where there is no number."""
-        if block_indices.is_float(x.dtype):
-            limits = (-jnp.inf, jnp.inf)
-        elif x.dtype == np.bool_:
-            limits = (False, True)
-        else:
-            limits = (jnp.iinfo(x.dtype).min, jnp.iinfo(x.dtype).max)
-        reduce = jnp.max if self.largest else jnp.min
-        worst = jnp.asarray(limits[0] if self.largest else limits[1], x.dtype)
-        value = reduce(jnp.where(is_number, x, worst), axes)
-        if block_indices.is_float(x.dtype):
-            value = jnp.where(jnp.any(is_number, axes), value, jnp.nan)
-        return value
-
-
-class Minimum(_Extremum):
+class Minimum(Reduction):
     """min x in the dtype of x, NaN where all are NaN."""
 
+    over: Over = None
     kind = "minimum"
     result_field = "value"
     keeps_unit = True
+    largest: ClassVar[bool] = False
 
-    def partial(self, x, valid, axes):
-        return {"value": self.best(x, block_indices.is_number(x, valid), axes)}
+    def partial(self, x, valid, index):
+        return {"value": _extremum(x, valid, self.largest)}
 
     def merge(self, a, b):
         # fmin and fmax leave NaN out
@@ -271,42 +218,38 @@ class Maximum(Minimum):
     largest = True
 
 
-class Argmin(_Extremum):
-    """The point of the smallest x, the first in C order; NaN where all are NaN.
+@dataclass(frozen=True)
+class Argmin(Reduction):
+    """The parameters of the smallest x, of the first in C order; NaN where all are NaN.
 
-    As indices, (..., reduced dimensions), until its parameters are looked up; -1 for no point.
+    Until its parameters are looked up, the index of the point; NO_POINT for none.
     """
 
+    over: Over = None
     kind = "argmin"
     result_field = "index"
+    largest: ClassVar[bool] = False
 
-    def partial(self, x, valid, axes):
-        is_number = block_indices.is_number(x, valid)
-        value = self.best(x, is_number, axes)
+    def partial(self, x, valid, index):
+        value = _extremum(x, valid, self.largest)
         # two plain reductions: XLA is slow at one reduction of pairs
-        is_best = is_number & (x == jnp.expand_dims(value, axes))
-        return {"value": value, "index": block_indices.first_index(is_best, axes)}
+        is_best = valid & (x == value)
+        return {"value": value, "index": jnp.min(jnp.where(is_best, index, NO_POINT), 0)}
 
     def merge(self, a, b):
-        value_a, value_b = a["value"], b["value"]
-        a_has_none, b_has_none = a["index"][..., 0] < 0, b["index"][..., 0] < 0
-        is_better = value_b > value_a if self.largest else value_b < value_a
-        is_earlier = block_indices.is_index_before(b["index"], a["index"])
-        b_wins = a_has_none | is_better | ((value_b == value_a) & is_earlier)
-        b_wins &= ~b_has_none
-        return {
-            "value": np.where(b_wins, value_b, value_a),
-            "index": np.where(b_wins[..., None], b["index"], a["index"]),
-        }
+        is_better = b["value"] > a["value"] if self.largest else b["value"] < a["value"]
+        is_earlier = (b["value"] == a["value"]) & (b["index"] < a["index"])
+        b_wins = (a["index"] == NO_POINT) | is_better | is_earlier
+        return {field: np.where(b_wins, b[field], a[field]) for field in a}
 
     def label(self, values, source):
         return _parameters_at(values, self, source)
 
 
 class Argmax(Argmin):
-    """The point of the largest x, the first in C order; NaN where all are NaN.
+    """The parameters of the largest x, of the first in C order; NaN where all are NaN.
 
-    As indices, (..., reduced dimensions), until its parameters are looked up; -1 for no point.
+    Until its parameters are looked up, the index of the point; NO_POINT for none.
     """
 
     kind = "argmax"
@@ -321,12 +264,10 @@ class Mean(Reduction):
     kind = "mean"
     keeps_unit = True
 
-    def partial(self, x, valid, axes):
-        is_number = block_indices.is_number(x, valid)
-        return {
-            "sum": jnp.sum(x, axes, jnp.float64, where=is_number),
-            "count": jnp.count_nonzero(is_number, axes),
-        }
+    def partial(self, x, valid, index):
+        # XLA on a CPU is slower at a sum with where=
+        terms = jnp.where(valid, x, 0).astype(jnp.float64)
+        return {"sum": jnp.sum(terms, 0), "count": _count(x, valid)}
 
     def result(self, state, total):
         # 0 / 0 where there is no number, and sums of infinities, are NaN
@@ -342,8 +283,8 @@ class Count(Reduction):
     kind = "count"
     result_field = "count"
 
-    def partial(self, x, valid, axes):
-        return {"count": jnp.count_nonzero(block_indices.is_number(x, valid), axes)}
+    def partial(self, x, valid, index):
+        return {"count": _count(x, valid)}
 
 
 @dataclass(frozen=True)
@@ -365,30 +306,61 @@ class Histogram(Reduction):
     def from_text(cls, text, over, read_condition):
         return cls(spaced(text), over)
 
-    def partial(self, x, valid, axes):
-        is_number = block_indices.is_number(x, valid)
-        edges = np.array(self.bins)
-        # the last bin holds its upper edge too: count from the next number on
-        with np.errstate(over="ignore"):  # infinity follows the largest number
-            edges[-1] = np.nextafter(edges[-1], np.inf)
+    def partial(self, x, valid, index):
+        bins = len(self.bins) - 1
         values = x.astype(jnp.float64)
+        is_inside = valid & (values >= self.bins[0]) & (values <= self.bins[-1])
+        bin_index = jnp.where(is_inside, self._bin_index(values), bins)
+        # one row of counts for each cell of the result; the last of a row is of no bin
+        columns = bin_index.reshape(len(x), -1)
+        rows = columns.shape[1]
+        index_dtype = np.int32 if rows * (bins + 1) < 2**31 else np.int64
+        starts = (bins + 1) * np.arange(rows, dtype=index_dtype)
+        # a block has less than 2^31 points
+        counts = jnp.zeros(rows * (bins + 1), jnp.int32)
+        counts = counts.at[starts + columns].add(1, mode="promise_in_bounds")
+        counts = counts.reshape(*x.shape[1:], bins + 1)[..., :bins]
+        return {"count": counts.astype(jnp.int64)}
 
-        def count_from(edge: Array) -> Array:
-            return jnp.count_nonzero(is_number & (values >= edge), axes)
+    def _bin_index(self, values: Array) -> Array:
+        """Return the bin of each value between the first edge and the last.
 
-        above = lax.map(count_from, jnp.asarray(edges))
-        return {"count": jnp.moveaxis(above[:-1] - above[1:], 0, -1)}
+        The values of a cell are above all edges in the cells before it, and below all in the
+        cells after it, as rounding keeps the order of numbers. What is left is a search among
+        the edges within one cell, which are at most one if the bins are equal.
+        """
+        first, last = self.bins[0], self.bins[-1]
+        inner_edges = np.array(self.bins[1:-1])
+        # halves, because the distance of two numbers may overflow; so may 1 / distance
+        with np.errstate(divide="ignore", over="ignore"):
+            scale = np.divide(_HISTOGRAM_CELLS, last / 2 - first / 2)
+        scale = min(scale, np.finfo(float).max)
+        edge_cells = ((inner_edges / 2 - first / 2) * scale).astype(int)
+        cells = jnp.clip((values / 2 - first / 2) * scale, 0, _HISTOGRAM_CELLS).astype(jnp.int32)
+        first_bins = np.searchsorted(edge_cells, np.arange(_HISTOGRAM_CELLS + 1))
+        bin_index = jnp.asarray(first_bins.astype(np.int32))[cells]
+        most_edges = int(np.bincount(edge_cells, minlength=1).max())
+        steps = [1 << power for power in reversed(range(most_edges.bit_length()))]
+        edges = jnp.asarray(np.append(inner_edges, np.full(sum(steps) + 1, np.inf)))
+        for step in steps:
+            is_above = values >= edges[bin_index + (step - 1)]
+            bin_index = jnp.where(is_above, bin_index + step, bin_index)
+        return bin_index
 
-    def coords(self):
+    def coords(self, source):
         edges = np.asarray(self.bins)
-        return {"bin_left": ("bin", edges[:-1]), "bin_right": ("bin", edges[1:])}
+        units = {name: text for name, text in source.attrs.items() if name == "units"}
+        return {
+            "bin_left": (("bin",), edges[:-1], {**units, "long_name": "lower edge of the bin"}),
+            "bin_right": (("bin",), edges[1:], {**units, "long_name": "upper edge of the bin"}),
+        }
 
 
 @dataclass(frozen=True)
 class Fraction(_ConditionReduction):
     """The share of all points where the condition holds."""
 
-    condition: Condition
+    condition: Condition | None = field()  # without the default of the base class
     over: Over = None
     name: str | None = None
     kind = "fraction"
@@ -396,11 +368,10 @@ class Fraction(_ConditionReduction):
 
     @classmethod
     def from_text(cls, text, over, read_condition):
-        condition = read_condition(text)
-        return cls(condition, over, condition.name)
+        return cls(read_condition(text), over)
 
-    def partial(self, x, valid, axes):
-        return {"hits": jnp.count_nonzero(x & valid, axes)}
+    def partial(self, x, valid, index):
+        return {"hits": jnp.count_nonzero(x & valid, 0)}
 
     def result(self, state, total):
         return np.asarray(state["hits"] / total)
@@ -408,12 +379,12 @@ class Fraction(_ConditionReduction):
 
 @dataclass(frozen=True)
 class Examples(_ConditionReduction):
-    """The first k points in C order where the condition holds.
+    """The parameters of the first k points in C order where the condition holds.
 
-    As indices, (..., k, reduced dimensions), until parameters are looked up; -1 for no point.
+    Until parameters are looked up, indices of points, (..., k); NO_POINT for none.
     """
 
-    condition: Condition
+    condition: Condition | None = field()  # without the default of the base class
     k: int = 10
     over: Over = None
     name: str | None = None
@@ -433,40 +404,33 @@ class Examples(_ConditionReduction):
             k, condition_text = str(cls.k), text
         if not k.isdecimal():
             raise ValueError(f"{k!r} is no whole number of examples")
-        condition = read_condition(condition_text)
-        return cls(condition, int(k), over, condition.name)
+        return cls(read_condition(condition_text), int(k), over)
 
-    def partial(self, x, valid, axes):
-        holds = x & valid
-        index = block_indices.flat_index(x.shape, axes)
+    def partial(self, x, valid, index):
+        remaining = jnp.where(x & valid, index, NO_POINT)
 
         def is_unfinished(state):
-            i, last, _ = state
-            return (i < self.k) & jnp.any(last < block_indices.NO_INDEX)
+            count, last, _ = state
+            return (count < self.k) & jnp.any(last < NO_POINT)
 
         def find_next(state):
-            i, last, points = state
-            is_later = holds & (index > jnp.expand_dims(last, axes))
-            point = block_indices.first_index(is_later, axes)
-            return i + 1, point, lax.dynamic_update_index_in_dim(points, point, i, 0)
+            count, last, points = state
+            point = jnp.min(jnp.where(remaining > last, remaining, NO_POINT), 0)
+            return count + 1, point, points.at[count].set(point)
 
-        kept_shape = jnp.any(holds, axes).shape
-        no_points = jnp.full((self.k, *kept_shape), block_indices.NO_INDEX, jnp.int32)
-        start = (jnp.int32(0), jnp.full(kept_shape, -1, jnp.int32), no_points)
+        no_points = jnp.full((self.k, *x.shape[1:]), NO_POINT)
+        start = (0, jnp.full(x.shape[1:], -1), no_points)
         points = lax.while_loop(is_unfinished, find_next, start)[2]
         return {"index": jnp.moveaxis(points, 0, -1)}
 
     def merge(self, a, b):
-        index = np.concatenate([a["index"], b["index"]], -2)
-        columns = np.moveaxis(index, -1, 0)
-        # lexsort sorts by its last key first: no point comes last, then the index in C order
-        order = np.lexsort((*columns[::-1], (columns < 0).any(0)), axis=-1)[..., : self.k]
-        return {"index": np.take_along_axis(index, order[..., None], -2)}
+        index = np.concatenate([a["index"], b["index"]], -1)
+        return {"index": np.sort(index, -1)[..., : self.k]}
 
     def label(self, values, source):
         # no more examples than the cell with the most has
-        count = int((values[..., 0] >= 0).sum(-1).max(initial=0))
-        return _parameters_at(values[..., :count, :], self, source)
+        count = int((values != NO_POINT).sum(-1).max(initial=0))
+        return _parameters_at(values[..., :count], self, source)
 
 
 ReduceArgument = str | Reduction | Sequence[str | Reduction]
@@ -529,17 +493,48 @@ def reduction_help() -> str:
     return ", ".join(forms)
 
 
+def is_float(dtype: DTypeLike) -> bool:
+    """Return whether a dtype is float32 or float64, which have NaN.
+
+    Raises:
+        ValueError: values of the dtype cannot be compared in 64 bits.
+    """
+    dtype = np.dtype(dtype)
+    if dtype in (np.float32, np.float64):
+        return True
+    if dtype.kind not in "biu" or dtype == np.uint64:
+        raise ValueError(f"a value is {dtype}: must be float32, float64, int64 or less, or bool")
+    return False
+
+
+def _extremum(x: Array, valid: Array, largest: bool) -> Array:
+    """Return the smallest or largest valid x in the dtype of x; NaN where none is valid."""
+    reduce = jnp.max if largest else jnp.min
+    if not is_float(x.dtype):
+        # without NaN, what is not valid is padding, which repeats values of the block
+        return reduce(x, 0)
+    value = reduce(jnp.where(valid, x, -jnp.inf if largest else jnp.inf), 0)
+    return jnp.where(jnp.any(valid, 0), value, jnp.nan)
+
+
+def _count(x: Array, valid: Array) -> Array:
+    return jnp.broadcast_to(jnp.count_nonzero(valid, 0), x.shape[1:])
+
+
 def _parameters_at(
-    indices: np.ndarray, reduction: Reduction, source: Source
+    index: np.ndarray, reduction: Reduction, source: Source
 ) -> dict[str, LabelledArray]:
-    """Return the parameters at points by name; NaN where an index is -1, for no point."""
+    """Return the parameters at points by name; NaN where an index is NO_POINT."""
     dims = (*source.dims, *reduction.own_dims)
+    is_point = index != NO_POINT
+    sizes = [source.axes.sizes[axis] for axis in source.reduced]
+    positions = np.unravel_index(np.where(is_point, index, 0), sizes)
     parameters = {}
-    for position, axis in enumerate(source.reduced):
-        index = indices[..., position]
+    for axis, position in zip(source.reduced, positions, strict=True):
         for name in source.axes.layout[axis][1]:
-            values = np.where(index < 0, np.nan, source.axes.values[name][index])
-            attrs = source.axes.attributes(name)
+            values = np.where(is_point, source.axes.values[name][position], np.nan)
+            attrs = {"units": source.axes.units[name] or "1"}
+            attrs["long_name"] = f"{name} at the {reduction.kind} of {source.long_name}"
             parameters[f"{source.name}_{reduction.kind}_{name}"] = (dims, values, attrs)
     return parameters
 

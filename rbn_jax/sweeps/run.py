@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 from numpy.typing import ArrayLike, DTypeLike
 
-from rbn_jax.sweeps import store_directory
 from rbn_jax.sweeps.axes import read_axes
-from rbn_jax.sweeps.blocks import plan_blocks
-from rbn_jax.sweeps.evaluator import Evaluator
+from rbn_jax.sweeps.blocks import Blocks, plan_blocks
+from rbn_jax.sweeps.evaluator import Evaluator, TracedFunction
 from rbn_jax.sweeps.executors import run_tasks
-from rbn_jax.sweeps.reduction_sinks import ReductionSink, ReductionStoreSink, conditions_of
-from rbn_jax.sweeps.reductions import ReduceArgument, Reduction, read_reductions
-from rbn_jax.sweeps.sinks import MemorySink
-from rbn_jax.sweeps.store_sink import ArrayStoreSink
+from rbn_jax.sweeps.reduction_sink import ReductionSink
+from rbn_jax.sweeps.reductions import ReduceArgument, Reduction, is_float, read_reductions
+from rbn_jax.sweeps.sinks import MemorySink, StoreSink
+from rbn_jax.sweeps.store import checked_path, open_store
 
 if TYPE_CHECKING:
     import distributed
@@ -143,22 +142,28 @@ def sweep(
     """
     _check_options(fn, store, shard, client, overwrite, progress)
     reductions = () if reduce is None else read_reductions(reduce)
-    checked_axes = read_axes(params, axes)
-    evaluator = Evaluator(fn, params, checked_axes, dtype, conditions_of(reductions))
-    if not (block_size is store is reduce is None):
-        evaluator.blocks = plan_blocks(evaluator.sizes, evaluator.point_bytes, block_size)
-    if reductions:
-        _check_reductions(evaluator, reductions)
+    conditions = tuple((i, one.condition) for i, one in enumerate(reductions) if one.condition)
+    function = TracedFunction(fn, params, read_axes(params, axes), dtype, conditions)
+    _check_reductions(function, reductions)
+    sizes = function.axes.sizes
+    if block_size is store is reduce is None:
+        blocks = Blocks(sizes, sizes, sizes)
+    else:
+        shards = 1 if shard is None else shard[1]
+        blocks = plan_blocks(sizes, function.point_bytes, block_size, shards, bool(reductions))
     if store is None:
+        evaluator = Evaluator(function, blocks)
         sink = ReductionSink(evaluator, reductions) if reductions else MemorySink(evaluator)
         run_tasks(sink, None, client, progress)
         return sink.result()
-    path = store_directory.checked_path(store)
-    if reductions:
-        sink = ReductionStoreSink(evaluator, reductions, path)
-    else:
-        sink = ArrayStoreSink(evaluator, path)
-    with store_directory.open_store(sink, block_size is not None, overwrite):
+    path, own_blocks = checked_path(store), block_size is not None
+    with open_store(path, function, blocks, reductions, own_blocks, overwrite) as directory:
+        # a store that exists keeps its blocks
+        evaluator = Evaluator(function, directory.blocks)
+        if reductions:
+            sink = ReductionSink(evaluator, reductions, directory)
+        else:
+            sink = StoreSink(evaluator, directory)
         run_tasks(sink, shard, client, progress)
         return sink.result()
 
@@ -186,15 +191,18 @@ def _is_shard(shard: object) -> bool:
     return 0 <= shard[0] < shard[1]
 
 
-def _check_reductions(evaluator: Evaluator, reductions: tuple[Reduction, ...]) -> None:
-    """Check the dimensions of reductions, and that each result has a name of its own."""
+def _check_reductions(function: TracedFunction, reductions: tuple[Reduction, ...]) -> None:
+    """Check dimensions and values of reductions, and that each result has a name of its own."""
     names = []
     for reduction in reductions:
-        reduction.split_axes(evaluator.axes.dims)
-        flags = dict.fromkeys(reduction.conditions)
-        for name in reduction.inputs(evaluator.template, flags):
+        reduction.split_axes(function.axes.dims)
+        if reduction.condition is not None:
+            names.append(f"{reduction.name}_{reduction.kind}")
+            continue
+        for name, variable in function.template.items():
+            is_float(variable.data.dtype)
             names.append(f"{name}_{reduction.kind}")
-    if not evaluator.sizes:
+    if reductions and not function.axes.dims:
         raise ValueError("reduce: there is no axis to reduce over")
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"reduce makes {', '.join(repeated)} twice: give them other names")

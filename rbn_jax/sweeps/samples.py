@@ -1,13 +1,12 @@
 """Samples of several parameters at once, as axes of a sweep that vary together."""
 
-import numbers
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from rbn_jax.parameters.checks import is_number, unknown_name_error
+from rbn_jax.parameters.checks import is_number, to_whole_number, unknown_name_error
 from rbn_jax.parameters.optional import require
 
 if TYPE_CHECKING:
@@ -47,8 +46,8 @@ def sample(
     """
     if method not in METHODS:
         raise unknown_name_error(method, METHODS, "sampler")
-    _check_integer("n", n, 1)
-    _check_integer("seed", seed, 0)
+    n = to_whole_number("n", n, 1)
+    seed = to_whole_number("seed", seed, 0)
     if not isinstance(ranges, Mapping) or not ranges:
         raise ValueError(f"ranges={ranges!r}: must map parameter names to (low, high)")
     scales = {name: _read_range(name, limits) for name, limits in ranges.items()}
@@ -73,12 +72,6 @@ class _Scale(NamedTuple):
             values = self.low * (1 - u) + self.high * u
         # rounding may leave the range
         return np.clip(values, self.low, self.high)
-
-
-def _check_integer(name: str, value: int, minimum: int) -> None:
-    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_integer or value < minimum:
-        raise ValueError(f"{name}={value!r}: must be a whole number >= {minimum}")
 
 
 def _read_range(name: str, limits: Sequence[Any]) -> _Scale:

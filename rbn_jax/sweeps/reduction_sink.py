@@ -1,0 +1,247 @@
+"""Sweeps that keep only reductions: in memory, or in files from which they are resumed."""
+
+import functools
+import json
+import math
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from rbn_jax.parameters.labels import Variable
+from rbn_jax.parameters.optional import require
+from rbn_jax.sweeps.evaluator import Evaluator, Portable, contains_nan
+from rbn_jax.sweeps.reductions import LabelledArray, Reduction, Source, State, is_float
+from rbn_jax.sweeps.sinks import TaskResult
+from rbn_jax.sweeps.store import StoreDirectory
+from rbn_jax.system.files import atomic_file
+
+if TYPE_CHECKING:
+    import xarray
+
+Partials = dict[tuple[int, str], State]
+"""States by the position of the reduction and the name of what is reduced."""
+
+
+class ReductionSink(Portable):
+    """The states of the reductions, merged in the order of the blocks.
+
+    A task leaves the states of each of its blocks; they are merged in the process that called
+    `sweep`, into arrays over the dimensions that are kept.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        reductions: tuple[Reduction, ...],
+        directory: StoreDirectory | None = None,
+    ):
+        self.evaluator = evaluator
+        self.reductions = reductions
+        self.directory = directory
+        self._states: Partials = {}
+        self._accepted: dict[int, list[Partials]] = {}
+        self._next_task = 0
+
+    def run(self, task: int) -> TaskResult:
+        """Reduce the blocks of a task; write their states to its file."""
+        block_states = []
+        nan_names: set[str] = set()
+        for block in self.evaluator.blocks.of_task(task):
+            states, names = self._reduce_block(block)
+            block_states.append(states)
+            nan_names |= names
+        if self.directory is None:
+            return TaskResult(task, 0, nan_names, block_states)
+        n_bytes = _save(self.directory.part_file(task), block_states)
+        return TaskResult(task, n_bytes, nan_names)
+
+    def accept(self, result: TaskResult) -> None:
+        """Merge the states of a task, once those of all tasks before it are merged."""
+        if self.directory is not None:
+            return
+        self._accepted[result.task] = result.data
+        while self._next_task in self._accepted:
+            self._merge(self._next_task, self._accepted.pop(self._next_task))
+            self._next_task += 1
+
+    def result(self) -> "xarray.Dataset | None":
+        """Return the labelled reductions, and store them too; None if tasks are missing."""
+        if self.directory is None:
+            return self._label()
+        tasks = range(self.evaluator.blocks.task_count)
+        if not all(map(self.directory.has, tasks)):
+            return None
+        for task in tasks:
+            self._merge(task, _load(self.directory.part_file(task)))
+        dataset = self._label()
+        self.directory.write_dataset(dataset)
+        return dataset
+
+    def _merge(self, task: int, block_states: list[Partials]) -> None:
+        """Merge the states of the blocks of a task into those of all blocks before it."""
+        blocks, dims = self.evaluator.blocks, self.evaluator.function.axes.dims
+        for block, states in zip(blocks.of_task(task), block_states, strict=True):
+            index, region = blocks.index(block), blocks.region(block)
+            for key, state in states.items():
+                reduction = self.reductions[key[0]]
+                reduced, kept = reduction.split_axes(dims)
+                sizes = tuple(blocks.sizes[axis] for axis in kept)
+                if key not in self._states:
+                    self._states[key] = {}
+                    for field, array in state.items():
+                        shape = (*sizes, *array.shape[len(kept) :])
+                        self._states[key][field] = np.empty(shape, array.dtype)
+                cells = tuple(region[axis] for axis in kept)
+                merged = {field: array[cells] for field, array in self._states[key].items()}
+                # the first block of these cells finds nothing to merge with
+                is_first = not any(index[axis] for axis in reduced)
+                new = state if is_first else reduction.merge(merged, state)
+                for field, array in new.items():
+                    self._states[key][field][cells] = array
+
+    def _reduce_block(self, block: int) -> tuple[Partials, set[str]]:
+        """Return the states of a block, and the names of variables with NaN.
+
+        The arrays of the block are freed when this returns, before the next block needs memory.
+        """
+        blocks, dims = self.evaluator.blocks, self.evaluator.function.axes.dims
+        starts = [points.start for points in blocks.region(block)]
+        lengths = blocks.lengths(block)
+        evaluation = self.evaluator.evaluate(block)
+        with jax.enable_x64(True):
+            limits = np.asarray((starts, lengths))
+            reduced_block = _reduce(self.reductions, dims, blocks.sizes, *evaluation, limits)
+            partials, nan_flags = jax.device_get(reduced_block)
+        states = {}
+        for key, partial in partials.items():
+            _, kept = self.reductions[key[0]].split_axes(dims)
+            # the padding of the kept dimensions ends here
+            inside = tuple(slice(lengths[axis]) for axis in kept)
+            states[key] = {field: np.asarray(array)[inside] for field, array in partial.items()}
+        return states, {name for name, has_nan in nan_flags.items() if has_nan}
+
+    def _label(self) -> "xarray.Dataset":
+        """Return a dataset of every reduction of every variable of the sweep."""
+        xr = require("xarray", "sweep")
+        function, sizes = self.evaluator.function, self.evaluator.blocks.sizes
+        variables: dict[str, LabelledArray] = {}
+        coords = {}
+        for (position, name), state in self._states.items():
+            reduction = self.reductions[position]
+            reduced, kept = reduction.split_axes(function.axes.dims)
+            # the value of a condition is one number without attributes
+            variable = Variable(None, ()) if reduction.condition else function.template[name]
+            dims = (*(function.axes.dims[axis] for axis in kept), *variable.dims)
+            source = Source(name, dims, dict(variable.attrs), function.axes, reduced)
+            values = reduction.result(state, math.prod(sizes[axis] for axis in reduced))
+            variables |= reduction.label(values, source)
+            for coord_name, coord in reduction.coords(source).items():
+                if coords.setdefault(coord_name, coord)[2] != coord[2]:
+                    # of variables in different units
+                    coords[coord_name] = (*coord[:2], {})
+            for coord_name, coord_dims, labels in variable.coords:
+                coords[coord_name] = (coord_dims, list(labels))
+        coords |= function.axes.labels()
+        dataset = xr.Dataset(variables, attrs=function.attrs)
+        # coordinates of dimensions that were reduced would add these dimensions again
+        for name, coord in coords.items():
+            if set(xr.as_variable(coord).dims) <= set(dataset.dims):
+                dataset = dataset.assign_coords({name: coord})
+        return dataset
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _reduce(
+    reductions: tuple[Reduction, ...],
+    dims: tuple[str, ...],
+    sizes: tuple[int, ...],
+    variables: dict[str, Variable],
+    flags: dict[int, Array],
+    limits: Array,
+) -> tuple[dict[tuple[int, str], dict[str, Array]], dict[str, Array]]:
+    """Return the state of a block for each reduction and variable, and which hold NaN.
+
+    limits: the first point of the block along each dimension of the sweep, and the number of
+        points without the padding
+    """
+    arrays = {name: variable.data for name, variable in variables.items()}
+    has_nan = contains_nan(arrays)
+    partials = {}
+    for position, reduction in enumerate(reductions):
+        axes, _ = reduction.split_axes(dims)
+        inputs = {str(reduction.name): flags[position]} if position in flags else arrays
+        for name, array in inputs.items():
+            has_no_nan = ~has_nan.get(name, np.False_)
+            state = _reduce_array(reduction, array, axes, sizes, limits, has_no_nan)
+            partials[position, name] = state
+    return partials, has_nan
+
+
+def _reduce_array(
+    reduction: Reduction,
+    array: Array,
+    axes: tuple[int, ...],
+    sizes: tuple[int, ...],
+    limits: Array,
+    has_no_nan: Array,
+) -> dict[str, Array]:
+    """Return the state of one variable, or of one condition."""
+    starts, lengths = limits
+    shape = tuple(array.shape[axis] for axis in axes)
+    index = jnp.zeros((1,) * len(axes), jnp.int64)
+    inside = jnp.ones((1,) * len(axes), bool)
+    for position, axis in zip(jnp.indices(shape, jnp.int64, sparse=True), axes, strict=True):
+        index = index * sizes[axis] + starts[axis] + position
+        inside &= position < lengths[axis]
+    # Without the barrier XLA would compute these numbers again for every element of the array.
+    index, inside = lax.optimization_barrier((index, inside))
+    x = jnp.moveaxis(array, axes, range(len(axes)))
+    x = x.reshape(-1, *x.shape[len(axes) :])
+    points_only = (-1, *(1,) * (x.ndim - 1))
+    index, inside = index.reshape(points_only), inside.reshape(points_only)
+
+    # most blocks have neither NaN nor padding, and XLA leaves out a mask that is always true
+    def reduce_complete() -> dict[str, Array]:
+        return reduction.partial(x, jnp.ones(inside.shape, bool), index)
+
+    def reduce_masked() -> dict[str, Array]:
+        valid = inside & ~jnp.isnan(x) if is_float(x.dtype) else inside
+        return reduction.partial(x, valid, index)
+
+    return lax.cond(has_no_nan & jnp.all(inside), reduce_complete, reduce_masked)
+
+
+def _save(file: Path, block_states: list[Partials]) -> int:
+    """Write the states of blocks into a file, completely or not at all; return its bytes."""
+    arrays = {}
+    for number, states in enumerate(block_states):
+        for key, state in states.items():
+            for field, array in state.items():
+                arrays[json.dumps([number, *key, field])] = array
+    with atomic_file(file) as draft:
+        np.savez(draft, **arrays)
+    return file.stat().st_size
+
+
+def _load(file: Path) -> list[Partials]:
+    """Read what `_save` wrote; delete the file if its content has changed.
+
+    Raises:
+        OSError: the file was damaged.
+    """
+    block_states: dict[int, Partials] = {}
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            for text, array in arrays.items():
+                number, position, name, field = json.loads(text)
+                states = block_states.setdefault(number, {})
+                states.setdefault((position, name), {})[field] = array
+    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+        file.unlink()
+        raise OSError(f"{file} was damaged and is removed: call again to compute it") from error
+    return list(block_states.values())

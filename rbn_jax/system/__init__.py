@@ -1,0 +1,1 @@
+"""What long work needs of the operating system: files, locks, interrupts, progress."""

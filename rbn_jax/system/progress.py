@@ -1,0 +1,62 @@
+"""The progress of a sweep: a bar in a terminal or a notebook, lines of a log elsewhere."""
+
+import sys
+import time
+
+from rbn_jax.parameters.optional import require
+
+
+class Progress:
+    """Points done, points per second, time left and bytes written.
+
+    shown: False for nothing; True for a bar; None for a bar in a terminal or a notebook, and for
+        a line on stderr every 30 seconds elsewhere, as in the log of a batch job
+    log_interval: seconds between lines; None without a log
+    """
+
+    def __init__(self, shown: bool | None, name: str, total: int, missing: int):
+        self.log_interval: float | None = None
+        self._name = name
+        self._total = total
+        self._start = self._last_log = time.monotonic()
+        self._done = self._initial = total - missing
+        self._written = 0
+        self._bar = None
+        if shown is False or not missing:
+            return
+        tqdm = require("tqdm.auto", "sweep").tqdm
+        in_notebook = tqdm.__module__ not in ("tqdm.std", "tqdm.asyncio", "tqdm.auto")
+        if shown or in_notebook or sys.stderr.isatty():
+            self._bar = tqdm(
+                desc="compiling", total=total, initial=self._done, unit=" points", unit_scale=True
+            )
+            return
+        self.log_interval = 30.0
+        self._print("compiling")
+
+    def add(self, points: int, n_bytes: int) -> None:
+        """Count points that are done, and bytes that are written."""
+        self._done += points
+        self._written += n_bytes
+        if self._bar is not None:
+            self._bar.set_description(refresh=False)
+            self._bar.set_postfix_str(f"{self._written / 1e6:.4g} MB", refresh=False)
+            self._bar.update(points)
+
+    def log(self) -> None:
+        """Print a line if it is time to."""
+        now = time.monotonic()
+        if self.log_interval is None or now - self._last_log < self.log_interval:
+            return
+        self._last_log = now
+        rate = (self._done - self._initial) / (now - self._start)
+        left = f"{(self._total - self._done) / rate:.0f} s left" if rate else "no block done yet"
+        self._print(f"{self._done:,} of {self._total:,} points, {rate:.3g} points/s, {left}")
+
+    def close(self) -> None:
+        """End the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _print(self, text: str) -> None:
+        print(f"sweep of {self._name}: {text}", file=sys.stderr, flush=True)
