@@ -200,20 +200,23 @@ def _reduce_array(
         inside &= position < lengths[axis]
     # Without the barrier XLA would compute these numbers again for every element of the array.
     index, inside = lax.optimization_barrier((index, inside))
-    x = jnp.moveaxis(array, axes, range(len(axes)))
-    x = x.reshape(-1, *x.shape[len(axes) :])
-    points_only = (-1, *(1,) * (x.ndim - 1))
-    index, inside = index.reshape(points_only), inside.reshape(points_only)
 
-    # most blocks have neither NaN nor padding, and XLA leaves out a mask that is always true
-    def reduce_complete() -> dict[str, Array]:
-        return reduction.partial(x, jnp.ones(inside.shape, bool), index)
+    def reduce_points(check: bool) -> dict[str, Array]:
+        # XLA on a CPU reduces several dimensions faster than one, so it is to see all of them
+        x = jnp.moveaxis(array, axes, range(len(axes)))
+        x = x.reshape(-1, *x.shape[len(axes) :])
+        points_only = (-1, *(1,) * (x.ndim - 1))
+        valid = inside.reshape(points_only)
+        if not check:
+            # XLA leaves out a mask that is always true
+            valid = jnp.ones(valid.shape, bool)
+        elif is_float(x.dtype):
+            valid &= ~jnp.isnan(x)
+        return reduction.partial(x, valid, index.reshape(points_only))
 
-    def reduce_masked() -> dict[str, Array]:
-        valid = inside & ~jnp.isnan(x) if is_float(x.dtype) else inside
-        return reduction.partial(x, valid, index)
-
-    return lax.cond(has_no_nan & jnp.all(inside), reduce_complete, reduce_masked)
+    # most blocks have neither NaN nor padding
+    is_complete = has_no_nan & jnp.all(inside)
+    return lax.cond(is_complete, lambda: reduce_points(False), lambda: reduce_points(True))
 
 
 def _save(file: Path, block_states: list[Partials]) -> int:
