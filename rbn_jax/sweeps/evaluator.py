@@ -21,6 +21,7 @@ from rbn_jax.parameters.labels import (
     explain_trace_errors,
     function_name,
     label_result,
+    record_labels,
 )
 from rbn_jax.sweeps.axes import Axes, Layout
 from rbn_jax.sweeps.blocks import Blocks
@@ -222,6 +223,7 @@ def _evaluate(
     block_index: the index of the block in the grid of blocks
     """
 
+    @record_labels()
     def evaluate(changes: dict[str, Array]) -> Evaluation:
         result = fn(params.replace(changes).build())
         flags = tuple(jnp.asarray(condition(result)) for condition in conditions)
