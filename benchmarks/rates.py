@@ -144,9 +144,7 @@ def simulate(net: rbn.NetworkParams, seed: int) -> NestRates:
     nest.ResetKernel()
     nest.rng_seed = seed
     populations = [create_neurons(net, "E"), create_neurons(net, "I")]
-    js = np.asarray(rbn.calculate_RBN_weights(net), float)
-    weights = net.s * js / np.sqrt(net.N_E + net.N_I)
-    for (target, source), weight in np.ndenumerate(weights):
+    for (target, source), weight in np.ndenumerate(np.asarray(net.weights(), float)):
         probability = float(net.baseline_conn_prob[target, source])
         if net.fixed_indegree:
             indegree = int(probability * len(populations[source]))

@@ -169,6 +169,19 @@ class NetworkParams(checks.ParameterSet):
         values = {name: jnp.asarray(getattr(self, name)) for name in NUMBER_FIELDS}
         return dataclasses.replace(self, **values)
 
+    def weights(self) -> Array:
+        """Return the weights of single synapses [pA]: `rbn_jax.synaptic_weights` of this network.
+
+        >>> print(np.asarray(NetworkParams().weights(), float).round(4))
+        [[ 0.2245 -0.431 ]
+         [ 0.1789 -0.7155]]
+        """
+        # by the public name, which is imported on first use: the formulas take a NetworkParams,
+        # so their module imports this one
+        from rbn_jax import synaptic_weights
+
+        return synaptic_weights(self)
+
     def check(self) -> Self:
         """Return self if every value is valid.
 

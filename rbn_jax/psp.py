@@ -15,8 +15,10 @@ from jax.typing import ArrayLike
 
 from rbn_jax.numerics import exponential
 from rbn_jax.numerics.arrays import as_floats, jit, positive
+from rbn_jax.parameters.labels import label
 
 
+@label(units="mV", long_name="peak of the PSP")
 @jit
 def postsynaptic_current_to_potential(
     tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayLike = 1.0, e_l: ArrayLike = 0.0
@@ -53,6 +55,7 @@ def postsynaptic_current_to_potential(
     return peak / positive(c_m) + e_l * (peak / tau_syn)
 
 
+@label(units="pA", long_name="synaptic current")
 @jit
 def postsynaptic_potential_to_current(
     psp: ArrayLike, tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayLike = 1.0
@@ -75,6 +78,7 @@ def postsynaptic_potential_to_current(
     return psp * (positive(c_m) * exponential.inverse_peak(tau_m, tau_syn))
 
 
+@label(units="ms", long_name="time to the peak of the PSP")
 @jit
 def psp_time_to_peak(tau_m: ArrayLike, tau_syn: ArrayLike) -> Array:
     """Time from the event to the peak of its PSP [ms].
@@ -97,6 +101,7 @@ def psp_time_to_peak(tau_m: ArrayLike, tau_syn: ArrayLike) -> Array:
     )
 
 
+@label(units="mV/pA", long_name="PSP")
 @jit
 def psp_waveform(t: ArrayLike, tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayLike = 1.0) -> Array:
     """PSP at time t after an event of 1 pA [mV/pA].

@@ -9,7 +9,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from rbn_jax.parameters.access import Location, Parameters, read_parameters
-from rbn_jax.parameters.labels import Variable, explain_trace_errors, label_result, to_dataset
+from rbn_jax.parameters.labels import (
+    Variable,
+    explain_trace_errors,
+    label_result,
+    record_labels,
+    to_dataset,
+)
 
 if TYPE_CHECKING:
     import xarray
@@ -31,7 +37,8 @@ def jacobian(
 
     Returns:
         An `xarray.Dataset` of fn's variables with a last dimension `parameter`, whose
-        coordinate `parameter_unit` holds the unit that the function's own is divided by.
+        coordinate `parameter_unit` holds the unit that the function's own is divided by. Units
+        are "pA*sqrt(N)/ms", and "pA*sqrt(N)/parameter_unit" where the parameters have several.
         In a function that is swept it can be returned as it is.
 
     Raises:
@@ -74,6 +81,7 @@ def _differentiate(
     with explain_trace_errors(fn):
         values, derivatives = _derivatives(fn, locations, parameters)
     units = tuple(parameters.field(location).unit or "1" for location in locations)
+    divisor = units[0] if len(set(units)) == 1 else "parameter_unit"
     coords = (
         ("parameter", ("parameter",), names),
         ("parameter_unit", ("parameter",), units),
@@ -84,7 +92,7 @@ def _differentiate(
             raise ValueError("fn returns derivatives already: give it the function itself")
         dtype = value.data.dtype
         if not jnp.issubdtype(dtype, jnp.inexact):
-            raise ValueError(f"fn returns {dtype} numbers, which have no derivatives")
+            raise ValueError(f"{name} holds {dtype} numbers, which have no derivatives")
         columns = derivatives[name]
         attributes = dict(value.attrs)
         if relative:
@@ -93,7 +101,8 @@ def _differentiate(
             attributes = {"units": "1", "long_name": "elasticity"}
         else:
             attributes["long_name"] = f"slope of {attributes.get('long_name', name)}"
-            attributes["units"] = f"{attributes.get('units', '1')}/parameter_unit"
+            if "units" in attributes and divisor != "1":
+                attributes["units"] += f"/{divisor}"
         variables[name] = Variable(
             _stack(columns),
             (*value.dims, "parameter"),
@@ -122,7 +131,8 @@ def _derivatives(
         number = jnp.asarray(number, jnp.result_type(float, number))
         function = functools.partial(evaluate, location)
         tangents.append(jax.jvp(function, (number,), (jnp.ones_like(number),))[1])
-    values = label_result(fn, fn(parameters.build()))
+    with record_labels():
+        values = label_result(fn, fn(parameters.build()))
     return values, {name: [tangent[name].data for tangent in tangents] for name in values}
 
 

@@ -41,8 +41,8 @@ def calculate_RBN_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
 
     so that sqrt(K_EE) simultaneous events take an excitatory neuron from rest to threshold at
     s = 1. At equal rates of E and I, the PSP peaks of all inhibitory inputs add up to gei (in E)
-    or gii (in I) times those of all excitatory ones. A simulator's weight in pA is
-    `s * weight / sqrt(N)`.
+    or gii (in I) times those of all excitatory ones. `synaptic_weights` returns the weights in pA,
+    as a simulator takes them: `s * weight / sqrt(N)`.
 
     Args:
         params: a NetworkParams, or a mapping with the keys of NEST's example; without `C_m` it
@@ -69,18 +69,58 @@ def calculate_RBN_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
     >>> jax.jacfwd(calculate_RBN_weights)(NetworkParams()).tau_syn_ex.shape
     (2, 2)
     """
+    return _weights(*_read_values(params, PARAMETER_NAMES))
+
+
+@label(units="pA", long_name="synaptic weight")
+def synaptic_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
+    """Weights of single synapses, as a simulator takes them [pA], [[EE, EI], [IE, II]].
+
+    They are s js / sqrt(N), with N = N_E + N_I and js from `calculate_RBN_weights`. The root of N
+    cancels: EE = s theta_E / (sqrt(K_EE) A_EE). Clusters are left out, as if `rep` were 1. The
+    method `NetworkParams.weights` calls this function.
+
+    Args:
+        params: as in `calculate_RBN_weights`; a mapping also needs `s`, the factor on all weights.
+
+    Returns:
+        (..., 2, 2) weights, rows are targets, columns sources. NaN, with its derivatives, as in
+        `calculate_RBN_weights`.
+
+    Raises:
+        ValueError: a mapping lacks keys, all of which are named; a matrix is not 2x2.
+
+    Source: NEST's EI_clustered_network/network.py.
+
+    >>> import numpy as np
+    >>> print(np.asarray(synaptic_weights(NetworkParams()), float).round(4))
+    [[ 0.2245 -0.431 ]
+     [ 0.1789 -0.7155]]
+    """
+    *values, s = _read_values(params, (*PARAMETER_NAMES, "s"))
+    return _weights(*values, s=s)
+
+
+def _read_values(
+    params: NetworkParams | Mapping[str, Any], names: tuple[str, ...]
+) -> list[ArrayLike]:
+    """Return the values of the parameters of these names, after that of C_m.
+
+    Raises:
+        ValueError: a mapping lacks keys.
+    """
     if not isinstance(params, Mapping):
-        return _weights(params.C_m, *(getattr(params, name) for name in PARAMETER_NAMES))
-    missing = [name for name in PARAMETER_NAMES if name not in params]
+        return [getattr(params, name) for name in ("C_m", *names)]
+    missing = [name for name in names if name not in params]
     if missing:
         raise ValueError(f"params lacks {', '.join(missing)}")
-    return _weights(params.get("C_m", 1.0), *(params[name] for name in PARAMETER_NAMES))
+    return [params.get("C_m", 1.0), *(params[name] for name in names)]
 
 
 @jit
-def _weights(c_m: ArrayLike, *values: ArrayLike) -> Array:
-    """Return the matrix from C_m and the values of PARAMETER_NAMES."""
-    c_m, *numbers, prob = as_floats(c_m, *values)
+def _weights(c_m: ArrayLike, *values: ArrayLike, s: ArrayLike | None = None) -> Array:
+    """Return the matrix from C_m and the values of PARAMETER_NAMES; with s that of synapses."""
+    c_m, scale, *numbers, prob = as_floats(c_m, 1.0 if s is None else s, *values)
     n_e, n_i, e_l, v_th_e, v_th_i, tau_e, tau_i, tau_ex, tau_in, gei, gie, gii = numbers
     if prob.shape[-2:] != (2, 2):
         raise ValueError(f"baseline_conn_prob has the shape {prob.shape}: must be (..., 2, 2)")
@@ -91,9 +131,11 @@ def _weights(c_m: ArrayLike, *values: ArrayLike) -> Array:
     k_ei = prob[..., 0, 1] * n_i
     k_ie = prob[..., 1, 0] * n_e
     k_ii = prob[..., 1, 1] * n_i
-    # charge from rest to threshold, times sqrt(N); the row of the targets I has the factor gie
-    charge_e = positive(v_th_e - e_l) * positive(c_m) * jnp.sqrt(n_e + n_i)
-    charge_i = positive(v_th_i - e_l) * positive(c_m) * jnp.sqrt(n_e + n_i) * gie
+    # of synapses sqrt(N) cancels, but an invalid N_E or N_I still makes all of them NaN
+    scale = jnp.sqrt(n_e + n_i) if s is None else nan_unless(n_e + n_i > 0, scale)
+    # scaled charge from rest to threshold; the row of the targets I has the factor gie
+    charge_e = positive(v_th_e - e_l) * positive(c_m) * scale
+    charge_i = positive(v_th_i - e_l) * positive(c_m) * scale * gie
     return _matrix(
         charge_e / jnp.sqrt(k_ee) * exponential.inverse_peak(tau_e, tau_ex),
         -gei * charge_e * jnp.sqrt(k_ee) / k_ei * exponential.inverse_peak(tau_e, tau_in),
@@ -119,6 +161,7 @@ def _matrix(ee: Array, ei: Array, ie: Array, ii: Array) -> Array:
     return jnp.stack([jnp.stack([ee, ei], -1), jnp.stack([ie, ii], -1)], -2)
 
 
+@label(units="pA", long_name="rheobase current")
 @jit
 def rheobase_current(tau_m: ArrayLike, e_l: ArrayLike, v_th: ArrayLike, c_m: ArrayLike) -> Array:
     """Current whose steady potential is the threshold, (v_th - e_l) c_m / tau_m [pA].

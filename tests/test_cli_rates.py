@@ -101,7 +101,7 @@ def test_sweep_of_rates_is_written_and_drawn(capsys):
 
 def test_conditions_on_rates_are_called_by_population():
     condition = read_condition("E>3&I<5", rbn.firing_rates)
-    assert condition.name == "E_above_3_and_I_below_5"
+    assert condition.__name__ == "E_above_3_and_I_below_5"
     for rates, expected in (([4.0, 4.0], True), ([2.0, 4.0], False), ([4.0, 6.0], False)):
         assert bool(condition(np.array(rates))) is expected
 

@@ -14,6 +14,7 @@ from rbn_jax.cli import run
 from rbn_jax.cli.conditions import read_condition
 
 WEIGHTS = rbn.calculate_RBN_weights
+PA_WEIGHTS = rbn.synaptic_weights
 GRID_OPTIONS = ["--axis", "tau_E=5:40:7", "--axis", "gei=0.5:2:6"]
 AXES = {"tau_E": np.linspace(5, 40, 7), "gei": np.linspace(0.5, 2, 6)}
 
@@ -92,6 +93,65 @@ def test_reductions_over_one_dimension_keep_the_other(capsys):
     assert reduced["calculate_RBN_weights_maximum"].dims == ("tau_E", "target", "source")
     assert (reduced["calculate_RBN_weights_count"] == 6).all()
     assert "wrote sweep.nc" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "fn"),
+    [([], WEIGHTS), (["--quantity", "js"], WEIGHTS), (["--quantity", "weights"], PA_WEIGHTS)],
+)
+def test_quantity_is_the_matrix_js_or_the_weights_of_synapses(capsys, folder, options, fn):
+    set_s = ["--set", "s=2"]
+    report = json.loads(output_of(capsys, *GRID_OPTIONS, *options, *set_s, "--json"))
+    written = xr.load_dataset("sweep.nc")
+    net = rbn.NetworkParams(s=2.0)
+    expected = rbn.sweep(fn, net, AXES, dtype="float64")
+    xr.testing.assert_identical(written, expected)
+    unit = "pA*sqrt(N)" if fn is WEIGHTS else "pA"
+    assert expected[fn.__name__].attrs["units"] == unit
+    # 15.874... is EE of NEST's example, 5000 its number of neurons
+    scale = 1 if fn is WEIGHTS else 2 / np.sqrt(5000)
+    np.testing.assert_allclose(report["weights"][0][0], 15.874010519681995 * scale, rtol=1e-14)
+    assert (folder / "sweep.png").exists()
+    # js does not depend on s
+    s_options = ["--axis", "s=1:2:3", *options, "--json"]
+    report = json.loads(output_of(capsys, *s_options))
+    elasticity_of_s = 0 if fn is WEIGHTS else 1
+    np.testing.assert_allclose(report["elasticities"]["s"], 4 * [elasticity_of_s], atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "fn", "bound"), [("js", WEIGHTS, -30), ("weights", PA_WEIGHTS, -0.4)]
+)
+def test_conditions_compare_entries_of_both_matrices(capsys, quantity, fn, bound):
+    options = ["--quantity", quantity, "--reduce", f"fraction:EI<{bound}"]
+    output_of(capsys, *GRID_OPTIONS, *options)
+    holds = expected_dataset(fn)[fn.__name__].sel(target="E", source="I") < bound
+    assert 0 < holds.mean() < 1
+    assert xr.load_dataset("sweep.nc")[f"EI_below_{bound}_fraction"] == holds.mean()
+
+
+def test_a_mean_field_is_swept_and_reduced_by_the_names_of_its_variables(capsys):
+    options = ["--quantity", "mean_field", "--theory", "shift"]
+    axes = ["--axis", "I_th_E=0.9:2:3", "--axis", "I_th_I=0.7:0.8:2"]
+    report = json.loads(output_of(capsys, *axes, *options, "--json"))
+    axis_values = {"I_th_E": np.linspace(0.9, 2, 3), "I_th_I": np.linspace(0.7, 0.8, 2)}
+    expected = rbn.sweep(
+        lambda params: rbn.mean_field(params, "shift"),
+        rbn.NetworkParams(),
+        axis_values,
+        dtype="float64",
+    )
+    written = xr.load_dataset("sweep.nc")
+    xr.testing.assert_allclose(written, expected)
+    assert written["mu"].attrs == expected["mu"].attrs
+    assert report["warnings.quiescent"] == expected["warnings.quiescent"].values.tolist()
+    condition = "rates_E>3&mu_I<10&converged>0"
+    output_of(capsys, *axes, *options, "--reduce", f"fraction:{condition}")
+    mu, rates = expected["mu"], expected["rates"]
+    holds = (rates.sel(population="E") > 3) & (mu.sel(population="I") < 10) & expected["converged"]
+    assert 0 < holds.mean() < 1
+    (fraction,) = xr.load_dataset("sweep.nc").data_vars.values()
+    assert fraction == holds.mean()
 
 
 @pytest.mark.parametrize("quantity", ["jacobian", "elasticity"])
@@ -199,6 +259,8 @@ def test_condition_compares_entries_and_is_false_for_nan():
         ("--reduce examples:none:EI<3", "'none' is no whole number of examples"),
         ("--reduce examples:0:EI<3", "k=0: must be a whole number >= 1"),
         ("--quantity rate", "unknown quantity 'rate'.*weights"),
+        ("--quantity js --theory shift", "--theory shift: is for --quantity rates or mean_field"),
+        ("--quantity weights --wrt gei", "--wrt gei: is for --quantity jacobian or elasticity"),
         ("--status none.zarr", "none.zarr is missing"),
     ],
 )

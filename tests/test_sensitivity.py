@@ -26,6 +26,20 @@ def test_jacobian_equals_that_of_jax_and_has_labels(x64):
     np.testing.assert_allclose(slopes.sel(parameter=names[3]), expected_entry, rtol=1e-15)
 
 
+@pytest.mark.parametrize(
+    ("fn", "wrt", "units"),
+    [
+        (WEIGHTS, ["tau_E", "tau_I"], "pA*sqrt(N)/ms"),
+        (WEIGHTS, ["gei"], "pA*sqrt(N)"),
+        (rbn.NetworkParams.weights, ["tau_E", "gei"], "pA/parameter_unit"),
+        (lambda net: 1000 * WEIGHTS(net), ["tau_E"], None),
+    ],
+)
+def test_the_unit_of_a_slope_is_a_quotient_where_all_parameters_have_one_unit(fn, wrt, units):
+    (slopes,) = rbn.jacobian(fn, NET, wrt).data_vars.values()
+    assert slopes.attrs.get("units") == units
+
+
 def test_elasticities_are_the_exponents_of_the_formula(x64):
     """EE ~ C_m theta_E / sqrt(p_EE) / A_EE; the exponents of both time constants add up to -1."""
     names = ["C_m", "gei", "baseline_conn_prob_EE", "V_th_E", "tau_E", "tau_syn_ex", "E_L"]

@@ -4,6 +4,10 @@ import dataclasses
 import functools
 import json
 import math
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +17,7 @@ import xarray as xr
 
 import rbn_jax as rbn
 from rbn_jax.parameters.access import read_parameters
+from rbn_jax.parameters.labels import label_result, record_labels
 from rbn_jax.sweeps.evaluator import _evaluate
 
 NET = rbn.NetworkParams(tau_syn_ex=3.0)
@@ -289,8 +294,217 @@ def test_a_bad_dtype_or_result_raises():
         rbn.sweep(never, NET, {"tau_I": [1.0]}, dtype="float16")
     with pytest.raises(ValueError, match="dtype='quad': must be float32"):
         rbn.sweep(never, NET, {"tau_I": [1.0]}, dtype="quad")
-    with pytest.raises(ValueError, match="result is a tuple: a function must return an array"):
-        rbn.sweep(lambda p: (p.tau_E, 1), NET, {"tau_I": [1.0]})
+
+
+@dataclasses.dataclass
+class Pair:
+    """A result that holds a list, which is no array."""
+
+    both: list
+
+
+@pytest.mark.parametrize(
+    ("fn", "message"),
+    [
+        (lambda p: (p.tau_E, 1), "result is a tuple: a function must return an array"),
+        (lambda p: {"a": {"b": "text"}}, "a.b is a str: a function must return an array"),
+        (lambda p: {"a": {"b": None}}, "a.b is a NoneType"),
+        (lambda p: {"a": Pair([p.tau_E, p.gei])}, "a.both is a list"),
+        (lambda p: {"a": {"b": p.gei}, "a.b": p.gei}, "two results are called 'a.b'"),
+    ],
+)
+def test_a_result_that_is_no_array_is_named_by_its_path(fn, message):
+    with pytest.raises(ValueError, match=message):
+        rbn.sweep(fn, NET, {"tau_I": [1.0]})
+
+
+class Moments(NamedTuple):
+    mean: object
+    pair: object
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    current: object = dataclasses.field(metadata={"unit": "pA", "long_name": "background"})
+    share: object = dataclasses.field(metadata={"unit": "", "last_dimension": "population"})
+    shape: object = dataclasses.field(metadata={"unit": 3})
+
+
+@dataclasses.dataclass
+class Outer:
+    """A dataclass that JAX does not know; `Registered` is one that it knows."""
+
+    inner: Inner
+    moments: Moments
+    flags: dict = dataclasses.field(metadata={"unit": "", "long_name": "flag"})
+    name: str = "text"
+    error: object = None
+    steps: int = dataclasses.field(default=3, metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Registered(Outer):
+    name: str = dataclasses.field(default="text", metadata={"static": True})
+
+
+@pytest.mark.parametrize("result_class", [Outer, Registered])
+def test_each_array_in_a_nested_result_is_a_variable_named_by_its_path(result_class):
+    def fn(p):
+        pair = jnp.stack([p.gei, 2 * p.gei])
+        inner = Inner(current=p.gei, share=pair, shape=jnp.ones(2))
+        return result_class(inner, Moments(3 * p.gei, pair), {"deep": {"flag": p.gei > 1}})
+
+    ds = rbn.sweep(fn, NET, {"gei": [0.5, 1.5]}, dtype="float64")
+    attributes = {name: array.attrs for name, array in ds.data_vars.items()}
+    assert attributes == {
+        "inner.current": {"units": "pA", "long_name": "background"},
+        "inner.share": {"units": "1"},
+        "inner.shape": {},
+        "moments.mean": {},
+        "moments.pair": {},
+        "flags.deep.flag": {"units": "1", "long_name": "flag"},
+    }
+    assert ds["inner.share"].dims == ("gei", "population")
+    assert list(ds["population"].values) == ["E", "I"]
+    assert ds["moments.pair"].dims == ("gei", "moments.pair_dim_0")
+    np.testing.assert_array_equal(ds["inner.share"], [[0.5, 1.0], [1.5, 3.0]])
+    np.testing.assert_array_equal(ds["moments.mean"], [1.5, 4.5])
+    np.testing.assert_array_equal(ds["flags.deep.flag"], [False, True])
+
+
+def test_a_swept_mean_field_has_a_variable_for_each_field(tmp_path):
+    currents = [0.9, 1.5]
+    ds = rbn.sweep(rbn.mean_field, NET, {"I_th_E": currents}, dtype="float64")
+    units = {"rates": "spikes/s", "rate_std": "spikes/s", "mu": "mV", "sigma": "mV", "spread": "mV"}
+    flags = {"converged", *(f"warnings.{name}" for name in rbn.rates.REGIMES)}
+    assert set(ds.data_vars) == {*units, *flags}
+    for name, unit in units.items():
+        assert ds[name].dims == ("I_th_E", "population")
+        assert ds[name].attrs["units"] == unit
+    for name in flags:
+        assert ds[name].dims == ("I_th_E",)
+        assert (ds[name].dtype, ds[name].attrs["units"]) == (np.bool_, "1")
+    assert all(array.attrs["long_name"] for array in ds.data_vars.values())
+    assert list(ds["population"].values) == ["E", "I"]
+    for i, current in enumerate(currents):
+        with jax.enable_x64(True):
+            state = rbn.mean_field(NET.replace(I_th_E=current))
+        for name in units:
+            np.testing.assert_allclose(ds[name][i], getattr(state, name), rtol=1e-12)
+        for name, flag in state.warnings.items():
+            assert ds[f"warnings.{name}"][i] == flag
+    assert list(ds["warnings.quiescent"].values) == [True, False]
+    stored = rbn.sweep(
+        rbn.mean_field, NET, {"I_th_E": currents}, dtype="float64", store=tmp_path / "a.zarr"
+    )
+    xr.testing.assert_allclose(stored.load(), ds)
+
+
+RATES = {"units": "spikes/s", "long_name": "firing rate"}
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda p: rbn.firing_rates(p, theory="shift"),
+        functools.partial(rbn.firing_rates, theory="shift"),
+        lambda p: {"nu": rbn.firing_rates(p, "shift"), "w": weights(p)},
+        lambda p: rbn.mean_field(p, theory="shift").rates,
+        functools.partial(jax.jit(rbn.firing_rates, static_argnames="theory"), theory="shift"),
+    ],
+)
+def test_labels_do_not_depend_on_how_a_function_is_called(fn):
+    ds = rbn.sweep(fn, NET, {"I_th_E": [1.5, 2.0]})
+    rates = ds.get("nu", ds.get("result", ds.get("firing_rates")))
+    assert rates.dims == ("I_th_E", "population")
+    assert rates.attrs == RATES
+    if "w" in ds:
+        assert ds["w"].dims == ("I_th_E", "target", "source")
+        assert ds["w"].attrs["units"] == "pA*sqrt(N)"
+
+
+@functools.wraps(rbn.firing_rates)
+def rates_per_1000_s(p):
+    return rbn.firing_rates(p, "shift") * 1000
+
+
+@pytest.mark.parametrize("fn", [lambda p: rates_per_1000_s(p), rates_per_1000_s])
+def test_an_array_that_was_changed_has_no_labels(fn):
+    (rates,) = rbn.sweep(fn, NET, {"I_th_E": [1.5]}).data_vars.values()
+    assert rates.dims == ("I_th_E", f"{rates.name}_dim_0")
+    assert rates.attrs == {}
+
+
+def test_the_field_that_holds_an_array_has_the_last_word():
+    @dataclasses.dataclass
+    class Report:
+        nu: object = dataclasses.field(metadata={"unit": "Hz"})
+
+    ds = rbn.sweep(lambda p: Report(rbn.firing_rates(p, "shift")), NET, {"I_th_E": [1.5]})
+    assert ds["nu"].dims == ("I_th_E", "population")
+    assert ds["nu"].attrs == RATES | {"units": "Hz"}
+
+
+def test_every_function_of_the_package_gives_units_and_a_name():
+    def fn(p):
+        return {
+            "amplitude": rbn.postsynaptic_current_to_potential(p.tau_E, p.tau_syn_ex),
+            "current": rbn.postsynaptic_potential_to_current(0.1, p.tau_E, p.tau_syn_ex),
+            "time": rbn.psp_time_to_peak(p.tau_E, p.tau_syn_ex),
+            "wave": rbn.psp_waveform(1.0, p.tau_E, p.tau_syn_ex),
+            "rheobase": rbn.rheobase_current(p.tau_E, p.E_L, p.V_th_E, p.C_m),
+            "js": rbn.calculate_RBN_weights(p),
+            "weights": p.weights(),
+            "rate": rbn.siegert_rate(15.0, 5.0, p.tau_E, 2.0, 20.0, 10.0),
+            "log_rate": rbn.rates.log_siegert_rate(15.0, 5.0, p.tau_E, 2.0, 20.0, 10.0),
+            "slope": rbn.jacobian(weights, p, "tau_E")["calculate_RBN_weights"],
+        }
+
+    ds = rbn.sweep(fn, NET, {"tau_E": [10.0, 20.0]})
+    assert {name: array.attrs["units"] for name, array in ds.data_vars.items()} == {
+        "amplitude": "mV",
+        "current": "pA",
+        "time": "ms",
+        "wave": "mV/pA",
+        "rheobase": "pA",
+        "js": "pA*sqrt(N)",
+        "weights": "pA",
+        "rate": "spikes/s",
+        "log_rate": "ln(spikes/s)",
+        "slope": "pA*sqrt(N)/ms",
+    }
+    assert all(array.attrs["long_name"] for array in ds.data_vars.values())
+
+
+def test_labels_belong_to_one_array_and_one_thread():
+    with record_labels():
+        for _ in range(50):
+            weights(NET)  # a new array often has the id of one that was deleted
+            assert label_result(abs, jnp.ones((2, 2)))["abs"].attrs == ()
+    matrix = weights(NET)
+    assert label_result(abs, matrix)["abs"].attrs == ()  # no block records
+    all_recorded = threading.Barrier(4)
+
+    def attributes(_):
+        with record_labels():
+            matrix = weights(NET)
+            all_recorded.wait(timeout=60)
+            return dict(label_result(abs, matrix)["abs"].attrs)
+
+    with ThreadPoolExecutor(4) as threads:
+        units = [found["units"] for found in threads.map(attributes, range(4))]
+    assert units == ["pA*sqrt(N)"] * 4
+
+
+@pytest.mark.parametrize("function", [rbn.psp_waveform, rbn.firing_rates, rbn.synaptic_weights])
+def test_functions_with_labels_are_pickled_by_name(function):
+    assert pickle.loads(pickle.dumps(function)) is function
+
+
+def test_compiled_functions_with_labels_can_be_lowered():
+    assert "stablehlo" in rbn.psp_time_to_peak.lower(20.0, 5.0).as_text()
+    assert rbn.psp_time_to_peak.eval_shape(20.0, np.ones(3)).shape == (3,)
 
 
 @pytest.mark.parametrize(

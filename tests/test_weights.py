@@ -131,12 +131,58 @@ def test_mapping_without_some_keys_raises_an_error_that_names_all_of_them():
         weights({"N_E": 10.0})
 
 
+def test_synaptic_weights_are_those_that_nests_example_makes_of_the_matrix(x64):
+    """network.py of the example: js *= s, then weights js / sqrt(N)."""
+    for case in GOLDEN["calculate_RBN_weights"]:
+        params = case["params"] | {"s": 1.75}
+        n = params["N_E"] + params["N_I"]
+        expected = 1.75 * np.array(case["value"]) / np.sqrt(n)
+        np.testing.assert_allclose(rbn.synaptic_weights(params), expected, rtol=1e-13)
+    net = rbn.NetworkParams(s=np.array([0.0, 2.0]))
+    # sqrt(800) events of an E neuron, with a peak of 3.1498... mV per pA, add up to 20 mV
+    expected = 20 / np.sqrt(800) / 3.1498026247371826
+    np.testing.assert_allclose(net.weights()[:, 0, 0], [0.0, 2 * expected], rtol=1e-14)
+    np.testing.assert_array_equal(jax.jit(rbn.synaptic_weights)(net), net.weights())
+    mapped = jax.vmap(lambda s: net.replace(s=s).weights())(jnp.array([0.0, 2.0]))
+    np.testing.assert_array_equal(mapped, net.weights())
+
+
+def test_derivatives_of_synaptic_weights_follow_the_product_rule(x64):
+    """w = s js / sqrt(N), so dw = w (ds / s + djs / js - dN / (2 N))."""
+    net = rbn.NetworkParams(s=2.0, tau_syn_ex=3.0, C_m=200.0)
+    matrix, js = net.weights(), weights(net)
+    slopes, js_slopes = jax.jacfwd(rbn.synaptic_weights)(net), jax.jacfwd(weights)(net)
+    np.testing.assert_allclose(slopes.s, matrix / 2, rtol=1e-15)
+    for name in NUMBERS:
+        expected = matrix / js * getattr(js_slopes, name)
+        if name in ("N_E", "N_I"):
+            expected -= matrix / (2 * 5000)
+        # where the terms of N cancel, their rounding is left in what is expected
+        np.testing.assert_allclose(getattr(slopes, name), expected, rtol=1e-13, atol=1e-17)
+
+
+def test_synaptic_weights_have_the_dtype_of_their_input(dtype):
+    net = network_of_dtype(dtype)
+    assert rbn.synaptic_weights(net).dtype == dtype
+
+
+def test_a_mapping_without_s_has_no_synaptic_weights():
+    net_dict = rbn.NetworkParams().to_dict()
+    del net_dict["s"]
+    with pytest.raises(ValueError, match=r"^params lacks s$"):
+        rbn.synaptic_weights(net_dict)
+    del net_dict["gei"]
+    with pytest.raises(ValueError, match=r"^params lacks gei, s$"):
+        rbn.synaptic_weights(net_dict)
+
+
 def test_probabilities_that_are_no_matrix_raise_an_error():
     net_dict = {**rbn.NetworkParams().to_dict(), "baseline_conn_prob": np.full(3, 0.2)}
     with pytest.raises(ValueError, match=r"baseline_conn_prob has the shape \(3,\)"):
         weights(net_dict)
 
 
+MATRIX_INDEX = {"EE": (0, 0), "EI": (0, 1), "IE": (1, 0), "II": (1, 1)}
 ALL = ((True, True), (True, True))
 ROW_E = ((True, True), (False, False))
 ROW_I = ((False, False), (True, True))
@@ -144,6 +190,35 @@ COLUMN_E = ((True, False), (True, False))
 COLUMN_I = ((False, True), (False, True))
 ONLY_EI = ((False, True), (False, False))
 ONLY_II = ((False, False), (False, True))
+
+
+INVALID = [
+    ("tau_E", -1.0, ROW_E),
+    ("tau_I", 0.0, ROW_I),
+    ("tau_I", np.nan, ROW_I),
+    ("tau_syn_ex", 0.0, COLUMN_E),
+    ("tau_syn_in", -1.0, COLUMN_I),
+    ("tau_syn_in", np.inf, COLUMN_I),
+    ("C_m", 0.0, ALL),
+    ("C_m", -250.0, ALL),
+    ("N_E", 0.0, ALL),
+    ("N_E", -1.0, ALL),
+    ("N_I", 0.0, ALL),
+    ("N_I", -1.0, ALL),
+    ("V_th_E", 0.0, ROW_E),
+    ("V_th_E", -1.0, ROW_E),
+    ("V_th_I", 0.0, ROW_I),
+    ("V_th_I", -1.0, ROW_I),
+    ("E_L", 25.0, ALL),
+    ("baseline_conn_prob_EE", 0.0, ROW_E),
+    ("baseline_conn_prob_EE", 1.1, ROW_E),
+    ("baseline_conn_prob_EI", -0.1, ONLY_EI),
+    ("baseline_conn_prob_EI", 1.1, ONLY_EI),
+    ("baseline_conn_prob_IE", -0.1, ROW_I),
+    ("baseline_conn_prob_IE", 1.1, ROW_I),
+    ("baseline_conn_prob_II", 0.0, ONLY_II),
+    ("baseline_conn_prob_II", 1.1, ONLY_II),
+]
 
 
 @jax.jit
@@ -162,36 +237,7 @@ def network_of_dtype(dtype):
     return jax.tree.map(lambda number: jnp.asarray(number, dtype), rbn.NetworkParams())
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "entries"),
-    [
-        ("tau_E", -1.0, ROW_E),
-        ("tau_I", 0.0, ROW_I),
-        ("tau_I", np.nan, ROW_I),
-        ("tau_syn_ex", 0.0, COLUMN_E),
-        ("tau_syn_in", -1.0, COLUMN_I),
-        ("tau_syn_in", np.inf, COLUMN_I),
-        ("C_m", 0.0, ALL),
-        ("C_m", -250.0, ALL),
-        ("N_E", 0.0, ALL),
-        ("N_E", -1.0, ALL),
-        ("N_I", 0.0, ALL),
-        ("N_I", -1.0, ALL),
-        ("V_th_E", 0.0, ROW_E),
-        ("V_th_E", -1.0, ROW_E),
-        ("V_th_I", 0.0, ROW_I),
-        ("V_th_I", -1.0, ROW_I),
-        ("E_L", 25.0, ALL),
-        ("baseline_conn_prob_EE", 0.0, ROW_E),
-        ("baseline_conn_prob_EE", 1.1, ROW_E),
-        ("baseline_conn_prob_EI", -0.1, ONLY_EI),
-        ("baseline_conn_prob_EI", 1.1, ONLY_EI),
-        ("baseline_conn_prob_IE", -0.1, ROW_I),
-        ("baseline_conn_prob_IE", 1.1, ROW_I),
-        ("baseline_conn_prob_II", 0.0, ONLY_II),
-        ("baseline_conn_prob_II", 1.1, ONLY_II),
-    ],
-)
+@pytest.mark.parametrize(("name", "value", "entries"), INVALID)
 def test_invalid_parameter_gives_nan_in_exactly_the_entries_that_depend_on_it(
     name, value, entries, dtype
 ):
@@ -208,6 +254,24 @@ def test_invalid_parameter_gives_nan_in_exactly_the_entries_that_depend_on_it(
     np.testing.assert_array_equal(slope[~is_nan], 0)
     for leaf in jax.tree.leaves(all_slopes):
         assert np.isfinite(leaf[~is_nan]).all()
+
+
+@jax.jit
+def synaptic_weights_and_slopes(net):
+    return rbn.synaptic_weights(net), jax.jacfwd(rbn.synaptic_weights)(net)
+
+
+@pytest.mark.parametrize(("name", "value", "entries"), INVALID)
+def test_synaptic_weights_are_nan_where_the_matrix_is(name, value, entries, dtype):
+    invalid = network_of_dtype(dtype).replace(**{name: jnp.asarray(value, dtype)})
+    matrix, slopes = synaptic_weights_and_slopes(invalid)
+    is_nan = np.array(entries)
+    np.testing.assert_array_equal(np.isnan(matrix), is_nan)
+    path = "baseline_conn_prob" if name.startswith("baseline") else name
+    slope = getattr(slopes, path)
+    slope = slope[(..., *MATRIX_INDEX[name[-2:]])] if path != name else slope
+    assert np.isnan(slope[is_nan]).all()
+    assert np.isfinite(slope[~is_nan]).all()
 
 
 def test_default_network_has_finite_weights_and_derivatives(dtype):

@@ -68,7 +68,8 @@ def read_condition(text: str, fn: Callable[..., object]) -> Condition:
     """Read a condition on the result of fn: "entry<number", or several joined by "&".
 
     The signs are <, <=, > and >=. An entry is called by its labels: EI is the entry of
-    target E and source I, EI/tau_E its derivative by tau_E.
+    target E and source I, EI/tau_E its derivative by tau_E. Of several variables the name
+    comes first: rates_E.
 
     Raises:
         ValueError: another text.
@@ -90,7 +91,8 @@ def read_condition(text: str, fn: Callable[..., object]) -> Condition:
 def _label_entries(fn: Callable[..., object], result: object) -> dict[str, Array]:
     """Return every number of a result by its labels."""
     entries = {}
-    for variable in label_result(fn, result).values():
+    variables = label_result(fn, result)
+    for name, variable in variables.items():
         labels = {}
         for _, dims, coordinate in variable.coords:
             # the first coordinate of a dimension labels it
@@ -101,5 +103,7 @@ def _label_entries(fn: Callable[..., object], result: object) -> dict[str, Array
             for dim, position in zip(variable.dims, index, strict=True):
                 label = labels[dim][position] if dim in labels else position
                 entry += f"/{label}" if dim == "parameter" else str(label)
+            if len(variables) > 1:
+                entry = f"{name}_{entry}" if entry else name
             entries[entry] = variable.data[index]
     return entries

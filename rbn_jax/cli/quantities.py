@@ -3,16 +3,16 @@
 import functools
 from collections.abc import Callable
 
-from jax import Array
-
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.checks import check_names
-from rbn_jax.rates import firing_rates
+from rbn_jax.rates import firing_rates, mean_field
 from rbn_jax.rates.theories import find_theory
 from rbn_jax.sensitivity import elasticity, jacobian
-from rbn_jax.weights import calculate_RBN_weights
+from rbn_jax.weights import calculate_RBN_weights, synaptic_weights
 
-_DERIVATIVES = {"jacobian": jacobian, "elasticity": elasticity}
+WEIGHTS = {"js": calculate_RBN_weights, "weights": synaptic_weights}
+DERIVATIVES = {"jacobian": jacobian, "elasticity": elasticity}
+STATES = {"rates": firing_rates, "mean_field": mean_field}
 
 
 def quantity_function(
@@ -21,38 +21,38 @@ def quantity_function(
     """Return the function of a network that computes a quantity.
 
     Args:
-        quantity: "weights", "rates", or "jacobian" or "elasticity" of the weights.
+        quantity: a name in WEIGHTS or STATES, or in DERIVATIVES for those of the matrix js.
         wrt: the parameters of the derivatives.
-        theory: of the rates; None is "quenched".
+        theory: of the state; None is "quenched".
 
     Raises:
         ValueError: an unknown quantity or theory; a theory of another quantity.
     """
-    if theory is not None and quantity != "rates":
-        raise ValueError(f"--theory {theory}: is for --quantity rates")
-    if quantity == "rates":
-        return rates_by_theory(theory or "quenched")
-    if quantity == "weights":
-        return calculate_RBN_weights
-    check_names([quantity], ["weights", "rates", *_DERIVATIVES], "quantity")
-    return functools.partial(_DERIVATIVES[quantity], calculate_RBN_weights, wrt=wrt)
+    check_names([quantity], [*WEIGHTS, *DERIVATIVES, *STATES], "quantity")
+    if theory is not None and quantity not in STATES:
+        raise ValueError(f"--theory {theory}: is for --quantity {' or '.join(STATES)}")
+    if quantity in STATES:
+        return state_by_theory(theory or "quenched", STATES[quantity])
+    if quantity in WEIGHTS:
+        return WEIGHTS[quantity]
+    return functools.partial(DERIVATIVES[quantity], calculate_RBN_weights, wrt=wrt)
 
 
 # cached, because a sweep compiles every new function again
 @functools.cache
-def rates_by_theory(theory: str) -> Callable[..., Array]:
-    """Return `firing_rates` of one theory, with its labels.
+def state_by_theory(theory: str, fn: Callable[..., object] = firing_rates) -> Callable[..., object]:
+    """Return `firing_rates` or `mean_field` of one theory.
 
     Raises:
         ValueError: an unknown theory.
     """
     theory_model = find_theory(theory)
 
-    def rates(params: NetworkParams) -> Array:
-        return firing_rates(params, theory_model)
+    def state(params: NetworkParams) -> object:
+        return fn(params, theory_model)
 
-    functools.update_wrapper(rates, firing_rates)
+    functools.update_wrapper(state, fn)
     # a store compares functions by name, so that the name tells the theory
     if theory != "quenched":
-        rates.__name__ = f"firing_rates_{theory}"
-    return rates
+        state.__name__ += f"_{theory}"
+    return state

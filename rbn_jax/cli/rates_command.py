@@ -14,7 +14,7 @@ from rbn_jax import plot
 from rbn_jax.cli.arguments import check_output_file, parse_network, parse_pair
 from rbn_jax.cli.options import AsJson, Params, Preset, Settings
 from rbn_jax.cli.output import format_table, save_figure
-from rbn_jax.cli.quantities import rates_by_theory
+from rbn_jax.cli.quantities import state_by_theory
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import read_parameters, to_plain
 from rbn_jax.rates import MeanField, mean_field
@@ -167,7 +167,7 @@ def _draw_rates(
         stop = min(value + width, field.domain.maximum)
         axes[name] = np.linspace(start, stop, _POINTS)
     figure = Figure(figsize=(10.0, 4.0), layout="constrained")
-    dataset = sweep(rates_by_theory(theory), net, axes, dtype="float64")
+    dataset = sweep(state_by_theory(theory), net, axes, dtype="float64")
     plot.plot_rates(dataset, target, list(values.values()), ax=figure.subplots(1, 2))
     save_figure(figure, path)
 

@@ -28,7 +28,7 @@ from rbn_jax.cli.large_sweeps import (
 )
 from rbn_jax.cli.options import AsJson, Params, Preset, Quiet, Settings
 from rbn_jax.cli.output import format_table, to_json_lists, write_netcdf
-from rbn_jax.cli.quantities import quantity_function
+from rbn_jax.cli.quantities import DERIVATIVES, STATES, WEIGHTS, quantity_function
 from rbn_jax.cli.weights_command import print_weights
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import to_plain
@@ -38,13 +38,16 @@ from rbn_jax.rates.theories import THEORIES
 from rbn_jax.sensitivity import elasticity
 from rbn_jax.sweeps import sweep as run_sweep
 from rbn_jax.system.files import atomic_file
-from rbn_jax.weights import calculate_RBN_weights
 
 if TYPE_CHECKING:
     import xarray
 
 _WEIGHTS_AXES = ["tau_syn_ex=0.5:20:200:log", "tau_syn_in=0.5:20:200:log"]
 _RATES_AXES = ["I_th_E=1.05:3:60", "I_th_I=0.5:1.5:60"]
+_QUANTITIES = (
+    "js, the weights in pA*sqrt(N); weights, those of single synapses in pA; jacobian or "
+    "elasticity of js; rates; or mean_field, the rates with mean, noise and spread of the input."
+)
 _ENTRIES = ["EE", "EI", "IE", "II"]
 
 
@@ -57,7 +60,7 @@ def sweep(
         str | None,
         Option(help="METHOD:N[:SEED]: draw N samples of the axes given as name=low:high[:log]."),
     ] = None,
-    quantity: Annotated[str, Option(help="weights, jacobian, elasticity or rates.")] = "weights",
+    quantity: Annotated[str, Option(help=_QUANTITIES)] = "js",
     theory: Annotated[
         str | None, Option(help=f"Theory of the rates: {', '.join(THEORIES)}.")
     ] = None,
@@ -106,17 +109,17 @@ def sweep(
         print_status(status, as_json)
         return
     net = parse_network(params, preset, settings)
-    default_axes = _RATES_AXES if quantity == "rates" else _WEIGHTS_AXES
+    default_axes = _RATES_AXES if quantity in STATES else _WEIGHTS_AXES
     axes = parse_axes(axis or default_axes, sample)
-    is_derivative = quantity not in ("weights", "rates")
-    if wrt and not is_derivative:
+    if wrt and quantity not in DERIVATIVES:
         raise ValueError(f"--wrt {wrt[0]}: is for --quantity jacobian or elasticity")
     fn = quantity_function(quantity, tuple(wrt or axes), theory)
     reductions = parse_reductions(reduce, over, fn)
     if store is None:
         out = netcdf_path(out)
     # only a grid of weights or rates in memory is drawn; all else may be large
-    is_drawn = not is_derivative and store is None and reductions is None and sample is None
+    is_figure = quantity in ("js", "weights", "rates")
+    is_drawn = is_figure and store is None and reductions is None and sample is None
     options_of_large_sweeps = {
         "--shard": shard,
         "--overwrite": overwrite or None,
@@ -162,7 +165,7 @@ def sweep(
         start = time.perf_counter()
         run_sweep(fn, net, axes, dtype=dtype)
         seconds = time.perf_counter() - start
-    _print_weights(net, axes, dtype, seconds, files, as_json)
+    _print_weights(quantity, net, axes, dtype, seconds, files, as_json)
 
 
 def _write_with_figure(dataset: "xarray.Dataset", path: Path) -> list[str]:
@@ -225,6 +228,7 @@ def _print_rates(dataset: "xarray.Dataset", files: list[str], as_json: bool) -> 
 
 
 def _print_weights(
+    quantity: str,
     net: NetworkParams,
     axes: dict[str, np.ndarray],
     dtype: str,
@@ -234,9 +238,10 @@ def _print_weights(
 ) -> None:
     """Print weights and elasticities of the network that the sweep is around."""
     points = math.prod(axis.size for axis in axes.values())
+    fn = WEIGHTS[quantity]
     with jax.enable_x64(True):
-        matrix = np.asarray(calculate_RBN_weights(net))
-        slopes = elasticity(calculate_RBN_weights, net, list(axes))["calculate_RBN_weights"]
+        matrix = np.asarray(fn(net))
+        (slopes,) = elasticity(fn, net, list(axes)).data_vars.values()
     # shape (entries of the matrix, axes)
     elasticities = slopes.values.reshape(4, -1)
     if as_json:
@@ -251,8 +256,8 @@ def _print_weights(
         }
         print(json.dumps(report))
         return
-    print_weights(net, matrix)
-    print("\nelasticities d ln|js| / d ln parameter")
+    print_weights(net)
+    print(f"\nelasticities d ln|{quantity}| / d ln parameter")
     print(format_table(elasticities, list(axes), _ENTRIES))
     print(f"\n{points} points, {points / seconds:.3g} per second, {dtype}")
     print(f"wrote {' and '.join(files)}")

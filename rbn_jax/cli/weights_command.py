@@ -26,27 +26,24 @@ def weights(
     Example: rbn-jax weights --set tau_syn_ex=3 --set tau_syn_in=2
     """
     net = parse_network(params, preset, settings)
-    with jax.enable_x64(True):
-        matrix = np.asarray(calculate_RBN_weights(net))
     if not as_json:
-        print_weights(net, matrix)
+        print_weights(net)
         return
-    report = {
-        "weights": matrix.tolist(),
-        "synapses": _synaptic_weights(net, matrix).tolist(),
-        "params": to_plain(net),
-    }
+    js, synapses = _matrices(net)
+    report = {"weights": js.tolist(), "synapses": synapses.tolist(), "params": to_plain(net)}
     print(json.dumps(report))
 
 
-def print_weights(net: NetworkParams, matrix: np.ndarray) -> None:
+def print_weights(net: NetworkParams) -> None:
     """Print the weights as two tables: of the matrix, and of one synapse."""
+    js, synapses = _matrices(net)
     print(f"{net}, rows are targets, columns sources\n\nweights js [pA*sqrt(N)]")
-    print(format_table(matrix, _POPULATIONS, _POPULATIONS))
+    print(format_table(js, _POPULATIONS, _POPULATIONS))
     print("\nof one synapse, s*js/sqrt(N_E + N_I) [pA]")
-    print(format_table(_synaptic_weights(net, matrix), _POPULATIONS, _POPULATIONS))
+    print(format_table(synapses, _POPULATIONS, _POPULATIONS))
 
 
-def _synaptic_weights(net: NetworkParams, matrix: np.ndarray) -> np.ndarray:
-    """Weight of one synapse [pA], from the matrix js [pA*sqrt(N)]."""
-    return np.asarray(net.s * matrix / np.sqrt(net.N_E + net.N_I))
+def _matrices(net: NetworkParams) -> tuple[np.ndarray, np.ndarray]:
+    """Return the matrix js [pA*sqrt(N)], and the weights of one synapse [pA]."""
+    with jax.enable_x64(True):
+        return np.asarray(calculate_RBN_weights(net)), np.asarray(net.weights())

@@ -17,7 +17,12 @@ from rbn_jax.fitting.free_parameters import (
 )
 from rbn_jax.parameters import checks, domains
 from rbn_jax.parameters.access import Parameters
-from rbn_jax.parameters.labels import Variable, explain_trace_errors, label_result
+from rbn_jax.parameters.labels import (
+    Variable,
+    explain_trace_errors,
+    label_result,
+    record_labels,
+)
 
 Robust = Literal["linear", "soft_l1", "huber"]
 Dtype = Literal["float32", "float64"]
@@ -183,7 +188,7 @@ def read_measurements(
     Raises:
         ValueError: a target of another shape, nothing measured, or a bad sigma.
     """
-    with explain_trace_errors(fn):
+    with explain_trace_errors(fn), record_labels():
         template = jax.eval_shape(lambda p: label_result(fn, fn(p.build())), parameters)
     targets = _arrays_by_name(target, template, "target")
     n_rows = _count_rows(targets, template, rows)

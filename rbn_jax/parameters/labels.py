@@ -1,10 +1,13 @@
 """Labels of results: the dimensions, coordinates and units of what a function returns."""
 
 import contextlib
+import contextvars
 import dataclasses
+import functools
 import math
+import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -31,26 +34,92 @@ RESULT_DIMENSIONS = ("target", "source", "parameter", "population")
 """Names of the dimensions that results have themselves; no axis of a sweep has such a name."""
 
 
+class Labels(NamedTuple):
+    """What is known of an array.
+
+    attributes: texts by name, as units and long_name
+    last_dimension: the name of its last axis, if that runs over E and I
+    """
+
+    attributes: Mapping[str, str]
+    last_dimension: str = ""
+
+
+_NO_LABELS = Labels({})
+# of functions with `label`; no attribute, which functools.wraps would copy to other functions
+_function_labels: dict[Callable[..., Any], Labels] = {}
+_RecordedLabels = dict[int, tuple[weakref.ref[Any], Labels]]
+# the labels of arrays by id; None outside of a `record_labels` block. Each thread has its own.
+_recorded_labels: contextvars.ContextVar[_RecordedLabels | None] = contextvars.ContextVar(
+    "recorded_labels", default=None
+)
+_JIT_METHODS = ("lower", "trace", "eval_shape", "clear_cache")
+_JitFunction = type(jax.jit(lambda: None))
+
+
 def label(last_dimension: str = "", **attributes: str) -> Callable[[Function], Function]:
     """Make a decorator that notes the attributes (units, long_name) of a function's result.
 
+    In a `record_labels` block a call of the function records the labels of the array that it
+    returns, or of all arrays in the object that it returns. So `label_result` finds them in
+    whatever a lambda, a functools.partial or a function of the user returns that array.
+
     last_dimension: the name of the result's last axis, if that runs over E and I.
     """
+    labels = Labels(attributes, last_dimension)
 
     def decorate(function: Function) -> Function:
-        vars(function)["result_attributes"] = attributes
-        vars(function)["last_dimension"] = last_dimension
-        return function
+        @functools.wraps(function)
+        def labelled(*args: Any, **kwargs: Any) -> Any:
+            result = function(*args, **kwargs)
+            recorded = _recorded_labels.get()
+            if recorded is not None:
+                for _, array, array_labels in _arrays("", result, labels):
+                    # weak, so that no tracer outlives its trace; it also shows whether the
+                    # array of a later look-up is this one, and not a new one of the same id
+                    recorded[id(array)] = (weakref.ref(array), array_labels)
+            return result
+
+        # the methods of a compiled function are not in its __dict__, which `wraps` copies
+        for name in _JIT_METHODS:
+            if hasattr(function, name):
+                setattr(labelled, name, getattr(function, name))
+        _function_labels[labelled] = labels
+        return cast(Function, labelled)
 
     return decorate
 
 
+@contextlib.contextmanager
+def record_labels() -> Iterator[None]:
+    """Record the labels of what functions with `label` return, for `label_result` in the block."""
+    token = _recorded_labels.set({})
+    try:
+        yield
+    finally:
+        _recorded_labels.reset(token)
+
+
+def labelled_field(unit: str, long_name: str, last_dimension: str = "") -> Any:
+    """Make a dataclass field for an array of a result, with its labels; unit "" is a pure number.
+
+    A mapping in the field gives all of its arrays these labels.
+    """
+    metadata = {"unit": unit, "long_name": long_name, "last_dimension": last_dimension}
+    return dataclasses.field(metadata=metadata)
+
+
 def function_name(fn: Callable[..., Any]) -> str:
     """Return the name of a function; "result" for a lambda."""
-    name = getattr(fn, "__name__", None)
-    if name is None and hasattr(fn, "func"):  # functools.partial
-        return function_name(fn.func)  # pyright: ignore[reportFunctionMemberAccess]
-    return "result" if name in (None, "<lambda>") else name
+    name = getattr(_innermost(fn), "__name__", "<lambda>")
+    return "result" if name == "<lambda>" else name
+
+
+def _innermost(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function that a functools.partial or a compiled function calls."""
+    while isinstance(fn, functools.partial | _JitFunction):
+        fn = getattr(fn, "func" if isinstance(fn, functools.partial) else "__wrapped__")
+    return fn
 
 
 @contextlib.contextmanager
@@ -92,47 +161,99 @@ class Variable:
 def label_result(fn: Callable[..., Any], result: object) -> dict[str, Variable]:
     """Return what fn returned as variables by name.
 
+    The labels of an array are those that the metadata of its dataclass field gives ("unit",
+    "long_name", "last_dimension"; see `labelled_field`), those of fn, and those of the function
+    with `label` that returned this very array in the same `record_labels` block. An array that
+    was changed afterwards, or returned by a compiled function within fn, has none.
+
     Args:
-        fn: the function; its name and its attributes from `label` are used.
-        result: an array, a mapping of arrays, an xarray.DataArray or an xarray.Dataset, whose
-            labels are kept. An array that ends in (2, 2) gets the dimensions target and source;
-            the dimensions of any other are numbered.
+        fn: the function; a result without names gets its name.
+        result: an array, a mapping, a named tuple or a dataclass of arrays, an
+            xarray.DataArray or an xarray.Dataset, whose labels are kept. A mapping or dataclass
+            may hold others: their arrays are named by their path, "warnings.low_rate". Fields
+            of a dataclass that are static, text or None are left out. An array that ends in
+            (2, 2) gets the dimensions target and source; other dimensions are numbered.
 
     Raises:
-        ValueError: the result is something else.
+        ValueError: the result is or holds something else, which is named; two arrays have one
+            name.
     """
+    variables = {}
+    # a compiled fn returns other arrays than the function with `label`
+    fn_labels = _function_labels.get(_innermost(fn), _NO_LABELS)
+    for path, array, holder_labels in _arrays("", result, fn_labels):
+        name = path or str(getattr(result, "name", None) or function_name(fn))
+        if name in variables:
+            raise ValueError(f"two results are called {name!r}: rename one")
+        array_labels = _find_recorded(array)
+        merged = Labels(
+            {**array_labels.attributes, **holder_labels.attributes},
+            holder_labels.last_dimension or array_labels.last_dimension,
+        )
+        variables[name] = _label_array(name, array, merged)
+    return variables
+
+
+def _find_recorded(array: object) -> Labels:
+    """Return the labels that were recorded for this very array."""
+    recorded = _recorded_labels.get() or {}
+    reference, labels = recorded.get(id(array), (None, _NO_LABELS))
+    return labels if reference is not None and reference() is array else _NO_LABELS
+
+
+def _arrays(path: str, value: Any, labels: Labels) -> Iterator[tuple[str, Any, Labels]]:
+    """Yield path, array and labels of each array in a result.
+
+    labels: what is known of the value by its function or by the field that holds it
+    """
+    prefix = f"{path}." if path else ""
     # an xarray.Dataset is a mapping of its coordinates as well
-    variables = getattr(result, "data_vars", result)
-    if isinstance(variables, Mapping):
-        return {str(name): _label_array(str(name), array) for name, array in variables.items()}
-    name = str(getattr(result, "name", None) or function_name(fn))
-    attributes = tuple(getattr(fn, "result_attributes", {}).items())
-    last_dimension = getattr(fn, "last_dimension", "")
-    return {name: _label_array(name, result, attributes, last_dimension)}
+    value = getattr(value, "data_vars", value)
+    if hasattr(value, "_asdict"):  # a named tuple
+        value = value._asdict()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            child = getattr(value, field.name)
+            is_text = isinstance(child, str | bytes)
+            if child is not None and not is_text and not field.metadata.get("static"):
+                yield from _arrays(prefix + field.name, child, _field_labels(field))
+    elif isinstance(value, Mapping):
+        for key, child in value.items():
+            yield from _arrays(f"{prefix}{key}", child, labels)
+    else:
+        yield path, value, labels
 
 
-def _label_array(
-    name: str,
-    array: object,
-    attributes: tuple[tuple[str, str], ...] = (),
-    last_dimension: str = "",
-) -> Variable:
+def _field_labels(field: dataclasses.Field[Any]) -> Labels:
+    """Return the labels in the metadata of a field."""
+    # other libraries use these keys for values of other types
+    texts = {key: text for key, text in field.metadata.items() if isinstance(text, str)}
+    attributes = {}
+    if "unit" in texts:
+        attributes["units"] = texts["unit"] or "1"
+    if "long_name" in texts:
+        attributes["long_name"] = texts["long_name"]
+    return Labels(attributes, texts.get("last_dimension", ""))
+
+
+def _label_array(name: str, array: object, labels: Labels) -> Variable:
     if hasattr(array, "dims"):
         return _from_xarray(cast("xarray.DataArray", array))
     if not isinstance(array, Array | np.ndarray | np.generic | float | int):
         raise ValueError(
             f"{name} is a {type(array).__name__}: a function must return an array, a mapping "
-            "of arrays, or an xarray object"
+            "or dataclass of arrays, or an xarray object"
         )
     data = jnp.asarray(array)
+    dimension = labels.last_dimension
     coords: Coordinates = ()
-    if last_dimension and data.shape[-1:] == (2,):
-        coords = ((last_dimension, (last_dimension,), ("E", "I")),)
+    if dimension and data.shape[-1:] == (2,):
+        coords = ((dimension, (dimension,), ("E", "I")),)
     elif data.shape[-2:] == (2, 2):
         coords = MATRIX_COORDINATES
     named = tuple(coordinate[0] for coordinate in coords)
     numbered = tuple(f"{name}_dim_{i}" for i in range(data.ndim - len(named)))
-    return Variable(data, (*numbered, *named), coords, attributes)
+    return Variable(data, (*numbered, *named), coords, tuple(labels.attributes.items()))
 
 
 def _from_xarray(array: "xarray.DataArray") -> Variable:

@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 
 from rbn_jax.numerics.arrays import as_floats, jit, nan_unless, positive
 from rbn_jax.numerics.siegert import SHIFT, log_siegert_integral, tangent
+from rbn_jax.parameters.labels import label
 
 
 class Neurons(NamedTuple):
@@ -33,6 +34,7 @@ class Neurons(NamedTuple):
     spread: Array
 
 
+@label(units="ln(spikes/s)", long_name="logarithm of the firing rate")
 @jit
 def log_siegert_rate(
     mu: ArrayLike,
@@ -67,6 +69,7 @@ def log_siegert_rate(
     return log_rate(neurons, synaptic_shift(neurons.tau_ratio))
 
 
+@label(units="spikes/s", long_name="firing rate")
 @jit
 def siegert_rate(
     mu: ArrayLike,

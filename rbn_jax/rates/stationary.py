@@ -10,7 +10,7 @@ from jax.core import Tracer
 
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import as_array
-from rbn_jax.parameters.labels import label
+from rbn_jax.parameters.labels import label, labelled_field
 from rbn_jax.rates.equations import find_root, nan_outside_theory, neurons_at, rates_at
 from rbn_jax.rates.populations import Populations, make_couplings
 from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
@@ -38,15 +38,16 @@ class MeanField:
     ['quiescent']
     """
 
-    rates: Array
-    rate_std: Array
-    mu: Array
-    sigma: Array
-    spread: Array
-    converged: Array
-    warnings: dict[str, Array]
+    rates: Array = labelled_field("spikes/s", "firing rate", "population")
+    rate_std: Array = labelled_field("spikes/s", "std of rates across neurons", "population")
+    mu: Array = labelled_field("mV", "mean of the free membrane potential", "population")
+    sigma: Array = labelled_field("mV", "noise intensity of the membrane", "population")
+    spread: Array = labelled_field("mV", "std of mu across neurons", "population")
+    converged: Array = labelled_field("", "a state was found")
+    warnings: dict[str, Array] = labelled_field("", "the network is in this regime")
 
 
+@label()
 def mean_field(
     params: NetworkParams | Populations, theory: Theory | MeanFieldTheory = "quenched"
 ) -> MeanField:

@@ -20,6 +20,7 @@ from rbn_jax.parameters.labels import (
     explain_trace_errors,
     function_name,
     label_result,
+    record_labels,
 )
 from rbn_jax.sweeps.axes import Axes, Layout
 from rbn_jax.sweeps.blocks import Blocks
@@ -207,6 +208,7 @@ def _evaluate(
 ) -> Evaluation:
     """Evaluate fn in a block of 1-D axes: one vmap for each dimension, the first outermost."""
 
+    @record_labels()
     def evaluate(changes: dict[str, Array]) -> Evaluation:
         result = fn(params.replace(changes).build())
         flags = {number: jnp.asarray(condition(result)) for number, condition in conditions}

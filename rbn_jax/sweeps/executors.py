@@ -19,8 +19,6 @@ from rbn_jax.sweeps.sinks import Sink, TaskResult
 from rbn_jax.system.interrupts import noticed_interrupts
 from rbn_jax.system.progress import Progress
 
-# two threads: one writes a result while XLA computes the next block on all cores
-_THREADS = 2
 # tells the process that called `sweep` from its workers, on any machine
 _PROCESS_ID = uuid.uuid4().hex
 _compiling = threading.Lock()
@@ -114,10 +112,10 @@ def _run_concurrently(
     sink = collector.sink
     task_points = sink.evaluator.blocks.task_points
     if client is None:
-        executor = ThreadPoolExecutor(_THREADS, "sweep")
+        executor = ThreadPoolExecutor(sink.threads, "sweep")
         run: Callable[..., TaskResult] = _run_task
         arguments: tuple[object, ...] = (sink,)
-        width = 2 * _THREADS
+        width = 2 * sink.threads
     else:
         executor = client.get_executor(pure=False)
         # sent to the workers once: on a worker, Dask puts the bytes in place of this future

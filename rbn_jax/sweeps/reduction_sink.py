@@ -34,6 +34,9 @@ class ReductionSink(Portable):
     `sweep`, into arrays over the dimensions that are kept.
     """
 
+    # hardly anything is stored: a second thread would only fill the caches with its own block
+    threads = 1
+
     def __init__(
         self,
         evaluator: Evaluator,

@@ -36,9 +36,14 @@ class TaskResult:
 
 
 class Sink(Protocol):
-    """What `run_tasks` needs of a sink."""
+    """What `run_tasks` needs of a sink.
+
+    threads: tasks that run at once; in two, one stores a result while XLA computes the next on
+        all cores
+    """
 
     evaluator: Evaluator
+    threads: int
 
     @property
     def directory(self) -> StoreDirectory | None:
@@ -61,6 +66,7 @@ class MemorySink(Portable):
     """The arrays of a sweep in the process that called `sweep`: blocks put together."""
 
     directory = None
+    threads = 2
 
     def __init__(self, evaluator: Evaluator):
         needed = np.prod(evaluator.blocks.sizes, dtype=float) * evaluator.function.point_bytes
@@ -104,6 +110,8 @@ class MemorySink(Portable):
 
 class StoreSink(Portable):
     """The arrays of a sweep in a store, each block a whole number of chunks."""
+
+    threads = 2
 
     def __init__(self, evaluator: Evaluator, directory: StoreDirectory):
         self.evaluator = evaluator
