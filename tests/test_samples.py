@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import qmc
 
@@ -36,7 +37,7 @@ BAD = [
     (("sobol", {"tau_E": (0, 5, "log")}, 8), "low must be > 0 on a log scale"),
     (("sobol", {"tau_E": (-1, 5, "log")}, 8), "low must be > 0 on a log scale"),
     (("sobol", OK, 0), "n=0: must be a whole number >= 1"),
-    (("sobol", OK, 8.0), "n=8.0: must be a whole number >= 1"),
+    (("sobol", OK, 8.5), "n=8.5: must be a whole number >= 1"),
     (("sobol", OK, True), "n=True: must be a whole number >= 1"),
     (("sobol", OK, "8"), "n='8': must be a whole number >= 1"),
     (("sobol", OK, 8, -1), "seed=-1: must be a whole number >= 0"),
@@ -220,3 +221,56 @@ def test_ranges_on_the_command_line_are_sampled(text, seed):
 def test_bad_command_line_arguments_raise(axis_texts, sampler, message):
     with pytest.raises(ValueError, match=message):
         parse_axes(axis_texts, sample=sampler)
+
+
+FRAME = pd.DataFrame({"tau_E": [5.0, 10.0, 20.0], "tau_I": [4, 8, 16]})
+
+
+def values_of(swept):
+    return swept["calculate_RBN_weights"].values
+
+
+def test_the_columns_of_a_frame_vary_together(tmp_path):
+    expected = [rbn.calculate_RBN_weights(NET.replace(tau_E=e, tau_I=i)) for e, i in FRAME.values]
+    swept = rbn.sweep(rbn.calculate_RBN_weights, NET, FRAME)
+    np.testing.assert_allclose(values_of(swept), expected, rtol=1e-6)
+    assert swept.sizes["sample"] == 3
+    assert swept["tau_I"].dims == ("sample",)
+    named = FRAME.set_index(pd.Index(["a", "b", "c"], name="neuron"))
+    by_name = rbn.sweep(rbn.calculate_RBN_weights, NET, named, store=tmp_path / "a.zarr")
+    np.testing.assert_array_equal(by_name["neuron"], ["a", "b", "c"])
+    np.testing.assert_array_equal(values_of(by_name), values_of(swept))
+
+
+def test_frames_and_tuples_of_names_are_axes_beside_others():
+    axes = {"trial": FRAME, "gei": [1.0, 2.0], ("tau_syn_ex", "tau_syn_in"): ([2, 4], [3.0, 5.0])}
+    swept = rbn.sweep(rbn.calculate_RBN_weights, NET, axes)
+    dims = ("trial", "gei", "tau_syn_ex_tau_syn_in", "target", "source")
+    assert swept["calculate_RBN_weights"].dims == dims
+    point = swept.isel(trial=1, gei=1, tau_syn_ex_tau_syn_in=0)
+    params = NET.replace(tau_E=10.0, tau_I=8.0, gei=2.0, tau_syn_ex=2.0, tau_syn_in=3.0)
+    np.testing.assert_allclose(values_of(point), rbn.calculate_RBN_weights(params), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        (FRAME.assign(tau_x=1.0), "unknown axis 'tau_x'"),
+        (FRAME.assign(tau_E=[1, np.nan, 2]), r"tau_E\[1\]=nan ms"),
+        (FRAME.assign(tau_E="a"), "axis tau_E holds .* values: must be numbers"),
+        (FRAME.iloc[:0], r"axis tau_E has the shape \(0,\)"),
+        (FRAME[["tau_E", "tau_E"]], "two axes of one name, 'tau_E'"),
+        (FRAME.rename(columns={"tau_E": 3}), "axis 3: its name must be text"),
+        (pd.DataFrame(), "'sample' has 0 columns"),
+        (FRAME.set_index([[1, 2, 3], [4, 5, 6]]), "an index of 2 levels.*reset_index"),
+        ({"trial": FRAME, "tau_E": [1.0]}, "two axes of one name, 'tau_E'"),
+        ({("tau_E", "tau_I"): [[1, 2, 3]]}, "have 1 arrays: must be one for each name"),
+        ({("tau_E", "tau_I"): 5}, "have 1 arrays"),
+        ({("tau_E", "tau_I"): ([1, 2, 3], [1, 2])}, "'tau_E_tau_I' differ in length"),
+        ({("tau_E", "tau_I"): ([[1, 2]], [1, 2])}, r"axis tau_E has the shape \(1, 2\)"),
+        ([1.0], "axes is a list: must map parameter names to values, or be a pandas.DataFrame"),
+    ],
+)
+def test_bad_pairs_are_refused(axes, message):
+    with pytest.raises(ValueError, match=message):
+        rbn.sweep(rbn.calculate_RBN_weights, NET, axes)

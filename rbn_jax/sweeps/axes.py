@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rbn_jax.parameters.access import Location, Parameters, read_parameters
 from rbn_jax.parameters.checks import (
@@ -14,6 +15,14 @@ from rbn_jax.parameters.checks import (
     raise_if_any,
 )
 from rbn_jax.parameters.labels import RESULT_DIMENSIONS
+from rbn_jax.parameters.optional import require
+
+if TYPE_CHECKING:
+    import pandas
+
+    AxesArgument = (
+        Mapping[str, ArrayLike] | Mapping[str | tuple[str, ...], ArrayLike] | pandas.DataFrame
+    )
 
 _ADVICE = "Nothing was computed; correct the axes or the parameters named."
 
@@ -59,8 +68,8 @@ class Axes:
         return labels
 
 
-def read_axes(params: Any, axes: Mapping[str, Any]) -> Axes:
-    """Read the axes of a sweep: arrays, xarray.DataArrays or texts as in `spaced`.
+def read_axes(params: object, axes: object) -> Axes:
+    """Read the axes of a sweep: arrays, xarray.DataArrays, frames or texts as in `spaced`.
 
     Raises:
         ValueError: an unknown name; values that are not a 1-D array of finite numbers, nor a
@@ -68,8 +77,7 @@ def read_axes(params: Any, axes: Mapping[str, Any]) -> Axes:
             two axes of one name, or of one dimension and different lengths; parameters that
             are arrays, or no network.
     """
-    if not isinstance(axes, Mapping):
-        raise ValueError(f"axes is a {type(axes).__name__}: must map parameter names to values")
+    axes = _expand_pairs(axes)
     parameters = read_parameters(params)
     locations = {name: _locate(parameters, name) for name in axes}
     if len(set(locations.values())) < len(locations):
@@ -79,6 +87,47 @@ def read_axes(params: Any, axes: Mapping[str, Any]) -> Axes:
     _check_values(parameters, values, locations, layout)
     units = {name: parameters.field(location).unit for name, location in locations.items()}
     return Axes(values, units, layout, _read_coords(axes, parameters.names()))
+
+
+def _expand_pairs(axes: Any) -> dict[str, Any]:
+    """Return each axis by name, paired samples as DataArrays along one dimension.
+
+    Paired are the columns of a frame, along the dimension that is its key or that its index
+    names, and the arrays of several names, along a dimension of the joined names.
+    """
+    if hasattr(axes, "columns"):
+        axes = {axes.index.name or "sample": axes}
+    if not isinstance(axes, Mapping):
+        raise ValueError(
+            f"axes is a {type(axes).__name__}: must map parameter names to values, or be a "
+            "pandas.DataFrame"
+        )
+    expanded: dict[str, Any] = {}
+    for key, axis in axes.items():
+        names, arrays, coords, dim = (key,), (axis,), None, None
+        if hasattr(axis, "columns"):
+            if axis.index.nlevels > 1 or not len(axis.columns):
+                raise ValueError(
+                    f"the frame {key!r} has {len(axis.columns)} columns and an index of "
+                    f"{axis.index.nlevels} levels: must be one column or more, and one level; "
+                    "see reset_index"
+                )
+            names, dim, coords = tuple(axis.columns), key, {key: axis.index}
+            arrays = [axis.iloc[:, column].to_numpy() for column in range(len(names))]
+        elif isinstance(key, tuple):
+            names, dim = key, "_".join(map(str, key))
+            arrays = list(axis) if hasattr(axis, "__iter__") else [axis]
+        if len(arrays) != len(names):
+            raise ValueError(f"axes {names} have {len(arrays)} arrays: must be one for each name")
+        for name, values in zip(names, arrays, strict=True):
+            if not isinstance(name, str):
+                raise ValueError(f"axis {name!r}: its name must be text")
+            if name in expanded:
+                raise ValueError(f"two axes of one name, {name!r}")
+            if dim is not None and np.ndim(values) == 1:
+                values = require("xarray", "sweep").DataArray(values, coords, [dim])
+            expanded[name] = values
+    return expanded
 
 
 def _locate(parameters: Parameters, name: str) -> Location:

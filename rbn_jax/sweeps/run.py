@@ -1,10 +1,10 @@
 """The function `sweep`: axes in, labelled results out, of any size."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import DTypeLike
 
 from rbn_jax.sweeps.axes import read_axes
 from rbn_jax.sweeps.blocks import Blocks, plan_blocks
@@ -18,6 +18,8 @@ from rbn_jax.sweeps.store import checked_path, open_store
 if TYPE_CHECKING:
     import distributed
     import xarray
+
+    from rbn_jax.sweeps.axes import AxesArgument
 
 StorePath = str | os.PathLike[str]
 Shard = tuple[int, int]
@@ -39,7 +41,7 @@ class _Options(TypedDict, total=False):
 def sweep(
     fn: Callable[..., Any],
     params: object,
-    axes: Mapping[str, ArrayLike],
+    axes: "AxesArgument",
     *,
     shard: None = None,
     **options: Unpack[_Options],
@@ -50,7 +52,7 @@ def sweep(
 def sweep(
     fn: Callable[..., Any],
     params: object,
-    axes: Mapping[str, ArrayLike],
+    axes: "AxesArgument",
     *,
     shard: Shard | None,
     **options: Unpack[_Options],
@@ -60,7 +62,7 @@ def sweep(
 def sweep(
     fn: Callable[..., Any],
     params: object,
-    axes: Mapping[str, ArrayLike],
+    axes: "AxesArgument",
     *,
     dtype: DTypeLike | None = None,
     store: StorePath | None = None,
@@ -84,12 +86,16 @@ def sweep(
 
     Args:
         fn: a function of one argument like `params` that JAX can trace and that returns an
-            array, a mapping of arrays or an xarray object: its dimensions, attributes and 1-D
+            array; or arrays in mappings, named tuples and dataclasses, also nested: each is a
+            variable of the result; or an xarray object, whose dimensions, attributes and 1-D
             coordinates are kept. JAX compiles each function once: pass the same one again.
         params: the network whose other parameters are held fixed; or a mapping of numbers.
         axes: values by parameter name. A 1-D array, or the text "start:stop:num" or
-            "start:stop:num:log", is a dimension of that name; several `xarray.DataArray`s
-            along one dimension, as `sample` gives them, vary together.
+            "start:stop:num:log", is a dimension of that name. Several parameters vary together
+            as `xarray.DataArray`s along one dimension, as `sample` gives them; as a tuple of
+            names with one array each, {("tau_E", "tau_I"): (a, b)}, along "tau_E_tau_I"; as the
+            columns of a `pandas.DataFrame`, which is the argument itself, along "sample" or
+            the dimension that its index names, or a value under the name of the dimension.
             `baseline_conn_prob_EI` names an entry of the matrix. No axes: one point.
         dtype: "float32" or "float64"; None for JAX's default. It needs no other setting.
         store: a folder for a Zarr store (version 3, uncompressed, with checksums), for
