@@ -26,7 +26,7 @@ import rbn_jax as rbn
 from benchmarks.timing import timed
 from rbn_jax.sweeps.axes import read_axes
 from rbn_jax.sweeps.blocks import Blocks, plan_blocks
-from rbn_jax.sweeps.evaluator import Evaluator, TracedFunction
+from rbn_jax.sweeps.evaluator import TracedEvaluator, TracedFunction
 
 NETWORK = rbn.NetworkParams()
 NAMES = ("tau_E", "tau_I", "tau_syn_ex", "tau_syn_in")
@@ -36,13 +36,13 @@ Axes = dict[str, np.ndarray]
 TableRow = tuple[str, str]
 
 
-def make_evaluator(axes: Axes, one_block: bool = False) -> Evaluator:
+def make_evaluator(axes: Axes, one_block: bool = False) -> TracedEvaluator:
     """Return what `sweep` evaluates the blocks with that it chooses by default."""
     function = TracedFunction(rbn.calculate_RBN_weights, NETWORK, read_axes(NETWORK, axes))
     sizes = function.axes.sizes
     if one_block:
-        return Evaluator(function, Blocks(sizes, sizes, sizes))
-    return Evaluator(function, plan_blocks(sizes, function.point_bytes, None))
+        return TracedEvaluator(function, Blocks(sizes, sizes, sizes))
+    return TracedEvaluator(function, plan_blocks(sizes, function.point_bytes, None))
 
 
 def sweep_weights(axes: Axes, **options: Any) -> Any:

@@ -22,7 +22,7 @@ import xarray as xr
 import rbn_jax as rbn
 from rbn_jax.sweeps.axes import read_axes
 from rbn_jax.sweeps.blocks import Blocks
-from rbn_jax.sweeps.evaluator import Evaluator, TracedFunction
+from rbn_jax.sweeps.evaluator import TracedEvaluator, TracedFunction
 from rbn_jax.sweeps.store import store_status
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
@@ -82,7 +82,7 @@ def eight(tmp_path_factory):
         def evaluate(axes):
             function = TracedFunction(weights, net, read_axes(net, axes))
             sizes = function.axes.sizes
-            return Evaluator(function, Blocks(sizes, sizes, sizes)).evaluate(0)
+            return TracedEvaluator(function, Blocks(sizes, sizes, sizes)).evaluate(0)
 
         for axes in (AXES, {"tau_E": np.linspace(5, 40, 13)}, {"gei": [1.0, 1.5, 2.0]}):
             variables, _ = evaluate(axes)

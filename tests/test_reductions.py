@@ -21,7 +21,7 @@ from rbn_jax.parameters.labels import Variable
 from rbn_jax.sweeps import reductions as r
 from rbn_jax.sweeps.axes import read_axes
 from rbn_jax.sweeps.blocks import plan_blocks
-from rbn_jax.sweeps.evaluator import Evaluator, TracedFunction
+from rbn_jax.sweeps.evaluator import TracedEvaluator, TracedFunction
 from rbn_jax.sweeps.reduction_sink import ReductionSink, _reduce
 from rbn_jax.sweeps.reductions import read_reductions
 
@@ -244,7 +244,7 @@ def test_runs_are_merged_in_their_order_whatever_order_they_end_in():
     axes = {"tau_E": np.linspace(5, 40, 31), "gei": np.linspace(1, 2, 3)}
     function = TracedFunction(WEIGHTS, NET, read_axes(NET, axes), "float32")
     blocks = plan_blocks(function.axes.sizes, function.point_bytes, 1, grouped=True)
-    evaluator = Evaluator(function, blocks)
+    evaluator = TracedEvaluator(function, blocks)
     means = []
     for order in (1, -1):
         sink = ReductionSink(evaluator, (r.Mean(),))

@@ -158,7 +158,9 @@ class Variable:
         return math.prod(self.data.shape) * self.data.dtype.itemsize
 
 
-def label_result(fn: Callable[..., Any], result: object) -> dict[str, Variable]:
+def label_result(
+    fn: Callable[..., Any], result: object, as_array: Callable[[Any], Any] = jnp.asarray
+) -> dict[str, Variable]:
     """Return what fn returned as variables by name.
 
     The labels of an array are those that the metadata of its dataclass field gives ("unit",
@@ -173,6 +175,7 @@ def label_result(fn: Callable[..., Any], result: object) -> dict[str, Variable]:
             may hold others: their arrays are named by their path, "warnings.low_rate". Fields
             of a dataclass that are static, text or None are left out. An array that ends in
             (2, 2) gets the dimensions target and source; other dimensions are numbered.
+        as_array: makes an array of what the result holds; numpy.asarray does not start JAX.
 
     Raises:
         ValueError: the result is or holds something else, which is named; two arrays have one
@@ -190,7 +193,7 @@ def label_result(fn: Callable[..., Any], result: object) -> dict[str, Variable]:
             {**array_labels.attributes, **holder_labels.attributes},
             holder_labels.last_dimension or array_labels.last_dimension,
         )
-        variables[name] = _label_array(name, array, merged)
+        variables[name] = _label_array(name, array, merged, as_array)
     return variables
 
 
@@ -236,15 +239,17 @@ def _field_labels(field: dataclasses.Field[Any]) -> Labels:
     return Labels(attributes, texts.get("last_dimension", ""))
 
 
-def _label_array(name: str, array: object, labels: Labels) -> Variable:
+def _label_array(
+    name: str, array: object, labels: Labels, as_array: Callable[[Any], Any]
+) -> Variable:
     if hasattr(array, "dims"):
-        return _from_xarray(cast("xarray.DataArray", array))
+        return _from_xarray(cast("xarray.DataArray", array), as_array)
     if not isinstance(array, Array | np.ndarray | np.generic | float | int):
         raise ValueError(
             f"{name} is a {type(array).__name__}: a function must return an array, a mapping "
             "or dataclass of arrays, or an xarray object"
         )
-    data = jnp.asarray(array)
+    data = as_array(array)
     dimension = labels.last_dimension
     coords: Coordinates = ()
     if dimension and data.shape[-1:] == (2,):
@@ -256,7 +261,7 @@ def _label_array(name: str, array: object, labels: Labels) -> Variable:
     return Variable(data, (*numbered, *named), coords, tuple(labels.attributes.items()))
 
 
-def _from_xarray(array: "xarray.DataArray") -> Variable:
+def _from_xarray(array: "xarray.DataArray", as_array: Callable[[Any], Any]) -> Variable:
     coords = []
     for name, coord in array.coords.items():
         if coord.ndim == 1:
@@ -264,7 +269,7 @@ def _from_xarray(array: "xarray.DataArray") -> Variable:
             coords.append((str(name), tuple(map(str, coord.dims)), values))
     attributes = tuple((str(name), str(value)) for name, value in array.attrs.items())
     dims = tuple(map(str, array.dims))
-    return Variable(jnp.asarray(array.data), dims, tuple(coords), attributes)
+    return Variable(as_array(array.data), dims, tuple(coords), attributes)
 
 
 def to_dataset(

@@ -59,6 +59,17 @@ class Axes:
         """Return the unit of a parameter as xarray has it; nothing for a pure number."""
         return {"units": self.units[name]} if self.units[name] else {}
 
+    def describe(self, region: tuple[slice, ...]) -> str:
+        """Describe a region as in "tau_E 5 to 10 ms, gei 1.5"."""
+        ranges = []
+        for (_, names), points in zip(self.layout, region, strict=True):
+            for name in names:
+                values = self.values[name][points]
+                low, high = f"{values.min():g}", f"{values.max():g}"
+                span = low if low == high else f"{low} to {high}"
+                ranges.append(f"{name} {span} {self.units[name]}".rstrip())
+        return ", ".join(ranges) or "one point"
+
     def labels(self) -> dict[str, Any]:
         """Return every coordinate with its unit, as xarray takes them."""
         labels = dict(self.coords)

@@ -1,10 +1,13 @@
 """The evaluation of a sweep: one compiled function for all of its blocks, in any process."""
 
+import abc
+import contextlib
 import functools
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +29,10 @@ from rbn_jax.sweeps.axes import Axes, Layout
 from rbn_jax.sweeps.blocks import Blocks
 
 _DTYPES = ("float32", "float64")
+_compiling = threading.Lock()
+
+Template = dict[str, Variable]
+"""Variables by name."""
 
 Condition = Callable[..., Any]
 """A function of what fn returns at a point that returns a truth value."""
@@ -33,7 +40,7 @@ Condition = Callable[..., Any]
 Conditions = tuple[tuple[int, Condition], ...]
 """A number, as the position of a reduction, and the condition of that number."""
 
-Evaluation = tuple[dict[str, Variable], dict[int, Array]]
+Evaluation = tuple[Template, dict[int, Array]]
 """fn's variables by name, and the truth values of the conditions by number."""
 
 
@@ -48,12 +55,42 @@ class Portable:
         return {name: value for name, value in state if not name.startswith("_")}
 
 
-class TracedFunction(Portable):
-    """A function, the parameters that are held fixed, axes and conditions, traced once.
+class SweptFunction(Portable, abc.ABC):
+    """A function, the parameters that are held fixed and axes.
 
     template: fn's variables at one point, with shapes and dtypes in place of data
     attrs: what is computed and with which versions, as attributes of a result
     """
+
+    template: Template
+
+    def __init__(self, fn: Callable[..., Any], params: object, axes: Axes, dtype: str):
+        self.fn = fn
+        self.axes = axes
+        self.dtype = dtype
+        self.attrs = {
+            "function": function_name(fn),
+            "params": json.dumps(to_plain(params)),
+            "dtype": dtype,
+            "versions": json.dumps({"rbn_jax": __version__, "jax": jax.__version__}),
+        }
+
+    @property
+    def point_bytes(self) -> int:
+        """The bytes of fn's result at one point, at least 1."""
+        return max(sum(variable.nbytes for variable in self.template.values()), 1)
+
+    @abc.abstractmethod
+    def program(self) -> str:
+        """Return a hash of what is computed at a point; it is the same in every process."""
+
+    @abc.abstractmethod
+    def evaluator(self, blocks: Blocks) -> "Evaluator":
+        """Return what evaluates the function in blocks."""
+
+
+class TracedFunction(SweptFunction):
+    """A function that JAX compiles, traced once, with conditions on what it returns."""
 
     def __init__(
         self,
@@ -63,35 +100,26 @@ class TracedFunction(Portable):
         dtype: DTypeLike | None = None,
         conditions: Conditions = (),
     ):
-        self.fn = fn
-        self.axes = axes
+        super().__init__(fn, params, axes, _dtype_name(dtype))
         self.conditions = conditions
-        self.dtype = _dtype_name(dtype)
         self.params = read_parameters(params).astype(self.dtype)
         # A thread does not see the setting that a context of another thread made, and blocks are
         # evaluated in several threads: so each evaluation sets it again.
         self.x64 = self.dtype == "float64" or jnp.result_type(float) == np.float64
         self.template = self._evaluate_template()
-        self.attrs = {
-            "function": function_name(fn),
-            "params": json.dumps(to_plain(params)),
-            "dtype": self.dtype,
-            "versions": json.dumps({"rbn_jax": __version__, "jax": jax.__version__}),
-        }
-
-    @property
-    def point_bytes(self) -> int:
-        """The bytes of fn's result at one point, at least 1."""
-        return max(sum(variable.nbytes for variable in self.template.values()), 1)
 
     def program(self) -> str:
-        """Return a hash of what is computed at a point; it is the same in every process."""
+        """Return a hash of the lowered program."""
         # A callback is lowered for another platform only while the default device is of it.
         with jax.enable_x64(self.x64), jax.default_device(_first_cpu()):
             text = self._trace().lower(lowering_platforms=("cpu",)).as_text()
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def _evaluate_template(self) -> dict[str, Variable]:
+    def evaluator(self, blocks: Blocks) -> "TracedEvaluator":
+        """Return what evaluates the compiled function in blocks."""
+        return TracedEvaluator(self, blocks)
+
+    def _evaluate_template(self) -> Template:
         """Return fn's variables at one point as shapes and dtypes.
 
         Raises:
@@ -120,8 +148,40 @@ class TracedFunction(Portable):
         return _evaluate.trace(self.fn, self.conditions, self.axes.layout, None, self.params, axes)
 
 
-class Evaluator(Portable):
-    """A traced function and the blocks of its axes; evaluates a block at a time."""
+class Evaluator(Protocol):
+    """A function and the blocks of its axes; evaluates a block at a time.
+
+    threads: blocks that are evaluated at once
+    preparation: what is done before the first block
+    """
+
+    blocks: Blocks
+    threads: int
+    preparation: str
+
+    @property
+    def function(self) -> SweptFunction:
+        """The function that is evaluated."""
+        ...
+
+    def fetch(self, block: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        """Return fn's variables in a block without padding, and problems with their details."""
+        ...
+
+    def describe(self, block: int) -> str:
+        """Describe a block by its number and its parameters."""
+        ...
+
+
+class TracedEvaluator(Portable):
+    """A traced function and the blocks of its axes.
+
+    XLA computes a block on all cores: the second thread is for the time in which the block of
+    the first is copied or written.
+    """
+
+    threads = 2
+    preparation = "compiling"
 
     def __init__(self, function: TracedFunction, blocks: Blocks):
         self.function = function
@@ -152,19 +212,26 @@ class Evaluator(Portable):
                 row = function.axes.values[name][points].astype(function.dtype)
                 # repeats the last value of the block, which adds neither NaN nor errors
                 values[name] = np.pad(row, (0, length - row.size), mode="edge")
+        # the first block is evaluated alone, so that JAX compiles once
+        is_compiled = vars(self).get("_is_compiled", False)
         try:
-            with jax.enable_x64(function.x64):
+            with (
+                contextlib.nullcontext() if is_compiled else _compiling,
+                jax.enable_x64(function.x64),
+            ):
                 evaluation = _evaluate(
                     function.fn, function.conditions, layout, self._mesh, function.params, values
                 )
-                return jax.block_until_ready(evaluation)
+                jax.block_until_ready(evaluation)
+                self._is_compiled = True
+                return evaluation
         # fn has been traced before, so a callback in it failed, or there is too little memory
         except Exception as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise RuntimeError(f"fn failed in {self.describe(block)}: {lines[-1]}") from error
 
-    def fetch(self, block: int) -> tuple[dict[str, np.ndarray], set[str]]:
-        """Return fn's variables in a block without padding, and the names of those with NaN."""
+    def fetch(self, block: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        """Return fn's variables in a block without padding, and problems with their details."""
         variables, _ = self.evaluate(block)
         arrays = {name: variable.data for name, variable in variables.items()}
         # with 32 bits only, JAX would convert float64 arrays to float32 first
@@ -172,19 +239,12 @@ class Evaluator(Portable):
             flags = jax.device_get(contains_nan(arrays))
         inside = tuple(map(slice, self.blocks.lengths(block)))
         host_arrays = {name: np.asarray(array)[inside] for name, array in arrays.items()}
-        return host_arrays, {name for name, has_nan in flags.items() if has_nan}
+        return host_arrays, name_nan(flags)
 
     def describe(self, block: int) -> str:
         """Describe a block as in "block 3 of 8 (tau_E 5 to 10 ms, gei 1.5)"."""
-        axes = self.function.axes
-        ranges = []
-        for (_, names), points in zip(axes.layout, self.blocks.region(block), strict=True):
-            for name in names:
-                values = axes.values[name][points]
-                low, high = f"{values.min():g}", f"{values.max():g}"
-                span = low if low == high else f"{low} to {high}"
-                ranges.append(f"{name} {span} {axes.units[name]}".rstrip())
-        return f"block {block} of {self.blocks.count} ({', '.join(ranges) or 'one point'})"
+        points = self.function.axes.describe(self.blocks.region(block))
+        return f"block {block} of {self.blocks.count} ({points})"
 
     @functools.cached_property
     def _mesh(self) -> Mesh:
@@ -237,6 +297,11 @@ def contains_nan(arrays: Mapping[str, Array]) -> dict[str, Array]:
             # NaN is then the minimum, which XLA finds as fast as it can read memory
             flags[name] = jnp.isnan(array.min(initial=jnp.inf))
     return flags
+
+
+def name_nan(flags: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Return the problem of each variable that holds NaN, without details."""
+    return {f"{name} is NaN": "" for name, has_nan in flags.items() if has_nan}
 
 
 def _first_cpu() -> Any:

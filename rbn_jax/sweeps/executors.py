@@ -9,41 +9,47 @@ import sys
 import threading
 import uuid
 import warnings
-import weakref
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from rbn_jax.parameters.optional import require
+from rbn_jax.sweeps.host import HostFunction
 from rbn_jax.sweeps.sinks import Sink, TaskResult
 from rbn_jax.system.interrupts import noticed_interrupts
 from rbn_jax.system.progress import Progress
 
 # tells the process that called `sweep` from its workers, on any machine
 _PROCESS_ID = uuid.uuid4().hex
-_compiling = threading.Lock()
-_compiled: weakref.WeakSet[Sink] = weakref.WeakSet()
+_unpickling = threading.Lock()
+# of the points where a function fails, those that a warning names beside the first
+_MAX_NAMED = 9
 
 
 class _Collector:
-    """Passes results to the sink, and notes in which of them a variable is NaN."""
+    """Passes results to the sink, and warns of problems at the end."""
 
     def __init__(self, sink: Sink):
         self.sink = sink
-        self.tasks_with_nan: dict[str, list[int]] = {}
+        self.problems: dict[str, dict[int, str]] = {}
 
     def accept(self, result: TaskResult) -> None:
         self.sink.accept(result)
-        for name in result.nan_names:
-            self.tasks_with_nan.setdefault(name, []).append(result.task)
+        for problem, detail in result.problems.items():
+            self.problems.setdefault(problem, {})[result.task] = detail
 
     def warn(self) -> None:
         evaluator = self.sink.evaluator
-        for name, tasks in self.tasks_with_nan.items():
-            blocks = evaluator.blocks.of_task(min(tasks))
-            first = " to ".join(map(evaluator.describe, dict.fromkeys((blocks[0], blocks[-1]))))
-            count = f"{len(tasks)} of {evaluator.blocks.task_count}"
-            text = f"{name} is NaN in {count} blocks, first in {first}"
+        for problem, details in self.problems.items():
+            first = min(details)
+            blocks = evaluator.blocks.of_task(first)
+            place = " to ".join(map(evaluator.describe, dict.fromkeys((blocks[0], blocks[-1]))))
+            text = f"{problem} in {len(details)} of {evaluator.blocks.task_count} blocks, "
+            text += f"first in {place}"
+            if details[first]:
+                text += f": {details[first]}"
+                others = [evaluator.describe(task) for task in sorted(details)[1:]]
+                text += "".join(f"; {other}" for other in others[:_MAX_NAMED])
             # points at the caller of `sweep`
             warnings.warn(text, RuntimeWarning, stacklevel=4)
 
@@ -82,7 +88,8 @@ def run_tasks(
                 collector.accept(sink.run(task))
             return
         total, remaining = (sum(map(blocks.task_points, some)) for some in (tasks, missing))
-        bar = Progress(progress, sink.evaluator.function.attrs["function"], total, remaining)
+        name = sink.evaluator.function.attrs["function"]
+        bar = Progress(progress, name, sink.evaluator.preparation, total, remaining)
         with noticed_interrupts() as interrupted, contextlib.closing(bar):
             _run_concurrently(collector, missing, client, bar, interrupted)
     except KeyboardInterrupt:
@@ -113,8 +120,8 @@ def _run_concurrently(
     task_points = sink.evaluator.blocks.task_points
     if client is None:
         executor = ThreadPoolExecutor(sink.threads, "sweep")
-        run: Callable[..., TaskResult] = _run_task
-        arguments: tuple[object, ...] = (sink,)
+        run: Callable[..., TaskResult] = sink.run
+        arguments: tuple[object, ...] = ()
         width = 2 * sink.threads
     else:
         executor = client.get_executor(pure=False)
@@ -124,7 +131,7 @@ def _run_concurrently(
         arguments = (pickled_sink, _PROCESS_ID)
         width = 2 * max(sum(client.nthreads().values()), 1)
     not_started = iter(missing)
-    pending: set[Future[TaskResult]] = set()
+    pending: dict[Future[TaskResult], int] = {}
     try:
         while True:
             while len(pending) < width and (task := next(not_started, None)) is not None:
@@ -132,13 +139,13 @@ def _run_concurrently(
                 if sink.directory is not None and sink.directory.has(task):
                     bar.add(task_points(task), 0)
                 else:
-                    pending.add(executor.submit(run, *arguments, task))
+                    pending[executor.submit(run, *arguments, task)] = task
             if not pending:
                 return
-            finished, pending = wait(pending, bar.log_interval, FIRST_COMPLETED)
+            finished, _ = wait(pending, bar.log_interval, FIRST_COMPLETED)
             bar.log()
             for future in finished:
-                result = future.result()
+                result = _take_result(future, sink, pending.pop(future))
                 collector.accept(result)
                 bar.add(task_points(result.task), result.n_bytes)
             if interrupted():
@@ -162,20 +169,21 @@ def _run_on_worker(pickled_sink: bytes, caller_id: str, task: int) -> TaskResult
     """Run a task on a worker of a cluster."""
     if caller_id != _PROCESS_ID:
         _limit_xla_threads()
-    with _compiling:
+    with _unpickling:
         sink = _unpickle_sink(pickled_sink)
-    return _run_task(sink, task)
-
-
-def _run_task(sink: Sink, task: int) -> TaskResult:
-    """Run a task; the first of each sink runs alone in this process, so JAX compiles once."""
-    if sink not in _compiled:
-        with _compiling:
-            if sink not in _compiled:
-                result = sink.run(task)
-                _compiled.add(sink)
-                return result
     return sink.run(task)
+
+
+def _take_result(future: "Future[TaskResult]", sink: Sink, task: int) -> TaskResult:
+    """Return the result of a task; NaN for a Python function that ended its worker."""
+    try:
+        return future.result()
+    except Exception as error:
+        function = sink.evaluator.function
+        if isinstance(function, HostFunction) and type(error).__name__ == "KilledWorker":
+            function.outcomes[task] = f"its worker ended: {error}"
+            return sink.run(task)
+        raise
 
 
 def _limit_xla_threads() -> None:

@@ -14,7 +14,7 @@ from jax import Array, lax
 
 from rbn_jax.parameters.labels import Variable
 from rbn_jax.parameters.optional import require
-from rbn_jax.sweeps.evaluator import Evaluator, Portable, contains_nan
+from rbn_jax.sweeps.evaluator import Portable, TracedEvaluator, contains_nan, name_nan
 from rbn_jax.sweeps.reductions import LabelledArray, Reduction, Source, State, is_float
 from rbn_jax.sweeps.sinks import TaskResult
 from rbn_jax.sweeps.store import StoreDirectory
@@ -39,7 +39,7 @@ class ReductionSink(Portable):
 
     def __init__(
         self,
-        evaluator: Evaluator,
+        evaluator: TracedEvaluator,
         reductions: tuple[Reduction, ...],
         directory: StoreDirectory | None = None,
     ):
@@ -53,15 +53,15 @@ class ReductionSink(Portable):
     def run(self, task: int) -> TaskResult:
         """Reduce the blocks of a task; write their states to its file."""
         block_states = []
-        nan_names: set[str] = set()
+        problems: dict[str, str] = {}
         for block in self.evaluator.blocks.of_task(task):
-            states, names = self._reduce_block(block)
+            states, block_problems = self._reduce_block(block)
             block_states.append(states)
-            nan_names |= names
+            problems |= block_problems
         if self.directory is None:
-            return TaskResult(task, 0, nan_names, block_states)
+            return TaskResult(task, 0, problems, block_states)
         n_bytes = _save(self.directory.part_file(task), block_states)
-        return TaskResult(task, n_bytes, nan_names)
+        return TaskResult(task, n_bytes, problems)
 
     def accept(self, result: TaskResult) -> None:
         """Merge the states of a task, once those of all tasks before it are merged."""
@@ -107,8 +107,8 @@ class ReductionSink(Portable):
                 for field, array in new.items():
                     self._states[key][field][cells] = array
 
-    def _reduce_block(self, block: int) -> tuple[Partials, set[str]]:
-        """Return the states of a block, and the names of variables with NaN.
+    def _reduce_block(self, block: int) -> tuple[Partials, dict[str, str]]:
+        """Return the states of a block, and problems.
 
         The arrays of the block are freed when this returns, before the next block needs memory.
         """
@@ -126,7 +126,7 @@ class ReductionSink(Portable):
             # the padding of the kept dimensions ends here
             inside = tuple(slice(lengths[axis]) for axis in kept)
             states[key] = {field: np.asarray(array)[inside] for field, array in partial.items()}
-        return states, {name for name, has_nan in nan_flags.items() if has_nan}
+        return states, name_nan(nan_flags)
 
     def _label(self) -> "xarray.Dataset":
         """Return a dataset of every reduction of every variable of the sweep."""

@@ -1,19 +1,23 @@
 """The function `sweep`: axes in, labelled results out, of any size."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 from numpy.typing import DTypeLike
 
+from rbn_jax.parameters.checks import to_whole_number
 from rbn_jax.sweeps.axes import read_axes
 from rbn_jax.sweeps.blocks import Blocks, plan_blocks
-from rbn_jax.sweeps.evaluator import Evaluator, TracedFunction
+from rbn_jax.sweeps.evaluator import TracedEvaluator, TracedFunction
 from rbn_jax.sweeps.executors import run_tasks
+from rbn_jax.sweeps.host import HostFunction
 from rbn_jax.sweeps.reduction_sink import ReductionSink
 from rbn_jax.sweeps.reductions import ReduceArgument, Reduction, is_float, read_reductions
 from rbn_jax.sweeps.sinks import MemorySink, StoreSink
-from rbn_jax.sweeps.store import checked_path, open_store
+from rbn_jax.sweeps.store import StoreDirectory, checked_path, is_empty, open_store
+from rbn_jax.system.processes import Processes
 
 if TYPE_CHECKING:
     import distributed
@@ -32,6 +36,7 @@ class _Options(TypedDict, total=False):
     store: StorePath | None
     reduce: ReduceArgument | None
     block_size: int | None
+    host: bool | int
     client: "distributed.Client | None"
     overwrite: bool
     progress: bool | None
@@ -69,6 +74,7 @@ def sweep(
     reduce: ReduceArgument | None = None,
     block_size: int | None = None,
     shard: Shard | None = None,
+    host: bool | int = False,
     client: "distributed.Client | None" = None,
     overwrite: bool = False,
     progress: bool | None = None,
@@ -111,6 +117,13 @@ def sweep(
             a GPU. A store keeps the blocks that it was made with.
         shard: (i, n) computes only every n-th block of the store, from the i-th on, for
             job arrays.
+        host: True for a function that is ordinary Python, as a simulator or SciPy: it is called
+            with numbers, at one point at a time, in as many processes as there are cores, or
+            in this many. Its numbers become float64. A point where it raises an error, or ends
+            its process, is NaN, and a warning names it. In a script, what calls `sweep` must
+            be under `if __name__ == "__main__":`, as each process imports the script. A store
+            notices changes in the source of the function, but not in what it calls. With a
+            client, the function is called in the workers, in any of their threads.
         client: a `dask.distributed.Client` whose workers evaluate the blocks. A store must
             then lie where all of them can write.
         overwrite: start anew in a store that another sweep has made.
@@ -131,12 +144,15 @@ def sweep(
             unknown, empty, not 1-D, not finite or outside its domain; two axes, or an axis and
             a result, of one name; an unknown dtype; a store that is a file or that another
             sweep has made; a result larger than the memory or disk that is free.
-        RuntimeError: fn failed in a block, which is named with its parameters.
+        RuntimeError: fn failed in a block, which is named with its parameters; a Python function
+            failed at every point.
         OSError: the store could not be written; the blocks finished until then are kept.
         ImportError: an optional package is missing.
 
     Warns:
-        RuntimeWarning: results that are NaN, with the parameters of the first such block.
+        RuntimeWarning: results that are NaN, with the parameters of the first such block; points
+            where a Python function failed.
+        UserWarning: a shard has nothing to do.
 
     >>> from rbn_jax import NetworkParams, calculate_RBN_weights
     >>> axes = {"tau_syn_ex": [2.0, 5.0], "gei": [1.0, 1.5, 2.0]}
@@ -147,31 +163,59 @@ def sweep(
     15.874
     """
     _check_options(fn, store, shard, client, overwrite, progress)
+    if host is not False:
+        _check_host(host, dtype=dtype, reduce=reduce, block_size=block_size)
     reductions = () if reduce is None else read_reductions(reduce)
-    conditions = tuple((i, one.condition) for i, one in enumerate(reductions) if one.condition)
-    function = TracedFunction(fn, params, read_axes(params, axes), dtype, conditions)
-    _check_reductions(function, reductions)
-    sizes = function.axes.sizes
-    if block_size is store is reduce is None:
-        blocks = Blocks(sizes, sizes, sizes)
-    else:
-        shards = 1 if shard is None else shard[1]
-        blocks = plan_blocks(sizes, function.point_bytes, block_size, shards, bool(reductions))
-    if store is None:
-        evaluator = Evaluator(function, blocks)
-        sink = ReductionSink(evaluator, reductions) if reductions else MemorySink(evaluator)
-        run_tasks(sink, None, client, progress)
-        return sink.result()
-    path, own_blocks = checked_path(store), block_size is not None
-    with open_store(path, function, blocks, reductions, own_blocks, overwrite) as directory:
-        # a store that exists keeps its blocks
-        evaluator = Evaluator(function, directory.blocks)
-        if reductions:
-            sink = ReductionSink(evaluator, reductions, directory)
+    checked_axes = read_axes(params, axes)
+    path = None if store is None else checked_path(store)
+    with contextlib.ExitStack() as stack:
+        if host:
+            processes = stack.enter_context(contextlib.closing(Processes(_process_count(host))))
+            template = None
+            if path is not None and not overwrite and not is_empty(path):
+                # the store tells what fn returns, so that no point is computed again
+                template = StoreDirectory.read(path).template
+            function = HostFunction(fn, params, checked_axes, processes, template)
+            blocks = function.blocks
         else:
+            numbered = enumerate(reduction.condition for reduction in reductions)
+            conditions = tuple((i, condition) for i, condition in numbered if condition)
+            function = TracedFunction(fn, params, checked_axes, dtype, conditions)
+            _check_reductions(function, reductions)
+            blocks = Blocks(checked_axes.sizes, checked_axes.sizes, checked_axes.sizes)
+            if store or reductions or block_size is not None:
+                blocks = plan_blocks(
+                    blocks.sizes,
+                    function.point_bytes,
+                    block_size,
+                    shards=shard[1] if shard else 1,
+                    grouped=bool(reductions),
+                )
+        directory = None
+        if path is not None:
+            own_blocks = block_size is not None
+            opened_store = open_store(path, function, blocks, reductions, own_blocks, overwrite)
+            directory = stack.enter_context(opened_store)
+            # a store that exists keeps its blocks
+            blocks = directory.blocks
+        evaluator = function.evaluator(blocks)
+        if reductions and isinstance(evaluator, TracedEvaluator):
+            sink = ReductionSink(evaluator, reductions, directory)
+        elif directory is not None:
             sink = StoreSink(evaluator, directory)
+        else:
+            sink = MemorySink(evaluator)
         run_tasks(sink, shard, client, progress)
         return sink.result()
+
+
+def _process_count(host: bool | int) -> int:
+    """Return the number of processes that the argument `host` asks for."""
+    if host is not True:
+        return host
+    # not all systems can restrict a process to some cores
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _check_options(
@@ -189,6 +233,17 @@ def _check_options(
         raise ValueError(f"progress={progress!r}: must be True, False or None")
     if client is not None and not hasattr(client, "get_executor"):
         raise ValueError(f"client is a {type(client).__name__}: must be a distributed.Client")
+
+
+def _check_host(host: object, **options: object) -> None:
+    if host is not True:
+        to_whole_number("host", host, 1)
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(
+                f"{name}={value!r}: is for functions that JAX computes; with host=, a point is one "
+                "call, and its numbers are float64"
+            )
 
 
 def _is_shard(shard: object) -> bool:

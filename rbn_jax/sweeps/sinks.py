@@ -25,25 +25,28 @@ class TaskResult:
 
     task: the number of the task
     n_bytes: bytes that were computed or written
-    nan_names: names of the variables that hold NaN
+    problems: what is wrong with the result, as "rates is NaN", and details such as an error
     data: what `Sink.accept` is to store, if the task has not stored it itself
     """
 
     task: int
     n_bytes: int
-    nan_names: set[str]
+    problems: dict[str, str]
     data: Any = None
 
 
 class Sink(Protocol):
     """What `run_tasks` needs of a sink.
 
-    threads: tasks that run at once; in two, one stores a result while XLA computes the next on
-        all cores
+    threads: tasks that run at once in this process
     """
 
-    evaluator: Evaluator
     threads: int
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """What evaluates the blocks."""
+        ...
 
     @property
     def directory(self) -> StoreDirectory | None:
@@ -66,7 +69,6 @@ class MemorySink(Portable):
     """The arrays of a sweep in the process that called `sweep`: blocks put together."""
 
     directory = None
-    threads = 2
 
     def __init__(self, evaluator: Evaluator):
         needed = np.prod(evaluator.blocks.sizes, dtype=float) * evaluator.function.point_bytes
@@ -77,12 +79,13 @@ class MemorySink(Portable):
                 "are free: give a store= on disk, keep reduce= only, or take fewer points"
             )
         self.evaluator = evaluator
+        self.threads = evaluator.threads
         self._arrays: dict[str, np.ndarray] = {}
 
     def run(self, task: int) -> TaskResult:
         """Evaluate a block."""
-        arrays, nan_names = self.evaluator.fetch(task)
-        return TaskResult(task, _total_bytes(arrays), nan_names, arrays)
+        arrays, problems = self.evaluator.fetch(task)
+        return TaskResult(task, _total_bytes(arrays), problems, arrays)
 
     def accept(self, result: TaskResult) -> None:
         """Copy a block into the arrays of the sweep."""
@@ -111,18 +114,17 @@ class MemorySink(Portable):
 class StoreSink(Portable):
     """The arrays of a sweep in a store, each block a whole number of chunks."""
 
-    threads = 2
-
     def __init__(self, evaluator: Evaluator, directory: StoreDirectory):
         self.evaluator = evaluator
+        self.threads = evaluator.threads
         self.directory = directory
 
     def run(self, task: int) -> TaskResult:
         """Evaluate a block and write it."""
-        arrays, nan_names = self.evaluator.fetch(task)
+        arrays, problems = self.evaluator.fetch(task)
         for name, array in arrays.items():
             self._arrays[name][self.evaluator.blocks.region(task)] = array
-        return TaskResult(task, _total_bytes(arrays), nan_names)
+        return TaskResult(task, _total_bytes(arrays), problems)
 
     @functools.cached_property
     def _arrays(self) -> dict[str, Any]:

@@ -21,12 +21,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+import jax
 import numpy as np
 
-from rbn_jax.parameters.labels import to_dataset
+from rbn_jax.parameters.labels import Variable, to_dataset
 from rbn_jax.parameters.optional import require
 from rbn_jax.sweeps.blocks import Blocks
-from rbn_jax.sweeps.evaluator import TracedFunction
+from rbn_jax.sweeps.evaluator import SweptFunction, Template
 from rbn_jax.sweeps.reductions import REDUCTION_CLASSES, Reduction
 from rbn_jax.system.files import atomic_directory, delete_directory, lock_directory
 
@@ -125,6 +126,15 @@ class StoreDirectory:
         return Blocks(*shapes, task_length=blocks["task_length"])
 
     @property
+    def template(self) -> Template:
+        """What the function gives at a point, with shapes and dtypes in place of data."""
+        variables = self.identity["variables"].items()
+        return {
+            name: Variable(jax.ShapeDtypeStruct(tuple(shape), dtype), tuple(dims))
+            for name, (dims, shape, dtype) in variables
+        }
+
+    @property
     def units(self) -> str:
         """What tasks are called for the user."""
         return "parts" if "reduce" in self.identity else "blocks"
@@ -215,10 +225,15 @@ def checked_path(store: object) -> Path:
     return path
 
 
+def is_empty(path: Path) -> bool:
+    """Return whether there is no directory, or nothing in it."""
+    return not path.exists() or not any(path.iterdir())
+
+
 @contextlib.contextmanager
 def open_store(
     path: Path,
-    function: TracedFunction,
+    function: SweptFunction,
     planned_blocks: Blocks,
     reductions: tuple[Reduction, ...],
     own_block_size: bool,
@@ -234,7 +249,7 @@ def open_store(
     """
     identity = _identity(function, planned_blocks, reductions)
     needed = 0 if reductions else math.prod(planned_blocks.sizes) * function.point_bytes
-    is_new = not path.exists() or not any(path.iterdir())
+    is_new = is_empty(path)
     if overwrite or is_new:
         _check_free_space(path, needed)
         if not is_new:
@@ -255,7 +270,7 @@ def open_store(
 
 
 def _identity(
-    function: TracedFunction, blocks: Blocks, reductions: tuple[Reduction, ...]
+    function: SweptFunction, blocks: Blocks, reductions: tuple[Reduction, ...]
 ) -> Identity:
     parameters = json.loads(function.attrs["params"])
     axes = {}
@@ -326,7 +341,7 @@ def _check_free_space(path: Path, needed: int) -> None:
         )
 
 
-def _create(path: Path, function: TracedFunction, identity: Identity) -> None:
+def _create(path: Path, function: SweptFunction, identity: Identity) -> None:
     """Create a store without results."""
     with atomic_directory(path) as draft:
         directory = StoreDirectory(draft, identity)
@@ -337,7 +352,7 @@ def _create(path: Path, function: TracedFunction, identity: Identity) -> None:
             _create_arrays(directory, function)
 
 
-def _create_arrays(draft: StoreDirectory, function: TracedFunction) -> None:
+def _create_arrays(draft: StoreDirectory, function: SweptFunction) -> None:
     """Write the coordinates, and the metadata of arrays without blocks."""
     zarr = require("zarr", "sweep")
     axes = function.axes

@@ -9,12 +9,13 @@ from rbn_jax.parameters.optional import require
 class Progress:
     """Points done, points per second, time left and bytes written.
 
+    preparation: what is done before the first point
     shown: False for nothing; True for a bar; None for a bar in a terminal or a notebook, and for
         a line on stderr every 30 seconds elsewhere, as in the log of a batch job
     log_interval: seconds between lines; None without a log
     """
 
-    def __init__(self, shown: bool | None, name: str, total: int, missing: int):
+    def __init__(self, shown: bool | None, name: str, preparation: str, total: int, missing: int):
         self.log_interval: float | None = None
         self._name = name
         self._total = total
@@ -28,11 +29,11 @@ class Progress:
         in_notebook = tqdm.__module__ not in ("tqdm.std", "tqdm.asyncio", "tqdm.auto")
         if shown or in_notebook or sys.stderr.isatty():
             self._bar = tqdm(
-                desc="compiling", total=total, initial=self._done, unit=" points", unit_scale=True
+                desc=preparation, total=total, initial=self._done, unit=" points", unit_scale=True
             )
             return
         self.log_interval = 30.0
-        self._print("compiling")
+        self._print(preparation)
 
     def add(self, points: int, n_bytes: int) -> None:
         """Count points that are done, and bytes that are written."""

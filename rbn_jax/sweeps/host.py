@@ -1,0 +1,174 @@
+"""Sweeps of ordinary Python functions, as of a simulator: a point is one call in a process."""
+
+import functools
+import hashlib
+import inspect
+import pickle
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from rbn_jax.parameters.access import Parameters, read_parameters
+from rbn_jax.parameters.labels import label_result, record_labels
+from rbn_jax.parameters.optional import require
+from rbn_jax.sweeps.axes import Axes
+from rbn_jax.sweeps.blocks import Blocks
+from rbn_jax.sweeps.evaluator import Portable, SweptFunction, Template
+from rbn_jax.system.processes import ProcessCrashedError, Processes
+
+Outcome = Template | str
+"""fn's variables at a point, or the text of its error."""
+
+
+class HostFunction(SweptFunction):
+    """A Python function, the parameters that are held fixed and axes.
+
+    Every number that it returns becomes float64, or complex128, because a point where it fails
+    is NaN.
+
+    outcomes: those that are known already, by the number of the point
+    threads: points that are computed at once
+    """
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        params: object,
+        axes: Axes,
+        processes: Processes,
+        template: Template | None = None,
+    ):
+        super().__init__(fn, params, axes, "float64")
+        self.pickled = require("cloudpickle", "sweep").dumps((fn, read_parameters(params)))
+        self.outcomes: dict[int, Outcome] = {}
+        self._processes = processes
+        self.threads = processes.count
+        self.template = self._find_template() if template is None else template
+
+    @property
+    def blocks(self) -> Blocks:
+        """The points, each a block."""
+        sizes = self.axes.sizes
+        return Blocks(sizes, (1,) * len(sizes), (1,) * len(sizes))
+
+    def evaluator(self, blocks: Blocks) -> "HostEvaluator":
+        """Return what calls the function."""
+        return HostEvaluator(self, blocks)
+
+    def program(self) -> str:
+        """Return a hash of the function's source and of what functools.partial gives it.
+
+        What the function reads from elsewhere, or calls, is not in it.
+        """
+        fn, texts = self.fn, []
+        while isinstance(fn, functools.partial):
+            # the address of an object is another one in each process
+            texts.append(re.sub(r" at 0x\w+", "", repr((fn.args, fn.keywords))))
+            fn = fn.func
+        try:
+            texts.append(inspect.getsource(fn if inspect.isroutine(fn) else type(fn)))
+        except (OSError, TypeError):
+            pass  # the source of a built-in function is nowhere
+        return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+    def outcome(self, point: int) -> Outcome:
+        """Return what fn gives at a point, in a process; on a worker of a cluster, in this one."""
+        if point not in self.outcomes:
+            values = {}
+            for (_, names), part in zip(self.axes.layout, self.blocks.region(point), strict=True):
+                for name in names:
+                    values[name] = self.axes.values[name][part].item()
+            processes = vars(self).get("_processes")
+            try:
+                if processes is None:
+                    return _call(self.pickled, values)
+                return processes.call(_call, self.pickled, values)
+            except ProcessCrashedError as error:
+                return str(error)
+        return self.outcomes[point]
+
+    def _find_template(self) -> Template:
+        """Return the shapes of what fn returns at the first point where it does not fail.
+
+        Raises:
+            RuntimeError: it fails at every point.
+        """
+        for point in range(self.blocks.count):
+            outcome = self.outcomes[point] = self.outcome(point)
+            if isinstance(outcome, dict):
+                template = {}
+                for name, variable in outcome.items():
+                    data = variable.data
+                    abstract = jax.ShapeDtypeStruct(data.shape, data.dtype)
+                    template[name] = variable.with_data(abstract)
+                return template
+        raise RuntimeError(f"{self.attrs['function']} failed at every point: {self.outcomes[0]}")
+
+
+class HostEvaluator(Portable):
+    """Calls a Python function, at a point at a time."""
+
+    preparation = "starting processes"
+
+    def __init__(self, function: HostFunction, blocks: Blocks):
+        self.function = function
+        self.blocks = blocks
+        self.threads = function.threads
+
+    def fetch(self, block: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        """Return fn's variables at a point, NaN if it fails, and problems with their details."""
+        template = self.function.template
+        outcome = self.function.outcome(block)
+        if isinstance(outcome, dict) and _formats(outcome) != _formats(template):
+            outcome = f"it returned {_formats(outcome)}, elsewhere {_formats(template)}"
+        problems = {}
+        if isinstance(outcome, str):
+            problems[f"{self.function.attrs['function']} failed"] = outcome
+        arrays = {}
+        for name, variable in template.items():
+            shape, dtype = variable.data.shape, variable.data.dtype
+            array = np.full((*self.blocks.shape, *shape), np.nan, dtype)
+            if isinstance(outcome, dict):
+                array[...] = outcome[name].data
+                if np.isnan(array).any():
+                    problems[f"{name} is NaN"] = ""
+            arrays[name] = array
+        return arrays, problems
+
+    def describe(self, block: int) -> str:
+        """Describe a point as in "point 3 of 8 (tau_E 5 ms)"."""
+        point = self.function.axes.describe(self.blocks.region(block))
+        return f"point {block} of {self.blocks.count} ({point})"
+
+
+@functools.lru_cache(maxsize=2)
+def _unpickle(pickled: bytes) -> tuple[Callable[..., Any], Parameters]:
+    """Return function and parameters; the same ones for all points that a process computes."""
+    return pickle.loads(pickled)
+
+
+def _call(pickled: bytes, values: dict[str, float]) -> Outcome:
+    """Call the function at a point."""
+    try:
+        fn, parameters = _unpickle(pickled)
+        with record_labels():
+            result = fn(parameters.replace(values).build())
+            variables = label_result(fn, result, np.asarray)
+        outcome = {}
+        for name, variable in variables.items():
+            dtype = np.complex128 if np.iscomplexobj(variable.data) else np.float64
+            outcome[name] = variable.with_data(variable.data.astype(dtype))
+        return outcome
+    except (Exception, SystemExit) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def _formats(template: Template) -> dict[str, str]:
+    """Return dtype and shape of each variable as text."""
+    formats = {}
+    for name, variable in template.items():
+        formats[name] = f"{variable.data.dtype}{list(variable.data.shape)}"
+    return formats

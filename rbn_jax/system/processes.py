@@ -1,0 +1,73 @@
+"""Calls of Python functions in other processes, which may crash without harm to the caller."""
+
+import os
+import queue
+import signal
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+class ProcessCrashedError(RuntimeError):
+    """The process of a call ended before the call did."""
+
+
+class Processes:
+    """Processes that each run one call at a time, for calls from as many threads.
+
+    Each is an executor of its own: when a process crashes, only its own call is lost.
+    """
+
+    def __init__(self, count: int):
+        self._free: queue.SimpleQueue[ProcessPoolExecutor | None] = queue.SimpleQueue()
+        self.count = count
+        for _ in range(count):
+            self._free.put(None)
+
+    def call(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """Return what a function gives in a process that is free.
+
+        Raises:
+            ProcessCrashedError: the process ended before the call did.
+            RuntimeError: no process can be started.
+        """
+        executor = self._free.get()
+        try:
+            if executor is None:
+                executor = _start()
+            future: Future[Result] = executor.submit(function, *arguments)
+            return future.result()
+        except BrokenProcessPool:
+            executor = None  # the next call starts a new one
+            raise ProcessCrashedError("the process of the call crashed") from None
+        finally:
+            self._free.put(executor)
+
+    def close(self) -> None:
+        """End the processes that are free."""
+        for _ in range(self.count):
+            executor = self._free.get()
+            if executor is not None:
+                executor.shutdown()
+
+
+def _start() -> ProcessPoolExecutor:
+    """Start a process with nothing of this one in it, and wait until it runs."""
+    executor = ProcessPoolExecutor(1, get_context("spawn"), _ignore_interrupts)
+    try:
+        executor.submit(os.getpid).result()
+    except BrokenProcessPool:
+        raise RuntimeError(
+            "no process can be started. A script is imported again by each process: put what it "
+            'does under `if __name__ == "__main__":`'
+        ) from None
+    return executor
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C, which a terminal sends to all processes, to the one that started this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
