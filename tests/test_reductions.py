@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from stored import never
 
 import rbn_jax as rbn
+from rbn_jax import reductions as r
 from rbn_jax.cli import run
 from rbn_jax.parameters.labels import Variable
-from rbn_jax.sweeps import reductions as r
+from rbn_jax.reductions import read_reductions
 from rbn_jax.sweeps.axes import read_axes
 from rbn_jax.sweeps.blocks import plan_blocks
 from rbn_jax.sweeps.evaluator import TracedEvaluator, TracedFunction
 from rbn_jax.sweeps.reduction_sink import ReductionSink, _reduce
-from rbn_jax.sweeps.reductions import read_reductions
 
 SHAPE = (5, 4, 7)
 OWN = (2,)

@@ -9,7 +9,7 @@ from scipy.stats import qmc
 
 import rbn_jax as rbn
 from rbn_jax.cli.arguments import parse_axes
-from rbn_jax.sweeps.axes import spaced
+from rbn_jax.parameters.spacing import spaced
 from rbn_jax.sweeps.samples import METHODS, sample
 
 NET = rbn.NetworkParams()

@@ -11,8 +11,8 @@ from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import read_parameters
 from rbn_jax.parameters.checks import check_names
 from rbn_jax.parameters.optional import require
+from rbn_jax.parameters.spacing import spaced
 from rbn_jax.sweeps import samples
-from rbn_jax.sweeps.axes import spaced
 
 
 @contextlib.contextmanager

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rbn_jax import reductions as red
 from rbn_jax.cli.arguments import name_argument
 from rbn_jax.cli.conditions import read_condition
 from rbn_jax.cli.output import to_json_lists
 from rbn_jax.parameters.optional import require
-from rbn_jax.sweeps import reductions as red
 from rbn_jax.sweeps.store import store_status
 
 if TYPE_CHECKING:

@@ -1,8 +1,7 @@
 """Parameter sweeps: axes in, one compiled evaluation, labelled results out, of any size."""
 
-from rbn_jax.sweeps import reductions
 from rbn_jax.sweeps.run import sweep
 from rbn_jax.sweeps.samples import sample
 from rbn_jax.sweeps.store import store_status
 
-__all__ = ["reductions", "sample", "store_status", "sweep"]
+__all__ = ["sample", "store_status", "sweep"]

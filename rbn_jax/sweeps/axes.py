@@ -16,6 +16,7 @@ from rbn_jax.parameters.checks import (
 )
 from rbn_jax.parameters.labels import RESULT_DIMENSIONS
 from rbn_jax.parameters.optional import require
+from rbn_jax.parameters.spacing import spaced
 
 if TYPE_CHECKING:
     import pandas
@@ -58,6 +59,11 @@ class Axes:
     def attributes(self, name: str) -> dict[str, str]:
         """Return the unit of a parameter as xarray has it; nothing for a pure number."""
         return {"units": self.units[name]} if self.units[name] else {}
+
+    def along(self, axis: int) -> dict[str, tuple[np.ndarray, dict[str, str]]]:
+        """Return values and attributes of the parameters along a dimension, by name."""
+        _, names = self.layout[axis]
+        return {name: (self.values[name], self.attributes(name)) for name in names}
 
     def describe(self, region: tuple[slice, ...]) -> str:
         """Describe a region as in "tau_E 5 to 10 ms, gei 1.5"."""
@@ -152,37 +158,6 @@ def _locate(parameters: Parameters, name: str) -> Location:
     if parameters.field(location).ndim == 0:
         return location
     return parameters.locate_scalar(name, "axis")
-
-
-def spaced(text: str) -> np.ndarray:
-    """The num values of "start:stop:num", evenly spaced from start to stop, both included.
-
-    "start:stop:num:log" is spaced evenly on a logarithmic scale.
-
-    Raises:
-        ValueError: another text, limits that are not finite, or not > 0 on a log axis, num < 1.
-
-    >>> spaced("0:1:3").tolist(), spaced("1:4:3:log").tolist()
-    ([0.0, 0.5, 1.0], [1.0, 2.0, 4.0])
-    """
-    parts = text.split(":")
-    scale = parts[3:]
-    if len(parts) < 3 or scale not in ([], ["log"]):
-        raise ValueError("must be start:stop:num or start:stop:num:log")
-    limits = []
-    for part in parts[:2]:
-        try:
-            limits.append(float(part))
-        except ValueError:
-            raise ValueError(f"{part!r} is not a number") from None
-    if not np.isfinite(limits).all():
-        raise ValueError("start and stop must be finite")
-    if not parts[2].isdecimal() or int(parts[2]) < 1:
-        raise ValueError(f"num={parts[2]!r} must be a whole number >= 1")
-    if scale and min(limits) <= 0:
-        raise ValueError("start and stop must be > 0 on a log axis")
-    space = np.geomspace if scale else np.linspace
-    return space(limits[0], limits[1], int(parts[2]))
 
 
 def _read_values(name: str, axis: Any) -> np.ndarray:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from rbn_jax.parameters.labels import (
     label_result,
     record_labels,
 )
+from rbn_jax.reductions import Condition
 from rbn_jax.sweeps.axes import Axes, Layout
 from rbn_jax.sweeps.blocks import Blocks
 
@@ -33,9 +34,6 @@ _compiling = threading.Lock()
 
 Template = dict[str, Variable]
 """Variables by name."""
-
-Condition = Callable[..., Any]
-"""A function of what fn returns at a point that returns a truth value."""
 
 Conditions = tuple[tuple[int, Condition], ...]
 """A number, as the position of a reduction, and the condition of that number."""
@@ -84,10 +82,6 @@ class SweptFunction(Portable, abc.ABC):
     def program(self) -> str:
         """Return a hash of what is computed at a point; it is the same in every process."""
 
-    @abc.abstractmethod
-    def evaluator(self, blocks: Blocks) -> "Evaluator":
-        """Return what evaluates the function in blocks."""
-
 
 class TracedFunction(SweptFunction):
     """A function that JAX compiles, traced once, with conditions on what it returns."""
@@ -114,10 +108,6 @@ class TracedFunction(SweptFunction):
         with jax.enable_x64(self.x64), jax.default_device(_first_cpu()):
             text = self._trace().lower(lowering_platforms=("cpu",)).as_text()
         return hashlib.sha256(text.encode()).hexdigest()
-
-    def evaluator(self, blocks: Blocks) -> "TracedEvaluator":
-        """Return what evaluates the compiled function in blocks."""
-        return TracedEvaluator(self, blocks)
 
     def _evaluate_template(self) -> Template:
         """Return fn's variables at one point as shapes and dtypes.
@@ -146,31 +136,6 @@ class TracedFunction(SweptFunction):
         """Trace `_evaluate` for a sweep of one point."""
         axes = {name: np.zeros(1, self.dtype) for name in self.axes.values}
         return _evaluate.trace(self.fn, self.conditions, self.axes.layout, None, self.params, axes)
-
-
-class Evaluator(Protocol):
-    """A function and the blocks of its axes; evaluates a block at a time.
-
-    threads: blocks that are evaluated at once
-    preparation: what is done before the first block
-    """
-
-    blocks: Blocks
-    threads: int
-    preparation: str
-
-    @property
-    def function(self) -> SweptFunction:
-        """The function that is evaluated."""
-        ...
-
-    def fetch(self, block: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-        """Return fn's variables in a block without padding, and problems with their details."""
-        ...
-
-    def describe(self, block: int) -> str:
-        """Describe a block by its number and its parameters."""
-        ...
 
 
 class TracedEvaluator(Portable):

@@ -14,8 +14,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from rbn_jax.parameters.optional import require
-from rbn_jax.sweeps.host import HostFunction
-from rbn_jax.sweeps.sinks import Sink, TaskResult
+from rbn_jax.sweeps.host import Evaluator, HostFunction
+from rbn_jax.sweeps.reduction_sink import Sink
+from rbn_jax.sweeps.sinks import TaskResult
 from rbn_jax.system.interrupts import noticed_interrupts
 from rbn_jax.system.progress import Progress
 
@@ -26,32 +27,22 @@ _unpickling = threading.Lock()
 _MAX_NAMED = 9
 
 
-class _Collector:
-    """Passes results to the sink, and warns of problems at the end."""
+Problems = dict[str, dict[int, str]]
+"""Details by problem and by the task in which it is."""
 
-    def __init__(self, sink: Sink):
-        self.sink = sink
-        self.problems: dict[str, dict[int, str]] = {}
 
-    def accept(self, result: TaskResult) -> None:
-        self.sink.accept(result)
-        for problem, detail in result.problems.items():
-            self.problems.setdefault(problem, {})[result.task] = detail
-
-    def warn(self) -> None:
-        evaluator = self.sink.evaluator
-        for problem, details in self.problems.items():
-            first = min(details)
-            blocks = evaluator.blocks.of_task(first)
-            place = " to ".join(map(evaluator.describe, dict.fromkeys((blocks[0], blocks[-1]))))
-            text = f"{problem} in {len(details)} of {evaluator.blocks.task_count} blocks, "
-            text += f"first in {place}"
-            if details[first]:
-                text += f": {details[first]}"
-                others = [evaluator.describe(task) for task in sorted(details)[1:]]
-                text += "".join(f"; {other}" for other in others[:_MAX_NAMED])
-            # points at the caller of `sweep`
-            warnings.warn(text, RuntimeWarning, stacklevel=4)
+def _warn(evaluator: Evaluator, problems: Problems) -> None:
+    for problem, details in problems.items():
+        first = min(details)
+        blocks = evaluator.blocks.of_task(first)
+        place = " to ".join(map(evaluator.describe, dict.fromkeys((blocks[0], blocks[-1]))))
+        count = f"{len(details)} of {evaluator.blocks.task_count}"
+        text = f"{problem} in {count} blocks, first in {place}"
+        if details[first]:
+            others = map(evaluator.describe, sorted(details)[1 : _MAX_NAMED + 1])
+            text = "; ".join((f"{text}: {details[first]}", *others))
+        # points at the caller of `sweep`
+        warnings.warn(text, RuntimeWarning, stacklevel=4)
 
 
 def run_tasks(
@@ -81,24 +72,30 @@ def run_tasks(
             "parts; take smaller blocks, or less shards",
             stacklevel=3,
         )
-    collector = _Collector(sink)
+    problems: Problems = {}
+
+    def accept(result: TaskResult) -> None:
+        sink.accept(result)
+        for problem, detail in result.problems.items():
+            problems.setdefault(problem, {})[result.task] = detail
+
     try:
         if blocks.task_count == 1 and client is None:
             for task in missing:
-                collector.accept(sink.run(task))
+                accept(sink.run(task))
             return
         total, remaining = (sum(map(blocks.task_points, some)) for some in (tasks, missing))
         name = sink.evaluator.function.attrs["function"]
         bar = Progress(progress, name, sink.evaluator.preparation, total, remaining)
         with noticed_interrupts() as interrupted, contextlib.closing(bar):
-            _run_concurrently(collector, missing, client, bar, interrupted)
+            _run_concurrently(sink, accept, missing, client, bar, interrupted)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; {_state(sink)}") from None
     except OSError as error:
         text = f"{error.strerror or error}; {_state(sink)}"
         raise OSError(error.errno, text, error.filename) from error
     finally:
-        collector.warn()
+        _warn(sink.evaluator, problems)
 
 
 def _state(sink: Sink) -> str:
@@ -109,14 +106,14 @@ def _state(sink: Sink) -> str:
 
 
 def _run_concurrently(
-    collector: _Collector,
+    sink: Sink,
+    accept: Callable[[TaskResult], None],
     missing: list[int],
     client: Any,
     bar: Progress,
     interrupted: Callable[[], bool],
 ) -> None:
     """Run tasks, two for each thread; after a failure or Ctrl-C, let those that run finish."""
-    sink = collector.sink
     task_points = sink.evaluator.blocks.task_points
     if client is None:
         executor = ThreadPoolExecutor(sink.threads, "sweep")
@@ -146,7 +143,7 @@ def _run_concurrently(
             bar.log()
             for future in finished:
                 result = _take_result(future, sink, pending.pop(future))
-                collector.accept(result)
+                accept(result)
                 bar.add(task_points(result.task), result.n_bytes)
             if interrupted():
                 raise KeyboardInterrupt

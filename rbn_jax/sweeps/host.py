@@ -1,5 +1,6 @@
 """Sweeps of ordinary Python functions, as of a simulator: a point is one call in a process."""
 
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -15,8 +16,8 @@ from rbn_jax.parameters.access import Parameters, read_parameters
 from rbn_jax.parameters.labels import label_result, record_labels
 from rbn_jax.parameters.optional import require
 from rbn_jax.sweeps.axes import Axes
-from rbn_jax.sweeps.blocks import Blocks
-from rbn_jax.sweeps.evaluator import Portable, SweptFunction, Template
+from rbn_jax.sweeps.blocks import Blocks, plan_blocks
+from rbn_jax.sweeps.evaluator import Portable, SweptFunction, Template, TracedEvaluator
 from rbn_jax.system.processes import ProcessCrashedError, Processes
 
 Outcome = Template | str
@@ -51,12 +52,7 @@ class HostFunction(SweptFunction):
     @property
     def blocks(self) -> Blocks:
         """The points, each a block."""
-        sizes = self.axes.sizes
-        return Blocks(sizes, (1,) * len(sizes), (1,) * len(sizes))
-
-    def evaluator(self, blocks: Blocks) -> "HostEvaluator":
-        """Return what calls the function."""
-        return HostEvaluator(self, blocks)
+        return plan_blocks(self.axes.sizes, point_bytes=1, block_size=1)
 
     def program(self) -> str:
         """Return a hash of the function's source and of what functools.partial gives it.
@@ -68,10 +64,9 @@ class HostFunction(SweptFunction):
             # the address of an object is another one in each process
             texts.append(re.sub(r" at 0x\w+", "", repr((fn.args, fn.keywords))))
             fn = fn.func
-        try:
+        # the source of a built-in function is nowhere
+        with contextlib.suppress(OSError, TypeError):
             texts.append(inspect.getsource(fn if inspect.isroutine(fn) else type(fn)))
-        except (OSError, TypeError):
-            pass  # the source of a built-in function is nowhere
         return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
     def outcome(self, point: int) -> Outcome:
@@ -142,6 +137,10 @@ class HostEvaluator(Portable):
         """Describe a point as in "point 3 of 8 (tau_E 5 ms)"."""
         point = self.function.axes.describe(self.blocks.region(block))
         return f"point {block} of {self.blocks.count} ({point})"
+
+
+Evaluator = TracedEvaluator | HostEvaluator
+"""What a sweep needs: its function and blocks, `fetch` and `describe`, and how many threads."""
 
 
 @functools.lru_cache(maxsize=2)

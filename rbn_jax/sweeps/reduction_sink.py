@@ -14,9 +14,9 @@ from jax import Array, lax
 
 from rbn_jax.parameters.labels import Variable
 from rbn_jax.parameters.optional import require
+from rbn_jax.reductions import LabelledArray, Reduction, Source, State, is_float
 from rbn_jax.sweeps.evaluator import Portable, TracedEvaluator, contains_nan, name_nan
-from rbn_jax.sweeps.reductions import LabelledArray, Reduction, Source, State, is_float
-from rbn_jax.sweeps.sinks import TaskResult
+from rbn_jax.sweeps.sinks import MemorySink, StoreSink, TaskResult
 from rbn_jax.sweeps.store import StoreDirectory
 from rbn_jax.system.files import atomic_file
 
@@ -93,19 +93,20 @@ class ReductionSink(Portable):
             for key, state in states.items():
                 reduction = self.reductions[key[0]]
                 reduced, kept = reduction.split_axes(dims)
-                sizes = tuple(blocks.sizes[axis] for axis in kept)
                 if key not in self._states:
-                    self._states[key] = {}
-                    for field, array in state.items():
-                        shape = (*sizes, *array.shape[len(kept) :])
-                        self._states[key][field] = np.empty(shape, array.dtype)
+                    sizes = [blocks.sizes[axis] for axis in kept]
+                    self._states[key] = {
+                        field: np.empty((*sizes, *array.shape[len(kept) :]), array.dtype)
+                        for field, array in state.items()
+                    }
+                arrays = self._states[key]
                 cells = tuple(region[axis] for axis in kept)
-                merged = {field: array[cells] for field, array in self._states[key].items()}
                 # the first block of these cells finds nothing to merge with
-                is_first = not any(index[axis] for axis in reduced)
-                new = state if is_first else reduction.merge(merged, state)
-                for field, array in new.items():
-                    self._states[key][field][cells] = array
+                if any(index[axis] for axis in reduced):
+                    earlier = {field: array[cells] for field, array in arrays.items()}
+                    state = reduction.merge(earlier, state)
+                for field, array in state.items():
+                    arrays[field][cells] = array
 
     def _reduce_block(self, block: int) -> tuple[Partials, dict[str, str]]:
         """Return the states of a block, and problems.
@@ -140,7 +141,8 @@ class ReductionSink(Portable):
             # the value of a condition is one number without attributes
             variable = Variable(None, ()) if reduction.condition else function.template[name]
             dims = (*(function.axes.dims[axis] for axis in kept), *variable.dims)
-            source = Source(name, dims, dict(variable.attrs), function.axes, reduced)
+            along = {function.axes.dims[axis]: function.axes.along(axis) for axis in reduced}
+            source = Source(name, dims, dict(variable.attrs), along)
             values = reduction.result(state, math.prod(sizes[axis] for axis in reduced))
             variables |= reduction.label(values, source)
             for coord_name, coord in reduction.coords(source).items():
@@ -156,6 +158,10 @@ class ReductionSink(Portable):
             if set(xr.as_variable(coord).dims) <= set(dataset.dims):
                 dataset = dataset.assign_coords({name: coord})
         return dataset
+
+
+Sink = MemorySink | StoreSink | ReductionSink
+"""Where results go: it runs a task in any process, accepts its result in the caller's."""
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

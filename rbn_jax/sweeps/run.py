@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 from numpy.typing import DTypeLike
 
 from rbn_jax.parameters.checks import to_whole_number
+from rbn_jax.reductions import ReduceArgument, Reduction, is_float, read_reductions
 from rbn_jax.sweeps.axes import read_axes
 from rbn_jax.sweeps.blocks import Blocks, plan_blocks
 from rbn_jax.sweeps.evaluator import TracedEvaluator, TracedFunction
 from rbn_jax.sweeps.executors import run_tasks
-from rbn_jax.sweeps.host import HostFunction
+from rbn_jax.sweeps.host import HostEvaluator, HostFunction
 from rbn_jax.sweeps.reduction_sink import ReductionSink
-from rbn_jax.sweeps.reductions import ReduceArgument, Reduction, is_float, read_reductions
 from rbn_jax.sweeps.sinks import MemorySink, StoreSink
 from rbn_jax.sweeps.store import StoreDirectory, checked_path, is_empty, open_store
 from rbn_jax.system.processes import Processes
@@ -170,7 +170,8 @@ def sweep(
     path = None if store is None else checked_path(store)
     with contextlib.ExitStack() as stack:
         if host:
-            processes = stack.enter_context(contextlib.closing(Processes(_process_count(host))))
+            processes = Processes(None if host is True else host)
+            stack.callback(processes.close)
             template = None
             if path is not None and not overwrite and not is_empty(path):
                 # the store tells what fn returns, so that no point is computed again
@@ -198,7 +199,10 @@ def sweep(
             directory = stack.enter_context(opened_store)
             # a store that exists keeps its blocks
             blocks = directory.blocks
-        evaluator = function.evaluator(blocks)
+        if isinstance(function, HostFunction):
+            evaluator = HostEvaluator(function, blocks)
+        else:
+            evaluator = TracedEvaluator(function, blocks)
         if reductions and isinstance(evaluator, TracedEvaluator):
             sink = ReductionSink(evaluator, reductions, directory)
         elif directory is not None:
@@ -207,15 +211,6 @@ def sweep(
             sink = MemorySink(evaluator)
         run_tasks(sink, shard, client, progress)
         return sink.result()
-
-
-def _process_count(host: bool | int) -> int:
-    """Return the number of processes that the argument `host` asks for."""
-    if host is not True:
-        return host
-    # not all systems can restrict a process to some cores
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _check_options(

@@ -6,13 +6,14 @@ the process that called `sweep`.
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rbn_jax.parameters.labels import to_dataset
 from rbn_jax.parameters.optional import require
-from rbn_jax.sweeps.evaluator import Evaluator, Portable
+from rbn_jax.sweeps.evaluator import Portable
+from rbn_jax.sweeps.host import Evaluator
 from rbn_jax.sweeps.store import StoreDirectory
 
 if TYPE_CHECKING:
@@ -33,36 +34,6 @@ class TaskResult:
     n_bytes: int
     problems: dict[str, str]
     data: Any = None
-
-
-class Sink(Protocol):
-    """What `run_tasks` needs of a sink.
-
-    threads: tasks that run at once in this process
-    """
-
-    threads: int
-
-    @property
-    def evaluator(self) -> Evaluator:
-        """What evaluates the blocks."""
-        ...
-
-    @property
-    def directory(self) -> StoreDirectory | None:
-        """Where results are stored; None for memory."""
-
-    def run(self, task: int) -> TaskResult:
-        """Run a task, in any process."""
-        ...
-
-    def accept(self, result: TaskResult) -> None:
-        """Store the result of a task, in the process that called `sweep`."""
-        ...
-
-    def result(self) -> "xarray.Dataset | None":
-        """Return the labelled dataset, or None while tasks of other shards are missing."""
-        ...
 
 
 class MemorySink(Portable):

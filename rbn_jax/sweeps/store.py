@@ -26,9 +26,9 @@ import numpy as np
 
 from rbn_jax.parameters.labels import Variable, to_dataset
 from rbn_jax.parameters.optional import require
+from rbn_jax.reductions import REDUCTION_CLASSES, Reduction
 from rbn_jax.sweeps.blocks import Blocks
 from rbn_jax.sweeps.evaluator import SweptFunction, Template
-from rbn_jax.sweeps.reductions import REDUCTION_CLASSES, Reduction
 from rbn_jax.system.files import atomic_directory, delete_directory, lock_directory
 
 if TYPE_CHECKING:

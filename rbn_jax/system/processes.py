@@ -20,9 +20,15 @@ class Processes:
     """Processes that each run one call at a time, for calls from as many threads.
 
     Each is an executor of its own: when a process crashes, only its own call is lost.
+
+    count: the number of processes; None for as many as there are cores to use
     """
 
-    def __init__(self, count: int):
+    def __init__(self, count: int | None = None):
+        if count is None:
+            # not every system can restrict a process to some cores
+            affinity = getattr(os, "sched_getaffinity", None)
+            count = len(affinity(0)) if affinity else os.cpu_count() or 1
         self._free: queue.SimpleQueue[ProcessPoolExecutor | None] = queue.SimpleQueue()
         self.count = count
         for _ in range(count):
