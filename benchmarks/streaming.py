@@ -12,7 +12,7 @@ import statistics
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -152,6 +152,94 @@ def compare_reductions(reduction: str, sizes: tuple[int, ...]) -> Iterator[Table
         )
 
 
+def sum_by_hand(blocks: Iterable[np.ndarray]) -> np.ndarray:
+    """Return the float64 sum of the weights of all points."""
+    return np.sum([block.sum(axis=(0, 1, 2, 3), dtype=np.float64) for block in blocks], axis=0)
+
+
+@jax.jit
+def sum_block(block: Array) -> Array:
+    """Return the float64 sum of the weights of a block, by XLA."""
+    return block.sum((0, 1, 2, 3), np.float64)
+
+
+def sum_by_xla(blocks: Iterable[Array]) -> np.ndarray:
+    """Return the float64 sum of the weights of all points, summed where they are computed."""
+    total = np.zeros((2, 2))
+    for block in blocks:
+        with jax.enable_x64(True):
+            total += np.asarray(sum_block(block))
+    return total
+
+
+def minimum_by_hand(blocks: Iterable[np.ndarray]) -> np.ndarray:
+    """Return the minimum of the weights of all points."""
+    return np.min([block.min(axis=(0, 1, 2, 3)) for block in blocks], axis=0)
+
+
+def histogram_by_hand(blocks: Iterable[np.ndarray], edges: np.ndarray) -> np.ndarray:
+    """Return the histogram of each of the four weights."""
+    total = np.zeros((4, len(edges) - 1), int)
+    for block in blocks:
+        for entry, values in enumerate(block.reshape(-1, 4).T):
+            total[entry] += np.histogram(values, edges)[0]
+    return total
+
+
+def compare_by_hand(points: float) -> Iterator[TableRow]:
+    """Compare reductions with loops over the same blocks, five times in turn."""
+    axes = make_axes(points)
+    count = len(axes["tau_E"]) ** 4
+    evaluator = make_evaluator(axes)
+
+    def device_blocks() -> Iterator[Array]:
+        for block in range(evaluator.blocks.count):
+            variables, _ = evaluator.evaluate(block)
+            yield variables["calculate_RBN_weights"].data
+
+    def host_blocks() -> Iterator[np.ndarray]:
+        return map(np.asarray, device_blocks())
+
+    equal, unequal = np.linspace(-100, 100, 51), np.geomspace(1, 100, 51)
+    histogram = rbn.reductions.Histogram
+    comparisons: list[tuple[str, object, str, Callable[[], object]]] = [
+        ("mean", "mean", "sums by NumPy", lambda: sum_by_hand(host_blocks())),
+        ("mean", "mean", "jitted sums", lambda: sum_by_xla(device_blocks())),
+        ("minimum", "minimum", "minima by NumPy", lambda: minimum_by_hand(host_blocks())),
+        (
+            "histogram of 50 equal bins",
+            histogram(equal),
+            "np.histogram",
+            lambda: histogram_by_hand(host_blocks(), equal),
+        ),
+        (
+            "histogram of 50 bins on a log scale",
+            histogram(unequal),
+            "np.histogram",
+            lambda: histogram_by_hand(host_blocks(), unequal),
+        ),
+    ]
+    for name, reduction, other_name, by_hand in comparisons:
+
+        def reduce(reduction: object = reduction) -> object:
+            return sweep_weights(axes, reduce=reduction, progress=False)
+
+        # compile both before the time is measured
+        reduce()
+        by_hand()
+        times, ratios = [], []
+        for _ in range(5):
+            sweep_time, _ = timed(reduce)
+            hand_time, _ = timed(by_hand)
+            times.append(sweep_time)
+            ratios.append(sweep_time / hand_time)
+        yield (
+            f"{name} of {count:.3g} points",
+            f"{statistics.median(times) * 1e3:.0f} ms, {statistics.median(ratios):.2f} times "
+            f"{other_name} of the same blocks ({min(ratios):.2f} to {max(ratios):.2f})",
+        )
+
+
 def measure_overhead() -> Iterator[TableRow]:
     """Measure the time that `sweep` of 1e4 points needs besides its one jitted call."""
     axes = make_axes(1e4)
@@ -214,6 +302,7 @@ def main() -> None:
     print(f"| peak memory after importing JAX | {memory_of_jax:.0f} MiB |")
     try:
         print_rows(measure_overhead())
+        print_rows(compare_by_hand(1e7))
         print_rows(compare_streaming(folder, points))
         streaming_memory = peak_memory() - memory_of_jax
         print(f"| peak memory of streaming, beyond that | {streaming_memory:.0f} MiB |")
