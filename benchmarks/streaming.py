@@ -27,6 +27,7 @@ from benchmarks.timing import timed
 from rbn_jax.sweeps.axes import read_axes
 from rbn_jax.sweeps.blocks import Blocks, plan_blocks
 from rbn_jax.sweeps.evaluator import TracedEvaluator, TracedFunction
+from rbn_jax.sweeps.store import StoreDirectory, open_store
 
 NETWORK = rbn.NetworkParams()
 NAMES = ("tau_E", "tau_I", "tau_syn_ex", "tau_syn_in")
@@ -65,18 +66,14 @@ def peak_memory() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def write_only(store: Path, axes: Axes) -> None:
+def write_only(directory: StoreDirectory) -> None:
     """Write the bytes of a sweep into its store, from an array that is in memory already."""
-    import zarr
-
-    array: Any = zarr.open_group(store, mode="r+")["calculate_RBN_weights"]
-    blocks = make_evaluator(axes).blocks
+    array = directory.open_arrays()["calculate_RBN_weights"]
+    blocks = directory.blocks
     data = np.random.default_rng(0).random((*blocks.shape, 2, 2), np.float32)
-    for block_index in range(blocks.count):
-        region = blocks.region(block_index)
+    for block in range(blocks.count):
         # a block at the end of a dimension may be smaller
-        cut = tuple(slice(part.stop - part.start) for part in region)
-        array[region] = data[cut]
+        array[blocks.region(block)] = data[tuple(map(slice, blocks.lengths(block)))]
 
 
 def compare_streaming(folder: Path, points: float) -> Iterator[TableRow]:
@@ -89,9 +86,9 @@ def compare_streaming(folder: Path, points: float) -> Iterator[TableRow]:
         store = folder / f"{repetition}.zarr"
         streaming_time, _ = timed(lambda s=store: sweep_weights(axes, store=s, progress=False))
         shutil.rmtree(store)
-        # the last of so many shards has no blocks: only the layout of the store is made
-        sweep_weights(axes, store=store, shard=(10**9 - 1, 10**9))
-        writing_time, _ = timed(lambda s=store: write_only(s, axes))
+        evaluator = make_evaluator(axes)
+        with open_store(store, evaluator.function, evaluator.blocks, (), False, False) as directory:
+            writing_time, _ = timed(lambda d=directory: write_only(d))
         shutil.rmtree(store)
         streaming_times.append(streaming_time)
         writing_times.append(writing_time)
