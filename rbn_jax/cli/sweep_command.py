@@ -33,6 +33,7 @@ from rbn_jax.cli.weights_command import print_weights
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import to_plain
 from rbn_jax.parameters.labels import RESULT_DIMENSIONS
+from rbn_jax.plot.datasets import unit_text
 from rbn_jax.rates import REGIMES
 from rbn_jax.rates.theories import THEORIES
 from rbn_jax.sensitivity import elasticity
@@ -196,8 +197,8 @@ def _draw(dataset: "xarray.Dataset") -> Figure:
     plot.plot_sweep(section, ax=figure.subplots(*panels))
     labels = []
     for dim in middle:
-        unit = section[dim].attrs.get("units", "")
-        labels.append(f"{dim} = {section[dim].item():g} {unit}".strip())
+        text = f"{dim} = {section[dim].item():g} {unit_text(section[dim])}"
+        labels.append(text.rstrip())
     if labels:
         figure.suptitle(", ".join(labels))
     return figure

@@ -350,7 +350,10 @@ class Histogram(Reduction):
     def coords(self, source):
         edges = np.asarray(self.bins)
         units = {name: text for name, text in source.attrs.items() if name == "units"}
+        middle = edges[:-1] / 2 + edges[1:] / 2  # the sum of two edges may overflow
         return {
+            # the coordinate of the dimension, by which xarray selects
+            "bin": (("bin",), middle, {**units, "long_name": "middle of the bin"}),
             "bin_left": (("bin",), edges[:-1], {**units, "long_name": "lower edge of the bin"}),
             "bin_right": (("bin",), edges[1:], {**units, "long_name": "upper edge of the bin"}),
         }
@@ -533,7 +536,7 @@ def _parameters_at(
     for axis, position in zip(source.reduced, positions, strict=True):
         for name in source.axes.layout[axis][1]:
             values = np.where(is_point, source.axes.values[name][position], np.nan)
-            attrs = {"units": source.axes.units[name] or "1"}
+            attrs = source.axes.attributes(name)
             attrs["long_name"] = f"{name} at the {reduction.kind} of {source.long_name}"
             parameters[f"{source.name}_{reduction.kind}_{name}"] = (dims, values, attrs)
     return parameters
