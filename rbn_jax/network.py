@@ -87,36 +87,54 @@ class NetworkParams(checks.ParameterSet):
     """
 
     neuron_type: str = choice("iaf_psc_exp")
-    E_L: Numbers = number("mV", REAL, default=0.0)
-    C_m: Numbers = number("pF", POSITIVE, default=1.0)
-    tau_E: Numbers = number("ms", POSITIVE, default=20.0)
-    tau_I: Numbers = number("ms", POSITIVE, default=10.0)
-    t_ref: Numbers = number("ms", NOT_NEGATIVE, default=5.0)
-    V_th_E: Numbers = number("mV", REAL, default=20.0)
-    V_th_I: Numbers = number("mV", REAL, default=20.0)
-    V_r: Numbers = number("mV", REAL, default=0.0)
-    tau_syn_ex: Numbers = number("ms", POSITIVE, default=5.0)
-    tau_syn_in: Numbers = number("ms", POSITIVE, default=5.0)
-    delay: Numbers = number("ms", POSITIVE, default=0.1)
-    I_th_E: Numbers = number("", REAL, default=1.25)
-    I_th_I: Numbers = number("", REAL, default=0.78)
-    delta_I_xE: Numbers = number("", NOT_NEGATIVE, default=0.0)
-    delta_I_xI: Numbers = number("", NOT_NEGATIVE, default=0.0)
-    V_m: str | float = choice("rand")
-    N_E: Numbers = number("", COUNT, default=4000.0)
-    N_I: Numbers = number("", COUNT, default=1000.0)
-    n_clusters: Numbers = number("", COUNT, default=20.0)
-    baseline_conn_prob: Numbers = number(
-        "", PROBABILITY, ndim=2, default_factory=lambda: np.array([[0.2, 0.5], [0.5, 0.5]])
+    E_L: Numbers = number("mV", "resting potential", REAL, default=0.0)
+    C_m: Numbers = number("pF", "membrane capacitance", POSITIVE, default=1.0)
+    tau_E: Numbers = number("ms", "membrane time constant of E", POSITIVE, default=20.0)
+    tau_I: Numbers = number("ms", "membrane time constant of I", POSITIVE, default=10.0)
+    t_ref: Numbers = number("ms", "refractory period", NOT_NEGATIVE, default=5.0)
+    V_th_E: Numbers = number("mV", "threshold of E", REAL, default=20.0)
+    V_th_I: Numbers = number("mV", "threshold of I", REAL, default=20.0)
+    V_r: Numbers = number("mV", "reset potential", REAL, default=0.0)
+    tau_syn_ex: Numbers = number(
+        "ms", "time constant of excitatory synapses", POSITIVE, default=5.0
     )
-    gei: Numbers = number("", NOT_NEGATIVE, default=1.2)
-    gie: Numbers = number("", NOT_NEGATIVE, default=1.0)
-    gii: Numbers = number("", NOT_NEGATIVE, default=1.0)
-    s: Numbers = number("", NOT_NEGATIVE, default=1.0)
+    tau_syn_in: Numbers = number(
+        "ms", "time constant of inhibitory synapses", POSITIVE, default=5.0
+    )
+    delay: Numbers = number("ms", "synaptic delay", POSITIVE, default=0.1)
+    I_th_E: Numbers = number(
+        "", "background current of E in units of its rheobase", REAL, default=1.25
+    )
+    I_th_I: Numbers = number(
+        "", "background current of I in units of its rheobase", REAL, default=0.78
+    )
+    delta_I_xE: Numbers = number(
+        "", "relative width of the background currents of E", NOT_NEGATIVE, default=0.0
+    )
+    delta_I_xI: Numbers = number(
+        "", "relative width of the background currents of I", NOT_NEGATIVE, default=0.0
+    )
+    V_m: str | float = choice("rand")
+    N_E: Numbers = number("", "number of neurons in E", COUNT, default=4000.0)
+    N_I: Numbers = number("", "number of neurons in I", COUNT, default=1000.0)
+    n_clusters: Numbers = number("", "number of clusters", COUNT, default=20.0)
+    baseline_conn_prob: Numbers = number(
+        "",
+        "connection probability",
+        PROBABILITY,
+        ndim=2,
+        default_factory=lambda: np.array([[0.2, 0.5], [0.5, 0.5]]),
+    )
+    gei: Numbers = number("", "ratio of inhibition to excitation in E", NOT_NEGATIVE, default=1.2)
+    gie: Numbers = number("", "factor on all weights to neurons in I", NOT_NEGATIVE, default=1.0)
+    gii: Numbers = number("", "ratio of inhibition to excitation in I", NOT_NEGATIVE, default=1.0)
+    s: Numbers = number("", "factor on all weights", NOT_NEGATIVE, default=1.0)
     fixed_indegree: bool = choice(False, False, True)
     clustering: str = choice("weight", "weight", "probabilities")
-    rj: Numbers = number("", NOT_NEGATIVE, default=0.82)
-    rep: Numbers = number("", NOT_NEGATIVE, default=6.0)
+    rj: Numbers = number(
+        "", "ratio of inhibitory to excitatory clustering", NOT_NEGATIVE, default=0.82
+    )
+    rep: Numbers = number("", "excitatory clustering factor", NOT_NEGATIVE, default=6.0)
 
     def __new__(cls, *args: object, **values: object) -> Self:
         """Refuse unknown names with the similar ones, where Python would name none."""

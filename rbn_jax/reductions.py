@@ -350,7 +350,10 @@ class Histogram(Reduction):
     def coords(self, source):
         edges = np.asarray(self.bins)
         units = {name: text for name, text in source.attrs.items() if name == "units"}
+        middle = edges[:-1] / 2 + edges[1:] / 2  # the sum of two edges may overflow
         return {
+            # the coordinate of the dimension, by which xarray selects
+            "bin": (("bin",), middle, {**units, "long_name": "middle of the bin"}),
             "bin_left": (("bin",), edges[:-1], {**units, "long_name": "lower edge of the bin"}),
             "bin_right": (("bin",), edges[1:], {**units, "long_name": "upper edge of the bin"}),
         }
@@ -534,7 +537,7 @@ def _parameters_at(
         for name, (values, axis_attrs) in along.items():
             found = np.where(is_point, values[position], np.nan)
             long_name = f"{name} at the {reduction.kind} of {source.long_name}"
-            attrs = {"units": "1", **axis_attrs, "long_name": long_name}
+            attrs = {**axis_attrs, "long_name": long_name}
             parameters[f"{source.name}_{reduction.kind}_{name}"] = (dims, found, attrs)
     return parameters
 

@@ -37,7 +37,8 @@ AXES_OF_SWEEPS = [
     ),
     ("baseline_conn_prob_EI=0.5:0.5:1", {"baseline_conn_prob_EI": [0.5]}),
 ]
-REPORT_KEYS = {"weights", "elasticities", "points", "points_per_second", "axes", "files", "params"}
+SPEED_KEYS = {"points_computed", "seconds", "points_per_second"}
+REPORT_KEYS = {"weights", "elasticities", "points", "axes", "files", "params"} | SPEED_KEYS
 BAD_INPUT = [
     ("wieghts", "unknown command 'wieghts'; valid commands: weights, sweep, raster, fit"),
     ("--json weights", "'--json': write options after a command; valid commands: weights"),
@@ -273,7 +274,7 @@ def test_default_axes_are_the_two_synaptic_time_constants(capsys):
     text = output_of(capsys, "sweep")
     sizes = xr.load_dataset("sweep.nc", engine="netcdf4").sizes
     assert sizes == {"tau_syn_ex": 200, "tau_syn_in": 200, "target": 2, "source": 2}
-    assert "40000 points" in text
+    assert "40,000 points computed" in text
     assert "wrote sweep.nc and sweep.png" in text
 
 

@@ -3,14 +3,16 @@
 import json
 import os
 import re
+import shlex
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
 import rbn_jax as rbn
-from rbn_jax.cli import run
+from rbn_jax.cli import run, sweep_command
 from rbn_jax.cli.conditions import read_condition
 
 WEIGHTS = rbn.calculate_RBN_weights
@@ -200,8 +202,109 @@ def test_status_lists_only_the_first_runs_of_missing_blocks(capsys):
     options = [*GRID_OPTIONS, "--store", "a.zarr", "--block-size", "1"]
     output_of(capsys, *options, "--shard", "0/2")
     text = output_of(capsys, "--status", "a.zarr")
-    assert text.rstrip().endswith("21, 23, and 9 more runs (--json lists all)"), text
+    assert "21, 23, and 9 more runs (--json lists all)\n" in text
     assert json.loads(output_of(capsys, "--status", "a.zarr", "--json"))["missing"][-1] == 41
+
+
+def test_every_shard_of_the_readme_computes_a_quarter(capsys):
+    readme = Path(__file__).parent.parent.joinpath("README.md").read_text("utf-8")
+    (command,) = re.findall("rbn-jax sweep (.* --store w.zarr) --shard 1/4", readme)
+    options = shlex.split(command)
+    for i in range(4):
+        shard = ["--shard", f"{i}/4"]
+        text = output_of(capsys, *options, *shard)
+        assert f"w.zarr: calculate_RBN_weights, {i + 1} of 4 blocks done" in text
+        assert re.search(r"^2,500 points computed in .* which includes compiling: ", text, re.M)
+        # resumed, when nothing is left of this shard
+        report = json.loads(output_of(capsys, *options, *shard, "--json"))
+        assert report["points_computed"] == report["points_per_second"] == 0
+        assert report["points_done"] == 2500 * (i + 1)
+    assert text.endswith('\nopen it with xarray.open_zarr("w.zarr")\n')
+    assert "10,000 of 10,000 points" in text
+    assert xr.open_zarr("w.zarr")["calculate_RBN_weights"].notnull().all()
+
+
+def test_the_speed_counts_what_one_call_has_computed(capsys, monkeypatch):
+    options = [*GRID_OPTIONS, "--store", "a.zarr", "--block-size", "6"]
+    assert "18 points computed" in output_of(capsys, *options, "--shard", "1/2")
+    report = json.loads(output_of(capsys, *options, "--json"))
+    assert report["points_computed"] == 24
+    assert report["points_per_second"] == 24 / report["seconds"]
+    assert "42 points computed" in output_of(capsys, *options, "--overwrite")
+    run_sweep = sweep_command.run_sweep
+    calls = []
+
+    def count_calls(*arguments, **keywords):
+        calls.append(arguments)
+        return run_sweep(*arguments, **keywords)
+
+    monkeypatch.setattr(sweep_command, "run_sweep", count_calls)
+    report = json.loads(output_of(capsys, *GRID_OPTIONS, "--json"))
+    assert report["points"] == report["points_computed"] == 42
+    assert report["points_per_second"] == 42 / report["seconds"]
+    assert len(calls) == 1
+
+
+def test_a_shard_without_work_gives_one_line(capsys):
+    options = ["--axis", "tau_E=5:40:2", "--store", "a.zarr", "--shard", "3/4", "--quiet"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert run(["sweep", *options]) == 0
+    out, err = capsys.readouterr()
+    assert err.startswith("rbn-jax: warning: shard 3 of 4 has nothing to do")
+    assert err.count("\n") == 1
+    assert "0 points computed" in out
+
+
+def test_reductions_are_printed_as_tables_with_units(capsys):
+    options = ["--reduce", "mean", "--reduce", "argmax", "--reduce", "histogram:-100:100:3"]
+    options += ["--reduce", "examples:2:EI<-30", "--reduce", "fraction:EI<1000"]
+    assert "no EE_above_1000_examples_tau_E [ms], EE" in output_of(
+        capsys, *GRID_OPTIONS, "--reduce", "examples:EE>1000"
+    )
+    text = output_of(capsys, *GRID_OPTIONS, *options)
+    weights = expected_dataset()["calculate_RBN_weights"]
+    rows = [line.split() for line in text.splitlines()]
+    assert rows[0] == ["EE", "EI", "IE", "II"]
+    means = [f"{mean:.6g}" for mean in weights.mean(AXES).values.ravel()]
+    assert ["calculate_RBN_weights_mean", "[pA*sqrt(N)]", *means] in rows
+    assert ["calculate_RBN_weights_argmax_tau_E", "[ms]", "5", "40", "5", "5"] in rows
+    unit = "[pA*sqrt(N)]"
+    header = ["bin", unit, "bin_left", unit, "bin_right", unit, "EE", "EI", "IE", "II"]
+    assert header in rows
+    counts = (weights < 0).sum(AXES).values.ravel()
+    assert ["-50", "-100", "0", *map(str, counts)] in rows
+    names = [f"EI_below_-30_examples_{name}" for name in ("tau_E", "gei")]
+    assert ["example", names[0], "[ms]", names[1]] in rows
+    assert rows[rows.index(["example", names[0], "[ms]", names[1]]) + 1][:2] == ["0", "5"]
+    assert ["EI_below_1000_fraction", "1"] in rows
+    assert '\nwrote sweep.nc; open it with xarray.open_dataset("sweep.nc")\n' in text
+
+
+def test_long_tables_are_cut(capsys):
+    axes = ["--axis", "tau_E=5:40:6", "--axis", "gei=1:2:300", "--axis", "gii=1:2:2"]
+    options = ["--reduce", "maximum", "--over", "gii", "--store", "a.zarr"]
+    text = output_of(capsys, *axes, *options)
+    rows = [line.split() for line in text.splitlines()]
+    assert rows[1] == ["tau_E", "[ms]", "gei", "EE", "EI", "IE", "II"]
+    table = np.array(rows[2:22], float)
+    maximum = xr.open_zarr("a.zarr")["calculate_RBN_weights_maximum"].isel(tau_E=0)[:20]
+    np.testing.assert_allclose(table[:, 0], 5)
+    np.testing.assert_allclose(table[:, 1], maximum["gei"], rtol=1e-5)
+    np.testing.assert_allclose(table[:, 2:], maximum.values.reshape(20, 4), rtol=1e-5)
+    assert text.splitlines()[22] == '... and 1,780 more rows in xarray.open_zarr("a.zarr")'
+
+
+def test_what_is_not_drawn_is_summarised(capsys):
+    options = ["--axis", "tau_E=5:40", "--sample", "sobol:2048"]
+    text = output_of(capsys, *options)
+    rows = [line.split() for line in text.splitlines()]
+    weights = xr.load_dataset("sweep.nc")["calculate_RBN_weights"]
+    limits = [f"{limit.item():.6g}" for limit in (weights.min(), weights.max())]
+    sizes = "sample 2,048, target 2, source 2".split()
+    assert [weights.name, *sizes, "pA*sqrt(N)", *limits] in rows
+    assert ["tau_E", "sample", "2,048", "ms"] in [row[:4] for row in rows]
+    assert len(rows) < 8
 
 
 def test_cluster_has_the_number_of_workers(capsys, monkeypatch):
@@ -262,6 +365,9 @@ def test_condition_compares_entries_and_is_false_for_nan():
         ("--quantity js --theory shift", "--theory shift: is for --quantity rates or mean_field"),
         ("--quantity weights --wrt gei", "--wrt gei: is for --quantity jacobian or elasticity"),
         ("--status none.zarr", "none.zarr is missing"),
+        ("--status s3://bucket/a", "store s3://bucket/a: must be a folder of a file system"),
+        ("--store s3://bucket/a", "store s3://bucket/a: must be a folder of a file system"),
+        ("--store memory://a", "store memory://a: must be a folder of a file system"),
     ],
 )
 def test_bad_input_gives_one_line_and_no_file(capsys, folder, options, message):

@@ -420,3 +420,23 @@ def test_every_reduction_is_public():
         assert name in r.__all__
         assert getattr(rbn.reductions, name) is getattr(r, name)
     assert not {"np", "Source", "Range"} & set(r.__all__)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_bins_are_selected_by_their_middle_and_edges(tmp_path, stored):
+    histogram = r.Histogram([-90.0, -30.0, 0.0, 20.0], over="tau_E")
+    axes = {"tau_E": [5.0, 10.0, 20.0], "gei": [1.0, 2.0]}
+    options = {"store": tmp_path / "a.zarr"} if stored else {}
+    ds = rbn.sweep(
+        rbn.calculate_RBN_weights, rbn.NetworkParams(), axes, reduce=histogram, **options
+    )
+    ds.to_netcdf(tmp_path / "a.nc")
+    for written in (ds, xr.open_zarr(tmp_path / "a.zarr") if stored else ds):
+        for dataset in (written, xr.load_dataset(tmp_path / "a.nc")):
+            counts = dataset["calculate_RBN_weights_histogram"].sel(target="E", source="I")
+            for name in ("bin", "bin_left", "bin_right"):
+                assert counts[name].attrs["units"] == "pA*sqrt(N)"
+            assert counts.sel(bin=slice(-30, 0)).bin_left.values == [-30]
+            by_edge = counts.swap_dims(bin="bin_left").sel(bin_left=-40, method="ffill")
+            assert by_edge.bin_right == -30
+            assert by_edge.sum() == counts.isel(bin=0).sum() > 0

@@ -6,6 +6,7 @@ import json
 import math
 import pickle
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -55,8 +56,8 @@ def test_infinities_of_both_signs_are_not_reported_as_nan():
 def test_result_has_labels_units_and_fixed_parameters():
     ds = rbn.sweep(weights, NET, {"tau_E": [5.0, 20.0], "gei": [1.0]})
     assert ds["calculate_RBN_weights"].attrs["units"] == "pA*sqrt(N)"
-    assert ds["tau_E"].attrs == {"units": "ms"}
-    assert ds["gei"].attrs == {}
+    assert ds["tau_E"].attrs == {"units": "ms", "long_name": "membrane time constant of E"}
+    assert ds["gei"].attrs["units"] == "1"
     assert list(ds["target"].values) == list(ds["source"].values) == ["E", "I"]
     assert rbn.NetworkParams.from_mapping(json.loads(ds.attrs["params"])) == NET
     assert ds.attrs["function"] == "calculate_RBN_weights"
@@ -577,3 +578,58 @@ def test_float32_stays_float32_where_float64_is_the_default(x64):
 def test_masked_axes_and_names_with_a_slash_are_refused(params, axes, message):
     with pytest.raises(ValueError, match=message):
         rbn.sweep(never, params, axes)
+
+
+def results_of_every_kind(folder):
+    """Datasets in memory and from stores: sweeps, reductions, derivatives, texts, samples."""
+    axes = {"tau_E": [5.0, 10.0], "baseline_conn_prob_EI": [0.2, 0.3]}
+    reductions = rbn.reductions
+    reduce = [
+        "mean",
+        "count",
+        "argmax",
+        reductions.Histogram([-100.0, 0.0, 100.0], over="tau_E"),
+        reductions.Examples(lambda js: js[0, 1] < 0, k=2, name="negative"),
+        reductions.Fraction(lambda js: js[0, 1] < 0, name="negative"),
+    ]
+    taus = xr.DataArray([1.0, 2.0], dims="kind", coords={"kind": ["fast", "slow"]})
+    yield rbn.sweep(weights, NET, axes)
+    yield rbn.sweep(weights, NET, axes, store=folder / "all")
+    yield rbn.sweep(weights, NET, axes, reduce=reduce)
+    yield rbn.sweep(weights, NET, axes, reduce=reduce, store=folder / "reduced")
+    yield rbn.sweep(rbn.mean_field, NET, {"I_th_E": [1.2, 1.5]})
+    yield rbn.sweep(rbn.mean_field, NET, {"I_th_E": [1.2, 1.5]}, reduce="mean")
+    yield rbn.sweep(weights, NET, {"tau_syn_ex": taus})
+    yield rbn.sweep(weights, NET, rbn.sample("sobol", {"tau_E": (5, 40), "gei": (1, 2)}, 4))
+    yield rbn.jacobian(weights, NET, ["tau_E", "gei"])
+    yield rbn.elasticity(weights, NET, ["tau_E", "gei"])
+    yield rbn.sweep(lambda p: rbn.jacobian(weights, p, ["tau_E", "gei"]), NET, axes)
+    assert "dtype" not in taus["kind"].encoding  # of the user
+
+
+def test_results_have_units_and_names_and_are_written_without_a_warning(tmp_path):
+    for number, ds in enumerate(results_of_every_kind(tmp_path)):
+        for name, variable in ds.variables.items():
+            if variable.dtype.kind != "U":
+                assert variable.attrs["units"], (number, name)
+                assert variable.attrs["long_name"], (number, name)
+        paths = [tmp_path / f"{number}{suffix}" for suffix in (".nc", ".zarr", ".3.zarr")]
+        ds.to_netcdf(paths[0])
+        with warnings.catch_warnings():
+            # by default xarray writes consolidated metadata, of which Zarr always warns
+            warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
+            ds.to_zarr(paths[1])
+        ds.to_zarr(paths[2], zarr_format=3, consolidated=False)
+        xr.testing.assert_identical(xr.load_dataset(paths[0]), ds.load())
+        xr.testing.assert_identical(xr.open_zarr(paths[1]).load(), ds)
+        xr.testing.assert_identical(xr.open_zarr(paths[2], consolidated=False).load(), ds)
+
+
+def test_every_parameter_of_a_network_has_a_name_and_entries_have_their_own():
+    for name, value in vars(NET).items():
+        if name in rbn.network.NUMBER_FIELDS and np.ndim(value) == 0:
+            ds = rbn.sweep(lambda p: p.gei, NET, {name: [value]})
+            assert set(ds[name].attrs) == {"units", "long_name"}, name
+    ds = rbn.sweep(weights, NET, {f"baseline_conn_prob_{pair}": [0.5] for pair in ("EI", "II")})
+    names = [ds[f"baseline_conn_prob_{pair}"].attrs["long_name"] for pair in ("EI", "II")]
+    assert names == ["connection probability EI", "connection probability II"]

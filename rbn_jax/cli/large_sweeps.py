@@ -4,7 +4,6 @@ import contextlib
 import functools
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,13 +11,12 @@ import numpy as np
 from rbn_jax import reductions as red
 from rbn_jax.cli.arguments import name_argument
 from rbn_jax.cli.conditions import read_condition
-from rbn_jax.cli.output import to_json_lists
+from rbn_jax.cli.output import opening_call, print_speed
 from rbn_jax.parameters.optional import require
-from rbn_jax.sweeps.store import store_status
+from rbn_jax.sweeps.store import StoreDirectory, checked_path, store_status
 
 if TYPE_CHECKING:
     import distributed
-    import xarray
 
 REDUCTIONS = f"{red.reduction_help()}, where CONDITION is as 'EI<-30&EE>=10'."
 # of the missing blocks of a store
@@ -74,17 +72,34 @@ def dask_client(
         yield stack.enter_context(distributed.Client(cluster))
 
 
-def print_status(path: Path, as_json: bool) -> None:
-    """Print how much of the sweep in a store is done and what is missing."""
-    state = store_status(path)
+def stored_points(store: str, shard: tuple[int, int] | None) -> dict[int, int]:
+    """Return the points of every task of a shard that is done in a store, by its number."""
+    first, step = shard or (0, 1)
+    try:
+        directory = StoreDirectory.read(checked_path(store))
+        tasks = range(first, directory.blocks.task_count, step)
+    except ValueError:
+        # the store does not exist yet; whatever else is wrong, the sweep says it
+        return {}
+    return {task: directory.blocks.task_points(task) for task in tasks if directory.has(task)}
+
+
+def print_status(store: str, as_json: bool, speed: dict[str, float] | None = None) -> None:
+    """Print how much of the sweep in a store is done, what is missing, and how to open it."""
+    state = store_status(store)
     if as_json:
-        print(json.dumps(state))
+        print(json.dumps({**state, **(speed or {})}))
         return
     units, missing = state["units"], state["missing"]
-    print(f"{path}: {state['function']}, {state['done']} of {state['count']} {units} done,")
-    print(f"{state['points_done']} of {state['points']} points")
+    print(f"{store}: {state['function']}, {state['done']:,} of {state['count']:,} {units} done,")
+    print(f"{state['points_done']:,} of {state['points']:,} points")
     if missing:
         print(f"missing {units}: {_format_runs(missing)}")
+    if speed:
+        print_speed(speed)
+    # a reduction has a result only when all of it is done
+    if units == "blocks" or not missing:
+        print(f"open it with {opening_call(store)}")
 
 
 def _format_runs(numbers: list[int]) -> str:
@@ -97,14 +112,3 @@ def _format_runs(numbers: list[int]) -> str:
     if more > 0:
         texts[_MAX_LISTED_RUNS:] = [f"and {more} more runs (--json lists all)"]
     return ", ".join(texts)
-
-
-def print_dataset(dataset: "xarray.Dataset", out: Path, as_json: bool) -> None:
-    """Print the variables of a dataset, and the name of its file."""
-    if as_json:
-        variables = {name: to_json_lists(array.values) for name, array in dataset.items()}
-        print(json.dumps({"files": [str(out)], **variables}))
-        return
-    for name, array in dataset.data_vars.items():
-        print(f"{name} {dict(array.sizes)}\n{array.values}\n")
-    print(f"wrote {out}")

@@ -23,20 +23,30 @@ from rbn_jax.cli.large_sweeps import (
     REDUCTIONS,
     dask_client,
     parse_reductions,
-    print_dataset,
     print_status,
+    stored_points,
 )
 from rbn_jax.cli.options import AsJson, Params, Preset, Quiet, Settings
-from rbn_jax.cli.output import format_table, to_json_lists, write_netcdf
+from rbn_jax.cli.output import (
+    format_reductions,
+    format_summary,
+    format_table,
+    opening_call,
+    print_speed,
+    to_json_lists,
+    write_netcdf,
+)
 from rbn_jax.cli.quantities import DERIVATIVES, STATES, WEIGHTS, quantity_function
 from rbn_jax.cli.weights_command import print_weights
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import to_plain
 from rbn_jax.parameters.labels import RESULT_DIMENSIONS
+from rbn_jax.plot.datasets import unit_text
 from rbn_jax.rates import REGIMES
 from rbn_jax.rates.theories import THEORIES
 from rbn_jax.sensitivity import elasticity
 from rbn_jax.sweeps import sweep as run_sweep
+from rbn_jax.sweeps.axes import read_axes
 from rbn_jax.system.files import atomic_file
 
 if TYPE_CHECKING:
@@ -72,9 +82,10 @@ def sweep(
         list[str] | None, Option(help="Dimension to reduce over; default: all.")
     ] = None,
     out: Annotated[Path, Option(help="Name of the netCDF file.")] = Path("sweep.nc"),
+    # text, because a Path would make "s3:/bucket" of "s3://bucket"
     store: Annotated[
-        Path | None,
-        Option(help="Write block by block to this Zarr store, or resume its sweep."),
+        str | None,
+        Option(help="Folder of a Zarr store: write block by block, or resume its sweep."),
     ] = None,
     block_size: Annotated[int | None, Option(help="Points in a block.")] = None,
     shard: Annotated[
@@ -89,7 +100,7 @@ def sweep(
     ] = False,
     quiet: Quiet = False,
     status: Annotated[
-        Path | None, Option(help="Print how much of this store is done, and exit.")
+        str | None, Option(help="Print how much of this store is done, and exit.")
     ] = None,
     dtype: Annotated[str, Option(help="float32 or float64.")] = "float64",
     params: Params = None,
@@ -130,6 +141,8 @@ def sweep(
     for option, value in options_of_large_sweeps.items():
         if is_drawn and value is not None:
             raise ValueError(f"{option} is for large sweeps: give --store or --reduce too")
+    share = parse_shard(shard)
+    before = {} if store is None or overwrite else stored_points(store, share)
     with dask_client(workers, scheduler) as client:
         start = time.perf_counter()
         dataset = run_sweep(
@@ -140,32 +153,42 @@ def sweep(
             store=store,
             reduce=reductions,
             block_size=block_size,
-            shard=parse_shard(shard),
+            shard=share,
             client=client,
             overwrite=overwrite,
             progress=False if quiet else None,
         )
         seconds = time.perf_counter() - start
+    if store is None:
+        points = math.prod(read_axes(net, axes).sizes)
+    else:
+        after = stored_points(store, share)
+        points = sum(after[task] for task in after.keys() - before)
+    rate = points / seconds
+    speed = {"points_computed": points, "seconds": seconds, "points_per_second": rate}
     if store is not None:
-        print_status(store, as_json)
+        if reductions and dataset is not None and not as_json:
+            print(format_reductions(dataset, store), end="\n\n")
+        print_status(store, as_json, speed)
         return
     # only a shard returns None, and a shard has a store
     if dataset is None:
         return
     if not is_drawn:
         write_netcdf(dataset, out)
-        print_dataset(dataset, out, as_json)
+        if as_json:
+            variables = {name: to_json_lists(array.values) for name, array in dataset.items()}
+            print(json.dumps({"files": [str(out)], **speed, **variables}))
+            return
+        text = format_reductions(dataset, str(out)) if reductions else format_summary(dataset)
+        print(text, end="\n\n")
+        _print_files(speed, [str(out)])
         return
     files = _write_with_figure(dataset, out)
     if quantity == "rates":
-        _print_rates(dataset, files, as_json)
+        _print_rates(dataset, speed, files, as_json)
         return
-    # the first run also compiled the sweep, which matters only if it was short
-    if seconds < 5:
-        start = time.perf_counter()
-        run_sweep(fn, net, axes, dtype=dtype)
-        seconds = time.perf_counter() - start
-    _print_weights(quantity, net, axes, dtype, seconds, files, as_json)
+    _print_weights(quantity, net, axes, speed, files, as_json)
 
 
 def _write_with_figure(dataset: "xarray.Dataset", path: Path) -> list[str]:
@@ -196,14 +219,16 @@ def _draw(dataset: "xarray.Dataset") -> Figure:
     plot.plot_sweep(section, ax=figure.subplots(*panels))
     labels = []
     for dim in middle:
-        unit = section[dim].attrs.get("units", "")
-        labels.append(f"{dim} = {section[dim].item():g} {unit}".strip())
+        text = f"{dim} = {section[dim].item():g} {unit_text(section[dim])}"
+        labels.append(text.rstrip())
     if labels:
         figure.suptitle(", ".join(labels))
     return figure
 
 
-def _print_rates(dataset: "xarray.Dataset", files: list[str], as_json: bool) -> None:
+def _print_rates(
+    dataset: "xarray.Dataset", speed: dict[str, float], files: list[str], as_json: bool
+) -> None:
     """Print how many networks have a state, and the range of their rates."""
     (array,) = dataset.data_vars.values()
     population_rates = array.transpose("population", ...).values.reshape(2, -1)
@@ -216,28 +241,26 @@ def _print_rates(dataset: "xarray.Dataset", files: list[str], as_json: bool) -> 
             ranges[population] = [float(numbers.min()), float(numbers.max())]
     if as_json:
         report = {"points": points, "converged": converged, "ranges": ranges, "files": files}
-        print(json.dumps(report))
+        print(json.dumps(report | speed))
         return
-    print(f"{converged} of {points} networks have an asynchronous state in the theory")
+    print(f"{converged:,} of {points:,} networks have an asynchronous state in the theory")
     low_rates = int((state_rates < 0.1).any(axis=0).sum())
     if low_rates:
-        print(f"{low_rates} of them with {REGIMES['low_rate']}")
+        print(f"{low_rates:,} of them with {REGIMES['low_rate']}")
     for population, (lowest, highest) in ranges.items():
         print(f"{population}: {lowest:.4g} to {highest:.4g} spikes/s")
-    print(f"wrote {' and '.join(files)}")
+    _print_files(speed, files)
 
 
 def _print_weights(
     quantity: str,
     net: NetworkParams,
     axes: dict[str, np.ndarray],
-    dtype: str,
-    seconds: float,
+    speed: dict[str, float],
     files: list[str],
     as_json: bool,
 ) -> None:
     """Print weights and elasticities of the network that the sweep is around."""
-    points = math.prod(axis.size for axis in axes.values())
     fn = WEIGHTS[quantity]
     with jax.enable_x64(True):
         matrix = np.asarray(fn(net))
@@ -249,8 +272,8 @@ def _print_weights(
             "weights": matrix.tolist(),
             "elasticities": dict(zip(axes, to_json_lists(elasticities.T), strict=True)),
             "axes": {name: axis.tolist() for name, axis in axes.items()},
-            "points": points,
-            "points_per_second": points / seconds,
+            "points": speed["points_computed"],
+            **speed,
             "files": files,
             "params": to_plain(net),
         }
@@ -259,5 +282,11 @@ def _print_weights(
     print_weights(net)
     print(f"\nelasticities d ln|{quantity}| / d ln parameter")
     print(format_table(elasticities, list(axes), _ENTRIES))
-    print(f"\n{points} points, {points / seconds:.3g} per second, {dtype}")
-    print(f"wrote {' and '.join(files)}")
+    print()
+    _print_files(speed, files)
+
+
+def _print_files(speed: dict[str, float], files: list[str]) -> None:
+    """Print the speed, the names of the files, and how to open the first of them."""
+    print_speed(speed)
+    print(f"wrote {' and '.join(files)}; open it with {opening_call(files[0])}")

@@ -201,7 +201,7 @@ class Parameters:
         return as_array(value)[(..., *location.index)]
 
     def field(self, location: Location) -> NumberField:
-        """Return unit and domain from the field's metadata, or an empty NumberField."""
+        """Return what the metadata of the field say, or an empty NumberField."""
         return dict(self.structure.fields).get(location.path, NumberField())
 
     def replace(self, changes: Mapping[str, Any]) -> "Parameters":

@@ -55,24 +55,26 @@ class NumberField(NamedTuple):
     """What is known of a field that holds a number or an array of numbers.
 
     unit: "" for a pure number
+    long_name: what the number is, for readers; "" if that is not known
     domain: of each number
     ndim: number of axes without a batch, as 2 of a matrix; None where any number is possible
     """
 
     unit: str = ""
+    long_name: str = ""
     domain: Domain = REAL
     ndim: int | None = None
 
 
-_METADATA_TYPES = {"unit": str, "domain": Domain, "ndim": int}
+_METADATA_TYPES = {"unit": str, "long_name": str, "domain": Domain, "ndim": int}
 
 
-def number(unit: str, domain: Domain, ndim: int | None = 0, **options: Any) -> Any:
+def number(unit: str, long_name: str, domain: Domain, ndim: int | None = 0, **options: Any) -> Any:
     """Make a dataclass field for a number, or with `ndim` for an array of numbers.
 
     `options` are those of `dataclasses.field`: default, default_factory.
     """
-    metadata = {"unit": unit, "domain": domain, "ndim": ndim}
+    metadata = {"unit": unit, "long_name": long_name, "domain": domain, "ndim": ndim}
     return dataclasses.field(metadata=metadata, **options)
 
 
@@ -85,7 +87,7 @@ def choice(default: object, *options: object) -> Any:
 
 
 def number_fields(dataclass: Any) -> dict[str, NumberField]:
-    """Return what is known of every field with a unit or domain in its metadata, by name."""
+    """Return what is known of every field with a unit, long_name or domain in its metadata."""
     fields = {}
     for field in dataclasses.fields(dataclass):
         known = {}

@@ -306,4 +306,15 @@ def to_dataset(
         if not isinstance(data, Tracer):
             data = np.asarray(data)
         arrays[name] = ((*dims, *variable.dims), data, dict(variable.attrs))
-    return xr.Dataset(arrays, coords={**coords, **result_coords}, attrs=attrs)
+    return encode_text(xr.Dataset(arrays, coords={**coords, **result_coords}, attrs=attrs))
+
+
+def encode_text(dataset: "xarray.Dataset") -> "xarray.Dataset":
+    """Return a dataset whose text coordinates xarray writes as strings of variable length.
+
+    Zarr warns of NumPy's texts of fixed length, because its format 3 does not specify them.
+    """
+    for coord in dataset.coords.values():
+        if coord.dtype.kind == "U":
+            coord.encoding["dtype"] = np.dtypes.StringDType()
+    return dataset

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 ENTRY_DIMENSIONS = ("target", "source", "population")
 """The dimensions whose labels name the entries of a result."""
 
-_UNIT_LABELS = {"pA*sqrt(N)": r"pA$\,\sqrt{N}$", "1": ""}
+_UNIT_LABELS = {"pA*sqrt(N)": r"pA$\,\sqrt{N}$"}
 
 
 def choose_entries(
@@ -90,10 +90,15 @@ def variable_label(array: "xarray.DataArray") -> str:
 
 
 def unit_label(array: "xarray.DataArray") -> str:
-    """Return the unit in brackets after a space; "" for a pure number."""
+    """Return the unit in brackets after a space, as Matplotlib has it; "" for a pure number."""
+    unit = unit_text(array)
+    return f" [{_UNIT_LABELS.get(unit, unit)}]" if unit else ""
+
+
+def unit_text(array: "xarray.DataArray") -> str:
+    """Return the unit; "" for a pure number."""
     unit = array.attrs.get("units", "")
-    unit = _UNIT_LABELS.get(unit, unit)
-    return f" [{unit}]" if unit else ""
+    return "" if unit == "1" else unit
 
 
 def _is_numeric(coordinate: np.ndarray) -> bool:

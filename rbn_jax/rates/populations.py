@@ -65,18 +65,24 @@ class Populations(checks.ParameterSet):
     [19.13]
     """
 
-    weights: ArrayLike = number("mV", REAL, ndim=2)
-    indegrees: ArrayLike = number("", NOT_NEGATIVE, ndim=2)
-    connection_prob: ArrayLike = number("", SHARE, ndim=2)
-    tau_m: ArrayLike = number("ms", POSITIVE, ndim=1)
-    tau_syn: ArrayLike = number("ms", NOT_NEGATIVE, ndim=1)
-    t_ref: ArrayLike = number("ms", NOT_NEGATIVE, ndim=1)
-    V_th: ArrayLike = number("mV", REAL, ndim=1)
-    V_r: ArrayLike = number("mV", REAL, ndim=1)
-    mu_ext: ArrayLike = number("mV", REAL, ndim=1)
-    sigma_ext: ArrayLike = number("mV", NOT_NEGATIVE, ndim=1, default=0.0)
-    tau_syn_ext: ArrayLike | None = number("ms", NOT_NEGATIVE, ndim=1, default=None)
-    spread_ext: ArrayLike = number("mV", NOT_NEGATIVE, ndim=1, default=0.0)
+    weights: ArrayLike = number("mV", "jump of the potential by one spike", REAL, ndim=2)
+    indegrees: ArrayLike = number("", "number of inputs", NOT_NEGATIVE, ndim=2)
+    connection_prob: ArrayLike = number("", "connection probability", SHARE, ndim=2)
+    tau_m: ArrayLike = number("ms", "membrane time constant", POSITIVE, ndim=1)
+    tau_syn: ArrayLike = number("ms", "synaptic time constant", NOT_NEGATIVE, ndim=1)
+    t_ref: ArrayLike = number("ms", "refractory period", NOT_NEGATIVE, ndim=1)
+    V_th: ArrayLike = number("mV", "threshold", REAL, ndim=1)
+    V_r: ArrayLike = number("mV", "reset potential", REAL, ndim=1)
+    mu_ext: ArrayLike = number("mV", "mean of the potential by external input", REAL, ndim=1)
+    sigma_ext: ArrayLike = number(
+        "mV", "noise intensity of external input", NOT_NEGATIVE, ndim=1, default=0.0
+    )
+    tau_syn_ext: ArrayLike | None = number(
+        "ms", "time constant of external noise", NOT_NEGATIVE, ndim=1, default=None
+    )
+    spread_ext: ArrayLike = number(
+        "mV", "std of mu_ext across neurons", NOT_NEGATIVE, ndim=1, default=0.0
+    )
     fixed_indegree: bool = choice(False, False, True)
 
     def check(self) -> Self:

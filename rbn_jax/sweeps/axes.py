@@ -37,12 +37,14 @@ class Axes:
 
     values: 1-D float64 values by parameter name
     units: the unit of each parameter, "" for a pure number, by name
+    long_names: what each parameter is, "" where that is not known, by name
     layout: the dimensions and the parameters along each
     coords: other coordinates of axes given as xarray.DataArrays, by name
     """
 
     values: dict[str, np.ndarray]
     units: dict[str, str]
+    long_names: dict[str, str]
     layout: Layout
     coords: dict[str, Any]
 
@@ -57,8 +59,13 @@ class Axes:
         return tuple(self.values[names[0]].size for _, names in self.layout)
 
     def attributes(self, name: str) -> dict[str, str]:
-        """Return the unit of a parameter as xarray has it; nothing for a pure number."""
-        return {"units": self.units[name]} if self.units[name] else {}
+        """Return units and long_name of a parameter as xarray has them, where they are known."""
+        attributes = {}
+        if self.units[name] or self.long_names[name]:
+            attributes["units"] = self.units[name] or "1"
+        if self.long_names[name]:
+            attributes["long_name"] = self.long_names[name]
+        return attributes
 
     def along(self, axis: int) -> dict[str, tuple[np.ndarray, dict[str, str]]]:
         """Return values and attributes of the parameters along a dimension, by name."""
@@ -102,8 +109,14 @@ def read_axes(params: object, axes: object) -> Axes:
     values = {name: _read_values(name, axis) for name, axis in axes.items()}
     layout = _read_layout(axes, values, parameters.names())
     _check_values(parameters, values, locations, layout)
-    units = {name: parameters.field(location).unit for name, location in locations.items()}
-    return Axes(values, units, layout, _read_coords(axes, parameters.names()))
+    units, long_names = {}, {}
+    for name, location in locations.items():
+        field = parameters.field(location)
+        # "EI" or "[0]" tells the entries of an array apart
+        entry = name.removeprefix(location.path).lstrip("_")
+        units[name] = field.unit
+        long_names[name] = field.long_name and f"{field.long_name} {entry}".rstrip()
+    return Axes(values, units, long_names, layout, _read_coords(axes, parameters.names()))
 
 
 def _expand_pairs(axes: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from rbn_jax.parameters.labels import Variable
+from rbn_jax.parameters.labels import Variable, encode_text
 from rbn_jax.parameters.optional import require
 from rbn_jax.reductions import LabelledArray, Reduction, Source, State, is_float
 from rbn_jax.sweeps.evaluator import Portable, TracedEvaluator, contains_nan, name_nan
@@ -157,7 +157,7 @@ class ReductionSink(Portable):
         for name, coord in coords.items():
             if set(xr.as_variable(coord).dims) <= set(dataset.dims):
                 dataset = dataset.assign_coords({name: coord})
-        return dataset
+        return encode_text(dataset)
 
 
 Sink = MemorySink | StoreSink | ReductionSink

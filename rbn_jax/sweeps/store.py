@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import jax
 import numpy as np
 
-from rbn_jax.parameters.labels import Variable, to_dataset
+from rbn_jax.parameters.labels import Variable, encode_text, to_dataset
 from rbn_jax.parameters.optional import require
 from rbn_jax.reductions import REDUCTION_CLASSES, Reduction
 from rbn_jax.sweeps.blocks import Blocks
@@ -187,17 +187,18 @@ class StoreDirectory:
         for name, coord in dataset.coords.items():
             if coord.dtype.kind in "OT":
                 text[name] = (coord.dims, np.array(coord.values.tolist()), coord.attrs)
-        return dataset.assign_coords(text)
+        return encode_text(dataset.assign_coords(text))
 
     def write_dataset(self, dataset: "xarray.Dataset") -> None:
         """Write a small dataset into the directory, text as Zarr's own strings."""
         zarr = require("zarr", "sweep")
         text = {}
         for name, variable in dataset.variables.items():
+            # xarray writes only objects over strings that a store already has
             if variable.dtype.kind == "U":
                 text[name] = (variable.dims, variable.values.astype(object), variable.attrs)
         dataset = dataset.assign(text).assign_attrs({_KEY: json.dumps(self.identity)})
-        # Zarr warns that strings and consolidated metadata are not parts of version 3 yet
+        # Zarr warns that consolidated metadata are no part of version 3 yet
         with warnings.catch_warnings(action="ignore"):
             dataset.to_zarr(self.path, mode="a", zarr_format=3, consolidated=False)
             # the metadata of all arrays in one file, which xarray reads first
