@@ -87,7 +87,7 @@ def compare_streaming(folder: Path, points: float) -> Iterator[TableRow]:
         streaming_time, _ = timed(lambda s=store: sweep_weights(axes, store=s, progress=False))
         shutil.rmtree(store)
         evaluator = make_evaluator(axes)
-        with open_store(store, evaluator.function, evaluator.blocks, (), False, False) as directory:
+        with open_store(store, evaluator.function, evaluator.blocks, (), None, False) as directory:
             writing_time, _ = timed(lambda d=directory: write_only(d))
         shutil.rmtree(store)
         streaming_times.append(streaming_time)

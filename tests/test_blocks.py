@@ -40,7 +40,7 @@ def test_blocks_cover_every_point_once(sizes, block_size):
 )
 def test_tasks_hold_every_block_once(sizes, block_size, shards, grouped):
     blocks = plan_blocks(tuple(sizes), 16, block_size, shards, grouped)
-    tasks = [blocks.of_task(task) for task in range(blocks.task_count)]
+    tasks = [blocks.task_blocks(task) for task in range(blocks.task_count)]
     assert [block for task in tasks for block in task] == list(range(blocks.count))
     assert sum(map(blocks.task_points, range(blocks.task_count))) == math.prod(sizes)
 

@@ -16,6 +16,7 @@ from scipy import integrate
 
 import rbn_jax as rbn
 from rbn_jax.sweeps.store import store_status
+from rbn_jax.system.processes import Processes
 
 NET = rbn.NetworkParams()
 AXES = {"tau_E": [5.0, 10.0, 20.0], "gei": [1.0, 1.5]}
@@ -155,6 +156,14 @@ def test_another_source_or_argument_is_refused(tmp_path):
     with pytest.raises(ValueError, match="different version of scaled"):
         rbn.sweep(functools.partial(scaled, 3), NET, AXES, **options)
 
+    many = np.arange(2000.0)
+    options["store"] = tmp_path / "b.zarr"
+    rbn.sweep(functools.partial(scaled, many), NET, {"tau_E": [1.0]}, **options)
+    other = np.where(many == 1000, 0, many)
+    with pytest.raises(ValueError, match="different version of scaled"):
+        rbn.sweep(functools.partial(scaled, other), NET, {"tau_E": [1.0]}, **options)
+    options["store"] = tmp_path / "a.zarr"
+
     def scaled_otherwise(factor, p):
         return factor * p.tau_E + 0
 
@@ -265,3 +274,11 @@ def test_workers_of_a_cluster_call_the_function(tmp_path):
     )
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
+
+
+def test_a_process_that_ended_after_its_call_costs_no_point():
+    processes = Processes(1)
+    pid = processes.call(os.getpid)
+    os.kill(pid, signal.SIGKILL)
+    assert processes.call(os.getpid) != pid
+    processes.close()

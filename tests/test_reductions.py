@@ -243,7 +243,7 @@ def test_a_mean_of_float32_is_summed_in_float64():
 def test_runs_are_merged_in_their_order_whatever_order_they_end_in():
     axes = {"tau_E": np.linspace(5, 40, 31), "gei": np.linspace(1, 2, 3)}
     function = TracedFunction(WEIGHTS, NET, read_axes(NET, axes), "float32")
-    blocks = plan_blocks(function.axes.sizes, function.point_bytes, 1, grouped=True)
+    blocks = plan_blocks(function.axes.sizes, function.point_bytes, 1, group_blocks=True)
     evaluator = TracedEvaluator(function, blocks)
     means = []
     for order in (1, -1):
@@ -440,3 +440,22 @@ def test_bins_are_selected_by_their_middle_and_edges(tmp_path, stored):
             by_edge = counts.swap_dims(bin="bin_left").sel(bin_left=-40, method="ffill")
             assert by_edge.bin_right == -30
             assert by_edge.sum() == counts.isel(bin=0).sum() > 0
+
+
+def test_an_error_names_the_condition_that_jax_cannot_trace():
+    def between(js):
+        return js[0, 1] < 0 and js[0, 0] > 0
+
+    with pytest.raises(ValueError, match="between does what JAX cannot trace"):
+        rbn.sweep(WEIGHTS, NET, AXES, reduce=r.Fraction(between))
+
+
+@pytest.mark.parametrize(
+    "bins",
+    [np.geomspace(1e-3, 1e3, 51), np.linspace(-3, 3, 51), [0, 5e-324, 1], [-1.7e308, 1, 1.7e308]],
+)
+def test_histograms_of_many_values_equal_numpy(bins):
+    x = np.random.default_rng(10).lognormal(0, 2, 140_000)
+    with jax.enable_x64(True):
+        counts = jax.jit(r.Histogram(bins).partial)(x, True, None)["count"]
+    np.testing.assert_array_equal(counts, np.histogram(x, bins)[0])

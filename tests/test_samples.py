@@ -243,7 +243,7 @@ def test_the_columns_of_a_frame_vary_together(tmp_path):
 
 
 def test_frames_and_tuples_of_names_are_axes_beside_others():
-    axes = {"trial": FRAME, "gei": [1.0, 2.0], ("tau_syn_ex", "tau_syn_in"): ([2, 4], [3.0, 5.0])}
+    axes = {"trial": FRAME, "gei": [1.0, 2.0], ("tau_syn_ex", "tau_syn_in"): ("2:4:2", [3.0, 5.0])}
     swept = rbn.sweep(rbn.calculate_RBN_weights, NET, axes)
     dims = ("trial", "gei", "tau_syn_ex_tau_syn_in", "target", "source")
     assert swept["calculate_RBN_weights"].dims == dims
@@ -267,6 +267,7 @@ def test_frames_and_tuples_of_names_are_axes_beside_others():
         ({("tau_E", "tau_I"): [[1, 2, 3]]}, "have 1 arrays: must be one for each name"),
         ({("tau_E", "tau_I"): 5}, "have 1 arrays"),
         ({("tau_E", "tau_I"): ([1, 2, 3], [1, 2])}, "'tau_E_tau_I' differ in length"),
+        ({("tau_E", "tau_I"): ([1, [2, 3]], [1, 2])}, "axis tau_E: must be a 1-D array"),
         ({("tau_E", "tau_I"): ([[1, 2]], [1, 2])}, r"axis tau_E has the shape \(1, 2\)"),
         ([1.0], "axes is a list: must map parameter names to values, or be a pandas.DataFrame"),
     ],

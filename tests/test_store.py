@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -175,7 +176,7 @@ def test_the_log_says_points_rate_and_time_left(capsys, monkeypatch):
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     progress = Progress(None, "fn", "compiling", total=5000, missing=4000)
     for _ in range(2):
-        progress.add(310, 0)
+        progress.add(310)
         progress.log()
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
@@ -273,3 +274,25 @@ def test_a_lambda_of_one_number_is_stored(tmp_path):
     for _ in range(2):
         stored = sweep(store=tmp_path / "a.zarr", block_size=1)
         np.testing.assert_array_equal(stored["result"], [-2.0, 2.0])
+
+
+def test_missing_complex_results_are_nan(tmp_path):
+    def fn(p):
+        return p["a"] + 1j
+
+    stored = rbn.sweep(fn, {"a": 0.0}, {"a": [1.0, 2.0]}, store=tmp_path / "a.zarr", shard=(0, 2))
+    np.testing.assert_array_equal(np.isnan(stored["fn"]), [False, True])
+
+
+def test_a_shard_without_work_says_so(tmp_path):
+    options = {"store": tmp_path / "a.zarr", "shard": (2, 3)}
+    with pytest.warns(UserWarning, match="shard 2 of 3 has nothing to do: the store has 2 blocks"):
+        rbn.sweep(weights, NET, {"gei": [1.0, 2.0]}, **options)
+
+
+def test_the_order_of_blocks_leaves_random_numbers_alone(tmp_path):
+    random.seed(0)
+    expected = random.random()
+    random.seed(0)
+    rbn.sweep(weights, NET, AXES, store=tmp_path / "a.zarr", block_size=9)
+    assert random.random() == expected

@@ -63,9 +63,9 @@ def change_identity(store, **changes):
     """Change the record of the sweep that a store is of, as if another program had made it."""
     file = store / "zarr.json"
     metadata = json.loads(file.read_text())
-    identity = json.loads(metadata["attributes"]["rbn_jax_sweep"])
+    identity = json.loads(metadata["attributes"]["rbn_jax_sweep_2"])
     assert identity.keys() >= changes.keys()
-    metadata["attributes"]["rbn_jax_sweep"] = json.dumps({**identity, **changes})
+    metadata["attributes"]["rbn_jax_sweep_2"] = json.dumps({**identity, **changes})
     file.write_text(json.dumps(metadata))
 
 
@@ -93,8 +93,8 @@ def test_another_format_is_refused(tmp_path):
     store = tmp_path / "a.zarr"
     rbn.sweep(weights, NET, AXES, store=store)
     meta = store / "zarr.json"
-    meta.write_text(meta.read_text().replace('\\"format\\": 2', '\\"format\\": 9'))
-    with pytest.raises(ValueError, match="format: 9 in the store, 2 here"):
+    meta.write_text(meta.read_text().replace("rbn_jax_sweep_2", "rbn_jax_sweep"))
+    with pytest.raises(ValueError, match="must be a store that this version of sweep has made"):
         rbn.sweep(weights, NET, AXES, store=store)
 
 
@@ -214,3 +214,43 @@ def test_more_bad_input_stops_before_any_work(tmp_path, monkeypatch, options, me
     with pytest.raises(ValueError, match=message):
         rbn.sweep(**{"fn": never, "params": NET, "axes": AXES, **options})
     assert os.listdir() == ["file"]
+
+
+def test_nan_among_the_fixed_numbers_equals_itself(tmp_path):
+    def fn(p):
+        return p["a"]
+
+    params, axes = {"a": 1.0, "b": np.nan}, {"a": [1.0, 2.0]}
+    for _ in range(2):
+        stored = rbn.sweep(fn, params, axes, store=tmp_path / "a.zarr")
+    np.testing.assert_array_equal(stored["fn"], [1, 2])
+
+
+def test_a_name_that_zarr_cannot_hold_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="a result is called 'x/y': Zarr takes no '/'"):
+        rbn.sweep(lambda p: {"x/y": p.tau_E}, NET, AXES, store=tmp_path / "a.zarr")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/w.zarr", "memory://w.zarr"])
+def test_an_address_that_is_no_folder_is_refused(address):
+    with pytest.raises(ValueError, match=f"store {address}: must be a folder of a file system"):
+        rbn.sweep(weights, NET, AXES, store=address)
+
+
+def test_a_directory_that_was_replaced_is_not_locked(tmp_path, monkeypatch):
+    """Another process may delete and create a store between the opening and the lock."""
+    store, old = tmp_path / "a.zarr", tmp_path / "old"
+    store.mkdir()
+    opened = os.open
+
+    def replace_first(path, flags):
+        number = opened(path, flags)
+        os.rename(store, old)
+        store.mkdir()
+        return number
+
+    monkeypatch.setattr(os, "open", replace_first)
+    lock = store_module.lock_directory(store, exclusive=False)
+    with pytest.raises(ValueError, match="has replaced it"):
+        lock.__enter__()

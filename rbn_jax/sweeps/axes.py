@@ -36,15 +36,13 @@ class Axes:
     """Values of the parameters that vary, and the dimensions they vary along.
 
     values: 1-D float64 values by parameter name
-    units: the unit of each parameter, "" for a pure number, by name
-    long_names: what each parameter is, "" where that is not known, by name
+    attrs: units and long_name of each parameter, where they are known, by name
     layout: the dimensions and the parameters along each
     coords: other coordinates of axes given as xarray.DataArrays, by name
     """
 
     values: dict[str, np.ndarray]
-    units: dict[str, str]
-    long_names: dict[str, str]
+    attrs: dict[str, dict[str, str]]
     layout: Layout
     coords: dict[str, Any]
 
@@ -58,19 +56,10 @@ class Axes:
         """The number of points along each dimension."""
         return tuple(self.values[names[0]].size for _, names in self.layout)
 
-    def attributes(self, name: str) -> dict[str, str]:
-        """Return units and long_name of a parameter as xarray has them, where they are known."""
-        attributes = {}
-        if self.units[name] or self.long_names[name]:
-            attributes["units"] = self.units[name] or "1"
-        if self.long_names[name]:
-            attributes["long_name"] = self.long_names[name]
-        return attributes
-
-    def along(self, axis: int) -> dict[str, tuple[np.ndarray, dict[str, str]]]:
+    def parameters_along(self, axis: int) -> dict[str, tuple[np.ndarray, dict[str, str]]]:
         """Return values and attributes of the parameters along a dimension, by name."""
         _, names = self.layout[axis]
-        return {name: (self.values[name], self.attributes(name)) for name in names}
+        return {name: (self.values[name], self.attrs[name]) for name in names}
 
     def describe(self, region: tuple[slice, ...]) -> str:
         """Describe a region as in "tau_E 5 to 10 ms, gei 1.5"."""
@@ -80,7 +69,8 @@ class Axes:
                 values = self.values[name][points]
                 low, high = f"{values.min():g}", f"{values.max():g}"
                 span = low if low == high else f"{low} to {high}"
-                ranges.append(f"{name} {span} {self.units[name]}".rstrip())
+                unit = self.attrs[name].get("units", "").removeprefix("1")
+                ranges.append(f"{name} {span} {unit}".rstrip())
         return ", ".join(ranges) or "one point"
 
     def labels(self) -> dict[str, Any]:
@@ -88,7 +78,7 @@ class Axes:
         labels = dict(self.coords)
         for dim, names in self.layout:
             for name in names:
-                labels[name] = (dim, self.values[name], self.attributes(name))
+                labels[name] = (dim, self.values[name], self.attrs[name])
         return labels
 
 
@@ -109,21 +99,23 @@ def read_axes(params: object, axes: object) -> Axes:
     values = {name: _read_values(name, axis) for name, axis in axes.items()}
     layout = _read_layout(axes, values, parameters.names())
     _check_values(parameters, values, locations, layout)
-    units, long_names = {}, {}
+    attrs: dict[str, dict[str, str]] = {name: {} for name in axes}
     for name, location in locations.items():
         field = parameters.field(location)
-        # "EI" or "[0]" tells the entries of an array apart
-        entry = name.removeprefix(location.path).lstrip("_")
-        units[name] = field.unit
-        long_names[name] = field.long_name and f"{field.long_name} {entry}".rstrip()
-    return Axes(values, units, long_names, layout, _read_coords(axes, parameters.names()))
+        if field.unit or field.long_name:
+            attrs[name]["units"] = field.unit or "1"
+        if field.long_name:
+            # "EI" or "[0]" tells the entries of an array apart
+            entry = name.removeprefix(location.path).lstrip("_")
+            attrs[name]["long_name"] = f"{field.long_name} {entry}".rstrip()
+    return Axes(values, attrs, layout, _read_coords(axes, parameters.names()))
 
 
 def _expand_pairs(axes: Any) -> dict[str, Any]:
     """Return each axis by name, paired samples as DataArrays along one dimension.
 
-    Paired are the columns of a frame, along the dimension that is its key or that its index
-    names, and the arrays of several names, along a dimension of the joined names.
+    Two inputs give paired axes: the columns of a DataFrame, along its key, or the name of its
+    index; and a tuple of names, along the names joined by "_".
     """
     if hasattr(axes, "columns"):
         axes = {axes.index.name or "sample": axes}
@@ -154,8 +146,9 @@ def _expand_pairs(axes: Any) -> dict[str, Any]:
                 raise ValueError(f"axis {name!r}: its name must be text")
             if name in expanded:
                 raise ValueError(f"two axes of one name, {name!r}")
-            if dim is not None and np.ndim(values) == 1:
-                values = require("xarray", "sweep").DataArray(values, coords, [dim])
+            if dim is not None:
+                array = _read_values(name, values)
+                values = require("xarray", "sweep").DataArray(array, coords, [dim])
             expanded[name] = values
     return expanded
 

@@ -2,9 +2,10 @@
 
 import dataclasses
 import math
-import numbers
 
 import jax
+
+from rbn_jax.parameters.checks import to_whole_number
 
 # The results of a block, in bytes. On a CPU, the C library reuses freed arrays of this size; larger
 # ones go back to the system, which clears every page before it gives it out again.
@@ -12,7 +13,7 @@ _CPU_BLOCK_BYTES = 2**23
 # On a GPU, launching kernels takes no noticeable time beside computing this much.
 _GPU_BLOCK_BYTES = 2**28
 _CHUNK_BYTES = 2**25
-# So that the index of a point in a block fits 32 bits, with room for the index of no point.
+# A histogram counts the points of a block in 32 bits.
 _MAX_BLOCK_POINTS = 2**28
 # A reduction writes one file for each task: few enough files to look for all of them, and tasks
 # short enough that little is lost when one is interrupted.
@@ -69,18 +70,23 @@ class Blocks:
         return tuple(points.stop - points.start for points in self.region(block))
 
     @property
+    def task_name(self) -> str:
+        """What tasks are called for the user."""
+        return "blocks" if self.task_length == 1 else "parts"
+
+    @property
     def task_count(self) -> int:
         """The number of tasks."""
         return _ceil_div(self.count, self.task_length)
 
-    def of_task(self, task: int) -> range:
+    def task_blocks(self, task: int) -> range:
         """Return the blocks of a task."""
         first = task * self.task_length
         return range(first, min(first + self.task_length, self.count))
 
     def task_points(self, task: int) -> int:
         """Return the number of points of a task."""
-        return sum(math.prod(self.lengths(block)) for block in self.of_task(task))
+        return sum(math.prod(self.lengths(block)) for block in self.task_blocks(task))
 
 
 def plan_blocks(
@@ -88,12 +94,12 @@ def plan_blocks(
     point_bytes: int,
     block_size: int | None,
     shards: int = 1,
-    grouped: bool = False,
+    group_blocks: bool = False,
 ) -> Blocks:
     """Plan blocks of about block_size points.
 
     By default they have a size that suits the device, and are small enough that every shard has
-    work. grouped: whether a task is several blocks, as for a reduction; otherwise it is one.
+    work. group_blocks: whether a task is several blocks, as for a reduction; otherwise it is one.
 
     Raises:
         ValueError: block_size is no whole number from 1 to 2^28.
@@ -104,19 +110,15 @@ def plan_blocks(
         points_per_shard = math.prod(sizes) // shards
         block_size = min(block_bytes // point_bytes, points_per_shard, _MAX_BLOCK_POINTS)
         block_size = max(block_size, 1)
-    is_integer = isinstance(block_size, numbers.Integral) and not isinstance(block_size, bool)
-    if not is_integer or not 1 <= block_size <= _MAX_BLOCK_POINTS:
-        raise ValueError(
-            f"block_size={block_size!r}: must be a whole number of points from 1 to "
-            f"{_MAX_BLOCK_POINTS}"
-        )
-    block_size = int(block_size)
+    block_size = to_whole_number("block_size", block_size, 1)
+    if block_size > _MAX_BLOCK_POINTS:
+        raise ValueError(f"block_size={block_size}: must be at most {_MAX_BLOCK_POINTS} points")
     chunk = _fill(sizes, max(min(block_size, _CHUNK_BYTES // point_bytes), 1))
     chunk_grid = tuple(map(_ceil_div, sizes, chunk))
     chunks_per_block = _fill(chunk_grid, max(block_size // math.prod(chunk), 1))
     shape = tuple(map(math.prod, zip(chunk, chunks_per_block, strict=True)))
     blocks = Blocks(sizes, shape, chunk)
-    if not grouped:
+    if not group_blocks:
         return blocks
     length = max(_MIN_TASK_BLOCKS, _ceil_div(blocks.count, _MAX_TASKS))
     return dataclasses.replace(blocks, task_length=min(length, max(blocks.count // shards, 1)))

@@ -1,7 +1,6 @@
 """The evaluation of a sweep: one compiled function for all of its blocks, in any process."""
 
 import abc
-import contextlib
 import functools
 import hashlib
 import json
@@ -30,7 +29,7 @@ from rbn_jax.sweeps.axes import Axes, Layout
 from rbn_jax.sweeps.blocks import Blocks
 
 _DTYPES = ("float32", "float64")
-_compiling = threading.Lock()
+_evaluating = threading.Lock()
 
 Template = dict[str, Variable]
 """Variables by name."""
@@ -61,6 +60,8 @@ class SweptFunction(Portable, abc.ABC):
     """
 
     template: Template
+    # the version of JAX on which `program` depends
+    jax_version = jax.__version__
 
     def __init__(self, fn: Callable[..., Any], params: object, axes: Axes, dtype: str):
         self.fn = fn
@@ -141,8 +142,8 @@ class TracedFunction(SweptFunction):
 class TracedEvaluator(Portable):
     """A traced function and the blocks of its axes.
 
-    XLA computes a block on all cores: the second thread is for the time in which the block of
-    the first is copied or written.
+    One block is evaluated at a time: the second thread is for the time in which the block of the
+    first is copied or written.
     """
 
     threads = 2
@@ -177,19 +178,14 @@ class TracedEvaluator(Portable):
                 row = function.axes.values[name][points].astype(function.dtype)
                 # repeats the last value of the block, which adds neither NaN nor errors
                 values[name] = np.pad(row, (0, length - row.size), mode="edge")
-        # the first block is evaluated alone, so that JAX compiles once
-        is_compiled = vars(self).get("_is_compiled", False)
         try:
-            with (
-                contextlib.nullcontext() if is_compiled else _compiling,
-                jax.enable_x64(function.x64),
-            ):
+            # Alone in this process: XLA computes a block on all cores, and two threads that call
+            # the function for the first time would both compile it.
+            with _evaluating, jax.enable_x64(function.x64):
                 evaluation = _evaluate(
                     function.fn, function.conditions, layout, self._mesh, function.params, values
                 )
-                jax.block_until_ready(evaluation)
-                self._is_compiled = True
-                return evaluation
+                return jax.block_until_ready(evaluation)
         # fn has been traced before, so a callback in it failed, or there is too little memory
         except Exception as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -236,7 +232,10 @@ def _evaluate(
     @record_labels()
     def evaluate(changes: dict[str, Array]) -> Evaluation:
         result = fn(params.replace(changes).build())
-        flags = {number: jnp.asarray(condition(result)) for number, condition in conditions}
+        flags = {}
+        for number, condition in conditions:
+            with explain_trace_errors(condition):
+                flags[number] = jnp.asarray(condition(result))
         return label_result(fn, result), flags
 
     # the devices share the longest dimension; the compiler splits all that follows from it

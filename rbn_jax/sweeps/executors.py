@@ -15,17 +15,20 @@ from typing import Any
 
 from rbn_jax.parameters.optional import require
 from rbn_jax.sweeps.host import Evaluator, HostFunction
-from rbn_jax.sweeps.reduction_sink import Sink
-from rbn_jax.sweeps.sinks import TaskResult
+from rbn_jax.sweeps.reduction_sink import ReductionSink
+from rbn_jax.sweeps.sinks import MemorySink, StoreSink, TaskResult
 from rbn_jax.system.interrupts import noticed_interrupts
 from rbn_jax.system.progress import Progress
 
-# tells the process that called `sweep` from its workers, on any machine
+# distinguishes the process that called `sweep` from its workers, on any machine
 _PROCESS_ID = uuid.uuid4().hex
 _unpickling = threading.Lock()
 # of the points where a function fails, those that a warning names beside the first
 _MAX_NAMED = 9
 
+
+Sink = MemorySink | StoreSink | ReductionSink
+"""Where results go: it runs a task in any process, and accepts its result in the caller's."""
 
 Problems = dict[str, dict[int, str]]
 """Details by problem and by the task in which it is."""
@@ -33,11 +36,12 @@ Problems = dict[str, dict[int, str]]
 
 def _warn(evaluator: Evaluator, problems: Problems) -> None:
     for problem, details in problems.items():
+        blocks = evaluator.blocks
         first = min(details)
-        blocks = evaluator.blocks.of_task(first)
-        place = " to ".join(map(evaluator.describe, dict.fromkeys((blocks[0], blocks[-1]))))
-        count = f"{len(details)} of {evaluator.blocks.task_count}"
-        text = f"{problem} in {count} blocks, first in {place}"
+        task = blocks.task_blocks(first)
+        place = " to ".join(map(evaluator.describe, dict.fromkeys((task[0], task[-1]))))
+        count = f"{len(details)} of {blocks.task_count} {blocks.task_name}"
+        text = f"{problem} in {count}, first in {place}"
         if details[first]:
             others = map(evaluator.describe, sorted(details)[1 : _MAX_NAMED + 1])
             text = "; ".join((f"{text}: {details[first]}", *others))
@@ -61,15 +65,15 @@ def run_tasks(
     directory, blocks = sink.directory, sink.evaluator.blocks
     tasks = range(first, blocks.task_count, step)
     missing = list(tasks)
-    if directory is not None:
+    if directory:
         missing = [task for task in tasks if not directory.has(task)]
         # so that processes which share a store seldom take the same task
-        random.shuffle(missing)
+        random.Random().shuffle(missing)
     if not tasks:
         # points at the caller of `sweep`
         warnings.warn(
             f"shard {first} of {step} has nothing to do: the store has {blocks.task_count} "
-            "parts; take smaller blocks, or less shards",
+            f"{blocks.task_name}; take smaller blocks, or fewer shards",
             stacklevel=3,
         )
     problems: Problems = {}
@@ -84,7 +88,8 @@ def run_tasks(
             for task in missing:
                 accept(sink.run(task))
             return
-        total, remaining = (sum(map(blocks.task_points, some)) for some in (tasks, missing))
+        total = sum(map(blocks.task_points, tasks))
+        remaining = sum(map(blocks.task_points, missing))
         name = sink.evaluator.function.attrs["function"]
         bar = Progress(progress, name, sink.evaluator.preparation, total, remaining)
         with noticed_interrupts() as interrupted, contextlib.closing(bar):
@@ -119,22 +124,23 @@ def _run_concurrently(
         executor = ThreadPoolExecutor(sink.threads, "sweep")
         run: Callable[..., TaskResult] = sink.run
         arguments: tuple[object, ...] = ()
-        width = 2 * sink.threads
     else:
         executor = client.get_executor(pure=False)
         # sent to the workers once: on a worker, Dask puts the bytes in place of this future
         pickled_sink = client.submit(bytes, require("cloudpickle", "sweep").dumps(sink))
         run = _run_on_worker
         arguments = (pickled_sink, _PROCESS_ID)
-        width = 2 * max(sum(client.nthreads().values()), 1)
     not_started = iter(missing)
     pending: dict[Future[TaskResult], int] = {}
     try:
         while True:
+            # a cluster may grow
+            threads = sink.threads if client is None else sum(client.nthreads().values())
+            width = 2 * max(threads, 1)
             while len(pending) < width and (task := next(not_started, None)) is not None:
                 # another process may have run it in the meantime
-                if sink.directory is not None and sink.directory.has(task):
-                    bar.add(task_points(task), 0)
+                if sink.directory and sink.directory.has(task):
+                    bar.add(task_points(task))
                 else:
                     pending[executor.submit(run, *arguments, task)] = task
             if not pending:
@@ -144,7 +150,7 @@ def _run_concurrently(
             for future in finished:
                 result = _take_result(future, sink, pending.pop(future))
                 accept(result)
-                bar.add(task_points(result.task), result.n_bytes)
+                bar.add(task_points(result.task))
             if interrupted():
                 raise KeyboardInterrupt
     finally:

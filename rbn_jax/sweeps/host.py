@@ -6,10 +6,10 @@ import hashlib
 import inspect
 import pickle
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 
 from rbn_jax.parameters.access import Parameters, read_parameters
@@ -30,9 +30,11 @@ class HostFunction(SweptFunction):
     Every number that it returns becomes float64, or complex128, because a point where it fails
     is NaN.
 
-    outcomes: those that are known already, by the number of the point
+    outcomes: results, or texts of errors, of points that are computed already, by number
     threads: points that are computed at once
     """
+
+    jax_version = ""
 
     def __init__(
         self,
@@ -61,10 +63,13 @@ class HostFunction(SweptFunction):
         """
         fn, texts = self.fn, []
         while isinstance(fn, functools.partial):
+            # NumPy would leave out the middle of a large array
+            with np.printoptions(threshold=sys.maxsize):
+                arguments = repr((fn.args, fn.keywords))
             # the address of an object is another one in each process
-            texts.append(re.sub(r" at 0x\w+", "", repr((fn.args, fn.keywords))))
+            texts.append(re.sub(r" at 0x\w+", "", arguments))
             fn = fn.func
-        # the source of a built-in function is nowhere
+        # built-in and compiled functions have no Python source
         with contextlib.suppress(OSError, TypeError):
             texts.append(inspect.getsource(fn if inspect.isroutine(fn) else type(fn)))
         return hashlib.sha256("\n".join(texts).encode()).hexdigest()
@@ -86,7 +91,7 @@ class HostFunction(SweptFunction):
         return self.outcomes[point]
 
     def _find_template(self) -> Template:
-        """Return the shapes of what fn returns at the first point where it does not fail.
+        """Return what fn gives at the first point where it does not fail.
 
         Raises:
             RuntimeError: it fails at every point.
@@ -94,12 +99,7 @@ class HostFunction(SweptFunction):
         for point in range(self.blocks.count):
             outcome = self.outcomes[point] = self.outcome(point)
             if isinstance(outcome, dict):
-                template = {}
-                for name, variable in outcome.items():
-                    data = variable.data
-                    abstract = jax.ShapeDtypeStruct(data.shape, data.dtype)
-                    template[name] = variable.with_data(abstract)
-                return template
+                return outcome
         raise RuntimeError(f"{self.attrs['function']} failed at every point: {self.outcomes[0]}")
 
 
@@ -117,8 +117,8 @@ class HostEvaluator(Portable):
         """Return fn's variables at a point, NaN if it fails, and problems with their details."""
         template = self.function.template
         outcome = self.function.outcome(block)
-        if isinstance(outcome, dict) and _formats(outcome) != _formats(template):
-            outcome = f"it returned {_formats(outcome)}, elsewhere {_formats(template)}"
+        if isinstance(outcome, dict) and _array_formats(outcome) != _array_formats(template):
+            outcome = f"it returned {_array_formats(outcome)}, elsewhere {_array_formats(template)}"
         problems = {}
         if isinstance(outcome, str):
             problems[f"{self.function.attrs['function']} failed"] = outcome
@@ -165,7 +165,7 @@ def _call(pickled: bytes, values: dict[str, float]) -> Outcome:
         return f"{type(error).__name__}: {error}"
 
 
-def _formats(template: Template) -> dict[str, str]:
+def _array_formats(template: Template) -> dict[str, str]:
     """Return dtype and shape of each variable as text."""
     formats = {}
     for name, variable in template.items():

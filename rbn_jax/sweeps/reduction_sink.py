@@ -16,7 +16,7 @@ from rbn_jax.parameters.labels import Variable, encode_text
 from rbn_jax.parameters.optional import require
 from rbn_jax.reductions import LabelledArray, Reduction, Source, State, is_float
 from rbn_jax.sweeps.evaluator import Portable, TracedEvaluator, contains_nan, name_nan
-from rbn_jax.sweeps.sinks import MemorySink, StoreSink, TaskResult
+from rbn_jax.sweeps.sinks import TaskResult
 from rbn_jax.sweeps.store import StoreDirectory
 from rbn_jax.system.files import atomic_file
 
@@ -30,8 +30,8 @@ Partials = dict[tuple[int, str], State]
 class ReductionSink(Portable):
     """The states of the reductions, merged in the order of the blocks.
 
-    A task leaves the states of each of its blocks; they are merged in the process that called
-    `sweep`, into arrays over the dimensions that are kept.
+    A task returns the states of its blocks, or writes them to a file. They are merged in the
+    process that called `sweep`, into arrays over the dimensions that are kept.
     """
 
     # hardly anything is stored: a second thread would only fill the caches with its own block
@@ -54,18 +54,18 @@ class ReductionSink(Portable):
         """Reduce the blocks of a task; write their states to its file."""
         block_states = []
         problems: dict[str, str] = {}
-        for block in self.evaluator.blocks.of_task(task):
+        for block in self.evaluator.blocks.task_blocks(task):
             states, block_problems = self._reduce_block(block)
             block_states.append(states)
             problems |= block_problems
         if self.directory is None:
-            return TaskResult(task, 0, problems, block_states)
-        n_bytes = _save(self.directory.part_file(task), block_states)
-        return TaskResult(task, n_bytes, problems)
+            return TaskResult(task, problems, block_states)
+        _save(self.directory.part_file(task), block_states)
+        return TaskResult(task, problems)
 
     def accept(self, result: TaskResult) -> None:
         """Merge the states of a task, once those of all tasks before it are merged."""
-        if self.directory is not None:
+        if self.directory:
             return
         self._accepted[result.task] = result.data
         while self._next_task in self._accepted:
@@ -88,7 +88,7 @@ class ReductionSink(Portable):
     def _merge(self, task: int, block_states: list[Partials]) -> None:
         """Merge the states of the blocks of a task into those of all blocks before it."""
         blocks, dims = self.evaluator.blocks, self.evaluator.function.axes.dims
-        for block, states in zip(blocks.of_task(task), block_states, strict=True):
+        for block, states in zip(blocks.task_blocks(task), block_states, strict=True):
             index, region = blocks.index(block), blocks.region(block)
             for key, state in states.items():
                 reduction = self.reductions[key[0]]
@@ -132,18 +132,18 @@ class ReductionSink(Portable):
     def _label(self) -> "xarray.Dataset":
         """Return a dataset of every reduction of every variable of the sweep."""
         xr = require("xarray", "sweep")
-        function, sizes = self.evaluator.function, self.evaluator.blocks.sizes
+        function, axes = self.evaluator.function, self.evaluator.function.axes
         variables: dict[str, LabelledArray] = {}
         coords = {}
         for (position, name), state in self._states.items():
             reduction = self.reductions[position]
-            reduced, kept = reduction.split_axes(function.axes.dims)
+            reduced, kept = reduction.split_axes(axes.dims)
             # the value of a condition is one number without attributes
             variable = Variable(None, ()) if reduction.condition else function.template[name]
-            dims = (*(function.axes.dims[axis] for axis in kept), *variable.dims)
-            along = {function.axes.dims[axis]: function.axes.along(axis) for axis in reduced}
+            dims = (*(axes.dims[axis] for axis in kept), *variable.dims)
+            along = {axes.dims[axis]: axes.parameters_along(axis) for axis in reduced}
             source = Source(name, dims, dict(variable.attrs), along)
-            values = reduction.result(state, math.prod(sizes[axis] for axis in reduced))
+            values = reduction.result(state, math.prod(axes.sizes[axis] for axis in reduced))
             variables |= reduction.label(values, source)
             for coord_name, coord in reduction.coords(source).items():
                 if coords.setdefault(coord_name, coord)[2] != coord[2]:
@@ -151,17 +151,13 @@ class ReductionSink(Portable):
                     coords[coord_name] = (*coord[:2], {})
             for coord_name, coord_dims, labels in variable.coords:
                 coords[coord_name] = (coord_dims, list(labels))
-        coords |= function.axes.labels()
+        coords |= axes.labels()
         dataset = xr.Dataset(variables, attrs=function.attrs)
         # coordinates of dimensions that were reduced would add these dimensions again
         for name, coord in coords.items():
             if set(xr.as_variable(coord).dims) <= set(dataset.dims):
                 dataset = dataset.assign_coords({name: coord})
         return encode_text(dataset)
-
-
-Sink = MemorySink | StoreSink | ReductionSink
-"""Where results go: it runs a task in any process, accepts its result in the caller's."""
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -185,8 +181,8 @@ def _reduce(
         axes, _ = reduction.split_axes(dims)
         inputs = {str(reduction.name): flags[position]} if position in flags else arrays
         for name, array in inputs.items():
-            has_no_nan = ~has_nan.get(name, np.False_)
-            state = _reduce_array(reduction, array, axes, sizes, limits, has_no_nan)
+            is_nan_free = ~has_nan.get(name, np.False_)
+            state = _reduce_array(reduction, array, axes, sizes, limits, is_nan_free)
             partials[position, name] = state
     return partials, has_nan
 
@@ -197,7 +193,7 @@ def _reduce_array(
     axes: tuple[int, ...],
     sizes: tuple[int, ...],
     limits: Array,
-    has_no_nan: Array,
+    is_nan_free: Array,
 ) -> dict[str, Array]:
     """Return the state of one variable, or of one condition."""
     starts, lengths = limits
@@ -211,7 +207,8 @@ def _reduce_array(
     index, inside = lax.optimization_barrier((index, inside))
 
     def reduce_points(check: bool) -> dict[str, Array]:
-        # XLA on a CPU reduces several dimensions faster than one, so it is to see all of them
+        # Within the branches of the condition XLA sees all dimensions, not only the one that they
+        # are joined to, and on a CPU it reduces several faster than one.
         x = jnp.moveaxis(array, axes, range(len(axes)))
         x = x.reshape(-1, *x.shape[len(axes) :])
         points_only = (-1, *(1,) * (x.ndim - 1))
@@ -224,12 +221,12 @@ def _reduce_array(
         return reduction.partial(x, valid, index.reshape(points_only))
 
     # most blocks have neither NaN nor padding
-    is_complete = has_no_nan & jnp.all(inside)
+    is_complete = is_nan_free & jnp.all(inside)
     return lax.cond(is_complete, lambda: reduce_points(False), lambda: reduce_points(True))
 
 
-def _save(file: Path, block_states: list[Partials]) -> int:
-    """Write the states of blocks into a file, completely or not at all; return its bytes."""
+def _save(file: Path, block_states: list[Partials]) -> None:
+    """Write the states of blocks into a file, completely or not at all."""
     arrays = {}
     for number, states in enumerate(block_states):
         for key, state in states.items():
@@ -237,7 +234,6 @@ def _save(file: Path, block_states: list[Partials]) -> int:
                 arrays[json.dumps([number, *key, field])] = array
     with atomic_file(file) as draft:
         np.savez(draft, **arrays)
-    return file.stat().st_size
 
 
 def _load(file: Path) -> list[Partials]:
@@ -254,6 +250,6 @@ def _load(file: Path) -> list[Partials]:
                 states = block_states.setdefault(number, {})
                 states.setdefault((position, name), {})[field] = array
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        file.unlink()
+        file.unlink(missing_ok=True)
         raise OSError(f"{file} was damaged and is removed: call again to compute it") from error
     return list(block_states.values())

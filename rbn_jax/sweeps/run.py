@@ -16,7 +16,7 @@ from rbn_jax.sweeps.executors import run_tasks
 from rbn_jax.sweeps.host import HostEvaluator, HostFunction
 from rbn_jax.sweeps.reduction_sink import ReductionSink
 from rbn_jax.sweeps.sinks import MemorySink, StoreSink
-from rbn_jax.sweeps.store import StoreDirectory, checked_path, is_empty, open_store
+from rbn_jax.sweeps.store import StoreDirectory, checked_path, open_store
 from rbn_jax.system.processes import Processes
 
 if TYPE_CHECKING:
@@ -79,15 +79,15 @@ def sweep(
     overwrite: bool = False,
     progress: bool | None = None,
 ) -> "xarray.Dataset | None":
-    """Return fn of the parameters at every point of a grid, or of a list of samples.
+    """Evaluate fn at every point of a grid of parameters, or of a list of samples.
 
     fn is compiled once and mapped along one dimension after the other, so that each part of
     it is evaluated only over the dimensions it depends on: over n values of each of four time
-    constants the weights cost n^2 peaks, not n^4. The grid is never stored as inputs; only
-    several entries of the matrix as axes make a matrix for each of their combinations.
+    constants the weights cost n^2 peaks, not n^4. Inputs stay arrays of one axis, but where
+    several entries of one matrix are axes: then the matrix is made for every combination.
 
-    With `store` the sweep runs block by block into a Zarr store. The same call goes on where
-    an earlier one stopped, however it was stopped: only blocks that are not whole on disk are
+    With `store` the sweep runs block by block into a Zarr store. The same call resumes a sweep
+    that stopped, however it was stopped: only blocks whose files are missing or incomplete are
     computed. Several processes may work on one store at once.
 
     Args:
@@ -112,30 +112,31 @@ def sweep(
             and sums float64, merged in the order of the blocks: the last bits of a mean may
             depend on block_size, and nothing on interruptions, threads or workers. With a
             store it can be resumed like any other sweep.
-        block_size: points evaluated at once. Default: in memory all; into a store as many
-            as give 8 MiB of results on a CPU (such arrays reuse memory), 256 MiB on
-            a GPU. A store keeps the blocks that it was made with.
+        block_size: points evaluated at once. Default: without a store or reductions all;
+            otherwise as many as give 8 MiB of results on a CPU, whose C library reuses arrays
+            of this size, and 256 MiB on a GPU. A store keeps the blocks that it was made with.
         shard: (i, n) computes only every n-th block of the store, from the i-th on, for
             job arrays.
         host: True for a function that is ordinary Python, as a simulator or SciPy: it is called
             with numbers, at one point at a time, in as many processes as there are cores, or
             in this many. Its numbers become float64. A point where it raises an error, or ends
-            its process, is NaN, and a warning names it. In a script, what calls `sweep` must
+            its process, is NaN, and a warning names it; it counts as done in a store. In a script, what calls `sweep` must
             be under `if __name__ == "__main__":`, as each process imports the script. A store
             notices changes in the source of the function, but not in what it calls. With a
             client, the function is called in the workers, in any of their threads.
         client: a `dask.distributed.Client` whose workers evaluate the blocks. A store must
             then lie where all of them can write.
         overwrite: start anew in a store that another sweep has made.
-        progress: True or False for a progress bar; None for one in a terminal or notebook
-            when there are several blocks.
+        progress: where there are several blocks, True for a progress bar, False for silence;
+            None for a bar in a terminal or notebook, and for lines on stderr elsewhere.
 
     Returns:
         An `xarray.Dataset`: the function's result under the function's name, or under the
         names in its mapping; the axes as coordinates with their units; results that end in
         (2, 2) along `target` and `source` = "E", "I". `attrs` holds the function's name, the
         parameters as JSON, the dtype and the versions. In memory the arrays are read-only;
-        from a store they are lazy, and NaN where a shard or an interruption left blocks out.
+        from a store they are lazy, and NaN (integers 0, truth values False) where a shard or
+            an interruption left blocks out.
         With `reduce`: variables such as `<name>_minimum`, `<name>_argmin_<parameter>`,
         `<name>_histogram`; None as long as other shards have parts to do.
 
@@ -170,10 +171,10 @@ def sweep(
     path = None if store is None else checked_path(store)
     with contextlib.ExitStack() as stack:
         if host:
-            processes = Processes(None if host is True else host)
+            processes = Processes(None if host is True else int(host))
             stack.callback(processes.close)
             template = None
-            if path is not None and not overwrite and not is_empty(path):
+            if path and not overwrite and (path / "zarr.json").exists():
                 # the store tells what fn returns, so that no point is computed again
                 template = StoreDirectory.read(path).template
             function = HostFunction(fn, params, checked_axes, processes, template)
@@ -184,18 +185,17 @@ def sweep(
             function = TracedFunction(fn, params, checked_axes, dtype, conditions)
             _check_reductions(function, reductions)
             blocks = Blocks(checked_axes.sizes, checked_axes.sizes, checked_axes.sizes)
-            if store or reductions or block_size is not None:
+            if path or reductions or block_size is not None:
                 blocks = plan_blocks(
                     blocks.sizes,
                     function.point_bytes,
                     block_size,
                     shards=shard[1] if shard else 1,
-                    grouped=bool(reductions),
+                    group_blocks=bool(reductions),
                 )
         directory = None
-        if path is not None:
-            own_blocks = block_size is not None
-            opened_store = open_store(path, function, blocks, reductions, own_blocks, overwrite)
+        if path:
+            opened_store = open_store(path, function, blocks, reductions, block_size, overwrite)
             directory = stack.enter_context(opened_store)
             # a store that exists keeps its blocks
             blocks = directory.blocks
@@ -205,7 +205,7 @@ def sweep(
             evaluator = TracedEvaluator(function, blocks)
         if reductions and isinstance(evaluator, TracedEvaluator):
             sink = ReductionSink(evaluator, reductions, directory)
-        elif directory is not None:
+        elif directory:
             sink = StoreSink(evaluator, directory)
         else:
             sink = MemorySink(evaluator)
@@ -261,4 +261,7 @@ def _check_reductions(function: TracedFunction, reductions: tuple[Reduction, ...
     if reductions and not function.axes.dims:
         raise ValueError("reduce: there is no axis to reduce over")
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"reduce makes {', '.join(repeated)} twice: give them other names")
+        raise ValueError(
+            f"reduce makes {', '.join(repeated)} twice: leave one out; fractions and examples take "
+            "a name="
+        )

@@ -25,13 +25,11 @@ class TaskResult:
     """The result of a task, which another process may have run.
 
     task: the number of the task
-    n_bytes: bytes that were computed or written
     problems: what is wrong with the result, as "rates is NaN", and details such as an error
     data: what `Sink.accept` is to store, if the task has not stored it itself
     """
 
     task: int
-    n_bytes: int
     problems: dict[str, str]
     data: Any = None
 
@@ -56,7 +54,7 @@ class MemorySink(Portable):
     def run(self, task: int) -> TaskResult:
         """Evaluate a block."""
         arrays, problems = self.evaluator.fetch(task)
-        return TaskResult(task, _total_bytes(arrays), problems, arrays)
+        return TaskResult(task, problems, arrays)
 
     def accept(self, result: TaskResult) -> None:
         """Copy a block into the arrays of the sweep."""
@@ -95,7 +93,7 @@ class StoreSink(Portable):
         arrays, problems = self.evaluator.fetch(task)
         for name, array in arrays.items():
             self._arrays[name][self.evaluator.blocks.region(task)] = array
-        return TaskResult(task, _total_bytes(arrays), problems)
+        return TaskResult(task, problems)
 
     @functools.cached_property
     def _arrays(self) -> dict[str, Any]:
@@ -108,7 +106,3 @@ class StoreSink(Portable):
     def result(self) -> "xarray.Dataset":
         """Return the dataset, whose arrays are lazy."""
         return self.directory.read_dataset()
-
-
-def _total_bytes(arrays: dict[str, np.ndarray]) -> int:
-    return sum(array.nbytes for array in arrays.values())

@@ -1,4 +1,4 @@
-"""The directory of a sweep: made in one step, identified, locked, and what of it is done.
+"""Create, identify and lock the store directory of a sweep, and tell which tasks are done.
 
 The files of the results are the only record of what is done. Zarr writes a chunk under another
 name and renames it, and chunks are not compressed: so a block is done when each of its chunk files
@@ -34,9 +34,8 @@ from rbn_jax.system.files import atomic_directory, delete_directory, lock_direct
 if TYPE_CHECKING:
     import xarray
 
-FORMAT = 2
-# the attribute of the Zarr group that holds the identity of the sweep
-_KEY = "rbn_jax_sweep"
+# the attribute of the Zarr group that holds the identity of the sweep; 2 is the format
+_IDENTITY_KEY = "rbn_jax_sweep_2"
 # Parts of the identity that may differ: blocks are taken from the store, and a JAX of another
 # version may lower the same function to another program.
 _MAY_DIFFER = {"blocks", "jax", "program"}
@@ -48,7 +47,7 @@ Identity = dict[str, Any]
 
 
 class StoreStatus(TypedDict):
-    """What of a sweep is done; units: "blocks", of a reduction "parts" (runs of blocks)."""
+    """What of a sweep is done; units: "blocks", or "parts" (runs of blocks)."""
 
     function: str
     units: str
@@ -63,7 +62,7 @@ def store_status(store: str | os.PathLike[str]) -> StoreStatus:
     """Return what of a sweep in a store is done, from its files alone.
 
     Returns:
-        A dictionary: the name of the `function`; how many `units` ("blocks", of a reduction
+        A dictionary: the name of the `function`; how many `units` ("blocks", or for a reduction
         "parts", which are runs of blocks) there are, `count`, and are `done`; the numbers of
         those that are `missing`; the number of `points`, and of `points_done`.
 
@@ -86,7 +85,7 @@ def store_status(store: str | os.PathLike[str]) -> StoreStatus:
     points = math.prod(blocks.sizes)
     return {
         "function": directory.identity["function"],
-        "units": directory.units,
+        "units": blocks.task_name,
         "count": blocks.task_count,
         "done": blocks.task_count - len(missing),
         "points": points,
@@ -111,12 +110,14 @@ class StoreDirectory:
         """
         try:
             text = (path / "zarr.json").read_text(encoding="utf-8")
-            return cls(path, json.loads(json.loads(text)["attributes"][_KEY]))
-        except (FileNotFoundError, NotADirectoryError, KeyError, ValueError):
-            problem = "is missing"
-            if path.exists():
-                problem = "holds no sweep" if path.is_dir() else "is a file"
-            raise ValueError(f"{path} {problem}: must be a store that sweep has made") from None
+            return cls(
+                path, json.loads(json.loads(text)["attributes"][_IDENTITY_KEY], parse_constant=str)
+            )
+        except (FileNotFoundError, KeyError, ValueError):
+            problem = "holds no sweep" if path.exists() else "is missing"
+            raise ValueError(
+                f"{path} {problem}: must be a store that this version of sweep has made"
+            ) from None
 
     @functools.cached_property
     def blocks(self) -> Blocks:
@@ -133,11 +134,6 @@ class StoreDirectory:
             name: Variable(jax.ShapeDtypeStruct(tuple(shape), dtype), tuple(dims))
             for name, (dims, shape, dtype) in variables
         }
-
-    @property
-    def units(self) -> str:
-        """What tasks are called for the user."""
-        return "parts" if "reduce" in self.identity else "blocks"
 
     def part_file(self, task: int) -> Path:
         """Return the file of a task of a reduction."""
@@ -167,7 +163,7 @@ class StoreDirectory:
     def state(self) -> str:
         """Say how many tasks are stored, and how to go on."""
         done = sum(map(self.has, range(self.blocks.task_count)))
-        count = f"{done} of {self.blocks.task_count} {self.units}"
+        count = f"{done} of {self.blocks.task_count} {self.blocks.task_name}"
         return f"{count} are kept in {self.path}; the same call goes on there"
 
     def open_arrays(self) -> dict[str, Any]:
@@ -182,7 +178,7 @@ class StoreDirectory:
         """Return the dataset in the directory: lazy, text as NumPy has it."""
         xr = require("xarray", "sweep")
         dataset = xr.open_zarr(self.path, consolidated=True, decode_times=False)
-        dataset.attrs.pop(_KEY, None)
+        dataset.attrs.pop(_IDENTITY_KEY, None)
         text = {}
         for name, coord in dataset.coords.items():
             if coord.dtype.kind in "OT":
@@ -197,7 +193,7 @@ class StoreDirectory:
             # xarray writes only objects over strings that a store already has
             if variable.dtype.kind == "U":
                 text[name] = (variable.dims, variable.values.astype(object), variable.attrs)
-        dataset = dataset.assign(text).assign_attrs({_KEY: json.dumps(self.identity)})
+        dataset = dataset.assign(text).assign_attrs({_IDENTITY_KEY: json.dumps(self.identity)})
         # Zarr warns that consolidated metadata are no part of version 3 yet
         with warnings.catch_warnings(action="ignore"):
             dataset.to_zarr(self.path, mode="a", zarr_format=3, consolidated=False)
@@ -226,47 +222,40 @@ def checked_path(store: object) -> Path:
     return path
 
 
-def is_empty(path: Path) -> bool:
-    """Return whether there is no directory, or nothing in it."""
-    return not path.exists() or not any(path.iterdir())
-
-
 @contextlib.contextmanager
 def open_store(
     path: Path,
     function: SweptFunction,
     planned_blocks: Blocks,
     reductions: tuple[Reduction, ...],
-    own_block_size: bool,
+    block_size: int | None,
     overwrite: bool,
 ) -> Iterator[StoreDirectory]:
     """Create the directory of a sweep, or find it; yield it while it is locked.
 
-    own_block_size: whether the caller asked for the size of the planned blocks, which the store
-        must then have
+    block_size: what the caller asked for, which the store must then have; None for any size
 
     Raises:
         ValueError: it holds another sweep, or anything else; the disk is too small.
     """
     identity = _identity(function, planned_blocks, reductions)
     needed = 0 if reductions else math.prod(planned_blocks.sizes) * function.point_bytes
-    is_new = is_empty(path)
+    is_new = not path.exists() or not any(path.iterdir())
+    _check_free_space(path, needed)
     if overwrite or is_new:
-        _check_free_space(path, needed)
         if not is_new:
-            StoreDirectory.read(path)  # deletes nothing but a sweep
+            StoreDirectory.read(path)  # raises if the directory is not a sweep
             delete_directory(path)
         _create(path, function, identity)
     with lock_directory(path, exclusive=False):
         # read only now, as another process may have created or overwritten it until it was locked
         directory = StoreDirectory.read(path)
         _check_identity(path, directory.identity, identity)
-        if own_block_size and directory.blocks.shape != planned_blocks.shape:
+        if block_size and directory.blocks.shape != planned_blocks.shape:
             raise ValueError(
                 f"{path} has blocks of {math.prod(directory.blocks.shape)} points: leave "
                 "block_size out, or overwrite the store"
             )
-        _check_free_space(path, needed)
         yield directory
 
 
@@ -284,7 +273,6 @@ def _identity(
     for name, variable in function.template.items():
         variables[name] = (variable.dims, variable.data.shape, str(variable.data.dtype))
     identity = {
-        "format": FORMAT,
         "function": function.attrs["function"],
         "program": function.program(),
         "dtype": function.dtype,
@@ -293,12 +281,12 @@ def _identity(
         "parameters": parameters,
         "variables": variables,
         "blocks": vars(blocks),
-        "jax": json.loads(function.attrs["versions"])["jax"],
+        "jax": function.jax_version,
     }
     if reductions:
         identity["reduce"] = [reduction.describe() for reduction in reductions]
-    # tuples become lists, as in the identity that is read from a store
-    return json.loads(json.dumps(identity))
+    # tuples become lists, as in the identity that is read from a store, and NaN equals itself
+    return json.loads(json.dumps(identity), parse_constant=str)
 
 
 def _check_identity(path: Path, stored: Identity, new: Identity) -> None:
@@ -332,7 +320,11 @@ def _differences(stored: object, new: object, name: str) -> list[str]:
 
 def _check_free_space(path: Path, needed: int) -> None:
     """Raise a ValueError if the disk cannot take what the files at the path are to grow to."""
-    present = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    present = 0
+    for file in path.rglob("*"):
+        # another process may rename a file meanwhile
+        with contextlib.suppress(FileNotFoundError):
+            present += file.stat().st_size
     free = shutil.disk_usage(path if path.exists() else path.parent).free
     if needed - present > free:
         raise ValueError(
@@ -366,13 +358,15 @@ def _create_arrays(draft: StoreDirectory, function: SweptFunction) -> None:
     dataset = to_dataset(variables, axes.dims, axes.labels(), function.attrs)
     group = zarr.open_group(draft.path, mode="a", zarr_format=3)
     for name, array in dataset.data_vars.items():
+        if "/" in str(name):
+            raise ValueError(f"a result is called {name!r}: Zarr takes no '/' in a name: rename it")
         group.create_array(
             name,
             shape=array.shape,
             chunks=(*draft.blocks.chunk, *array.shape[len(axes.sizes) :]),
             dtype=array.dtype,
             compressors=[zarr.codecs.Crc32cCodec()],
-            fill_value=np.nan if array.dtype.kind == "f" else 0,
+            fill_value=np.nan if array.dtype.kind in "fc" else 0,
             dimension_names=array.dims,
             attributes=array.attrs,
         )

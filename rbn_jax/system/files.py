@@ -1,9 +1,9 @@
 """Files and directories that are written completely or not at all, and locks on directories."""
 
 import contextlib
+import errno
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,19 +18,12 @@ except ImportError:  # Windows: nothing stops a process from overwriting a direc
 def atomic_file(path: Path) -> Iterator[str]:
     """Yield the name of a temporary file, which replaces `path` if nothing fails."""
     # in the folder of `path`: os.replace is atomic within one file system only
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".rbn-jax-", suffix=path.suffix)
-    os.close(handle)
+    draft = path.with_name(f".rbn-jax-{uuid.uuid4().hex}{path.suffix}")
     try:
-        yield draft
-        # mkstemp makes a file that only its owner can read; give it the usual mode,
-        # which the umask sets, and the umask can only be read by setting it
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(draft, 0o666 & ~umask)
+        yield str(draft)
         os.replace(draft, path)
     finally:
-        if os.path.exists(draft):
-            os.unlink(draft)
+        draft.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -43,8 +36,11 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     draft.mkdir()
     try:
         yield draft
-        with contextlib.suppress(OSError):
+        try:
             os.rename(draft, path)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -57,14 +53,16 @@ def delete_directory(path: Path) -> None:
     """
     with lock_directory(path, exclusive=True):
         # renamed first, so that no process finds a directory of which a part is deleted
-        draft = _hidden_name(path)
-        os.rename(path, draft)
-        shutil.rmtree(draft)
+        trash = _hidden_name(path)
+        os.rename(path, trash)
+        shutil.rmtree(trash)
 
 
 @contextlib.contextmanager
 def lock_directory(path: Path, exclusive: bool) -> Iterator[None]:
     """Lock a directory; the kernel releases it when the process ends, however it ends.
+
+    Some network file systems know such a lock on one machine only.
 
     Raises:
         ValueError: another process works on it, where one of the two locks is exclusive.
@@ -79,6 +77,8 @@ def lock_directory(path: Path, exclusive: bool) -> Iterator[None]:
             fcntl.flock(directory, mode | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(f"{path}: another process works on it; stop it first") from None
+        if not os.path.samestat(os.fstat(directory), os.stat(path)):
+            raise ValueError(f"{path}: another process has replaced it: call again")
         yield
     finally:
         os.close(directory)

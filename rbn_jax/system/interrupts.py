@@ -1,4 +1,4 @@
-"""Ctrl-C that is noticed wherever it comes."""
+"""Ctrl-C, also where Python drops the KeyboardInterrupt."""
 
 import contextlib
 import signal
@@ -9,7 +9,7 @@ from types import FrameType
 
 @contextlib.contextmanager
 def noticed_interrupts() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether Ctrl-C came; raise KeyboardInterrupt on exit if it did.
+    """Yield a function that tells whether Ctrl-C came; at the end, raise KeyboardInterrupt if so.
 
     Python drops an exception that is raised in a finalizer. The futures of Dask have one, which
     runs often, so the KeyboardInterrupt of Python's handler alone would sometimes be lost.

@@ -29,7 +29,8 @@ class Processes:
             # not every system can restrict a process to some cores
             affinity = getattr(os, "sched_getaffinity", None)
             count = len(affinity(0)) if affinity else os.cpu_count() or 1
-        self._free: queue.SimpleQueue[ProcessPoolExecutor | None] = queue.SimpleQueue()
+        # the process that was used last comes first, so that no more are started than needed
+        self._free: queue.LifoQueue[ProcessPoolExecutor | None] = queue.LifoQueue()
         self.count = count
         for _ in range(count):
             self._free.put(None)
@@ -43,7 +44,7 @@ class Processes:
         """
         executor = self._free.get()
         try:
-            if executor is None:
+            if executor is None or not _is_alive(executor):
                 executor = _start()
             future: Future[Result] = executor.submit(function, *arguments)
             return future.result()
@@ -61,16 +62,23 @@ class Processes:
                 executor.shutdown()
 
 
-def _start() -> ProcessPoolExecutor:
-    """Start a process with nothing of this one in it, and wait until it runs."""
-    executor = ProcessPoolExecutor(1, get_context("spawn"), _ignore_interrupts)
+def _is_alive(executor: ProcessPoolExecutor) -> bool:
+    """Return whether a process still runs, which may have ended after its last call."""
     try:
         executor.submit(os.getpid).result()
     except BrokenProcessPool:
+        return False
+    return True
+
+
+def _start() -> ProcessPoolExecutor:
+    """Start a process by spawn, which copies nothing of this one; wait until it runs."""
+    executor = ProcessPoolExecutor(1, get_context("spawn"), _ignore_interrupts)
+    if not _is_alive(executor):
         raise RuntimeError(
             "no process can be started. A script is imported again by each process: put what it "
             'does under `if __name__ == "__main__":`'
-        ) from None
+        )
     return executor
 
 

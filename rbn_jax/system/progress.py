@@ -7,9 +7,12 @@ from rbn_jax.parameters.optional import require
 
 
 class Progress:
-    """Points done, points per second, time left and bytes written.
+    """Points done, points per second and time left.
 
+    name: of the function
     preparation: what is done before the first point
+    total: points of the sweep
+    missing: points that are not computed yet
     shown: False for nothing; True for a bar; None for a bar in a terminal or a notebook, and for
         a line on stderr every 30 seconds elsewhere, as in the log of a batch job
     log_interval: seconds between lines; None without a log
@@ -21,12 +24,12 @@ class Progress:
         self._total = total
         self._start = self._last_log = time.monotonic()
         self._done = self._initial = total - missing
-        self._written = 0
         self._bar = None
         if shown is False or not missing:
             return
         tqdm = require("tqdm.auto", "sweep").tqdm
-        in_notebook = tqdm.__module__ not in ("tqdm.std", "tqdm.asyncio", "tqdm.auto")
+        # the class for notebooks is the only one that is defined in this module itself
+        in_notebook = tqdm.__module__ == "tqdm.auto"
         if shown or in_notebook or sys.stderr.isatty():
             self._bar = tqdm(
                 desc=preparation, total=total, initial=self._done, unit=" points", unit_scale=True
@@ -35,13 +38,11 @@ class Progress:
         self.log_interval = 30.0
         self._print(preparation)
 
-    def add(self, points: int, n_bytes: int) -> None:
-        """Count points that are done, and bytes that are written."""
+    def add(self, points: int) -> None:
+        """Count points that are done."""
         self._done += points
-        self._written += n_bytes
         if self._bar is not None:
             self._bar.set_description(refresh=False)
-            self._bar.set_postfix_str(f"{self._written / 1e6:.4g} MB", refresh=False)
             self._bar.update(points)
 
     def log(self) -> None:
