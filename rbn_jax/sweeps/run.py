@@ -120,10 +120,11 @@ def sweep(
         host: True for a function that is ordinary Python, as a simulator or SciPy: it is called
             with numbers, at one point at a time, in as many processes as there are cores, or
             in this many. Its numbers become float64. A point where it raises an error, or ends
-            its process, is NaN, and a warning names it; it counts as done in a store. In a script, what calls `sweep` must
-            be under `if __name__ == "__main__":`, as each process imports the script. A store
-            notices changes in the source of the function, but not in what it calls. With a
-            client, the function is called in the workers, in any of their threads.
+            its process, is NaN, and a warning names it; in a store it counts as done. In a
+            script, what calls `sweep` must be under `if __name__ == "__main__":`, as each
+            process imports the script. A store notices changes in the source of the function,
+            but not in what it calls. With a client, the function is called in the workers, in
+            any of their threads.
         client: a `dask.distributed.Client` whose workers evaluate the blocks. A store must
             then lie where all of them can write.
         overwrite: start anew in a store that another sweep has made.
