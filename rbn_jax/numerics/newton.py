@@ -1,14 +1,17 @@
 """Roots of many small systems by damped Newton steps, with derivatives of every order."""
 
 import functools
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.custom_batching import custom_vmap
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.sharding import Mesh, NamedSharding
 
 # systems in one batch: a CPU keeps them in its cache, an accelerator needs many to be busy
 # (measured in benchmarks/results/h200/rates.md)
@@ -20,81 +23,151 @@ _MAX_STEPS = 30
 _LARGEST_STEP = 2.0
 
 Residual = Callable[[Array, Any], Array]
+Search = Callable[[Array], Array]
 Starts = tuple[tuple[float, ...], ...]
+Result = TypeVar("Result")
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def root(residual: Residual, starts: Starts, args: object) -> Array:
-    """Return x (m, systems) with residual(x, args) = 0, from the first start that leads to a root.
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 3))
+def root(residual: Residual, starts: Starts, args: object, batch_ndim: int = 1) -> Array:
+    """Return x (m, *batch) with residual(x, args) = 0, from the first start that leads to a root.
 
     residual takes x as (m, systems) and args, a pytree of arrays whose last axis is that of the
-    systems; each system depends on its own column alone. Every start has m numbers. Where no
-    start leads to a root x is NaN. All leaves of args have one dtype. Derivatives with respect to
-    args follow from the implicit function theorem: of any order, forward and reverse.
+    systems; each system depends on its own column alone. Here the last `batch_ndim` axes of args
+    are the batch of systems. Every start has m numbers. Where no start leads to a root x is NaN.
+    All leaves of args have one dtype. Derivatives with respect to args follow from the implicit
+    function theorem: of any order, forward and reverse.
 
-    Under vmap all systems become columns of one call.
+    One search works on the systems of all axes, and of those that vmap adds. If several devices
+    share a batch, each device searches for the roots of its own systems.
 
     >>> print(root(lambda x, a: x * x - a, ((1.0,),), jnp.array([[4.0, 9.0]])).round(2))
     [[2. 3.]]
     """
+    packed, unpack = _pack(args, batch_ndim)
 
-    @custom_vmap
-    def search(args: object) -> Array:
-        on_cpu = functools.partial(_search, residual, starts, _CPU_BATCH_SIZE)
-        if _default_is_cpu():  # saves the time to trace the search for accelerators
-            return on_cpu(args)
-        on_accelerator = functools.partial(_search, residual, starts, _ACCELERATOR_BATCH_SIZE)
-        return lax.platform_dependent(args, cpu=on_cpu, default=on_accelerator)
+    def packed_residual(x: Array, columns: Array) -> Array:
+        return residual(x, unpack(columns))
 
-    @search.def_vmap
-    def search_batch(size: int, batched: list[Any], args: object) -> tuple[Array, bool]:
-        def merge(leaf: Array, is_batched: bool) -> Array:
-            if not is_batched:
-                leaf = jnp.broadcast_to(leaf, (size, *leaf.shape))
-            return jnp.moveaxis(leaf, 0, -1).reshape(*leaf.shape[1:-1], leaf.shape[-1] * size)
+    return _batched_search(packed_residual, starts, batch_ndim)(packed)
 
-        # `batched` has one entry for each argument of `search`
-        x = root(residual, starts, jax.tree.map(merge, args, batched[0]))
-        x = x.reshape(len(x), x.shape[1] // max(size, 1), size)
-        return jnp.moveaxis(x, -1, 0), True
 
-    return search(args)
+def map_batch(function: Callable[..., Result], batch_ndim: int) -> Callable[..., Result]:
+    """Return a function of arrays (..., systems) as one of arrays (..., *batch).
+
+    vmap adds the other axes of the batch, since to merge them with that of the systems would move
+    systems between devices.
+    """
+    for _ in range(batch_ndim - 1):
+        function = jax.vmap(function, in_axes=-2, out_axes=-2)
+    return function
 
 
 @root.defjvp
 def _root_jvp(
-    residual: Residual, starts: Starts, primals: tuple[object], tangents: tuple[object]
+    residual: Residual,
+    starts: Starts,
+    batch_ndim: int,
+    primals: tuple[object],
+    tangents: tuple[object],
 ) -> tuple[Array, Array]:
     """Solve J dx = -(d residual/d args) d args, by the implicit function theorem."""
-    (args,) = primals
-    x = root(residual, starts, args)
-    _, change = jax.jvp(functools.partial(residual, x), primals, tangents)
-    return x, _solve(linearised(residual, x, args)[1], -change)
+
+    def solve(x: Array, args: object, args_tangent: object) -> Array:
+        _, change = jax.jvp(functools.partial(residual, x), (args,), (args_tangent,))
+        return _solve(linearised(residual, x, args)[1], -change)
+
+    x = root(residual, starts, *primals, batch_ndim)
+    return x, map_batch(solve, batch_ndim)(x, *primals, *tangents)
 
 
-def _search(residual: Residual, starts: Starts, largest_batch: int, args: object) -> Array:
-    """Return the roots (m, systems), by Newton steps on at most `largest_batch` systems at once.
+def _batched_search(residual: Residual, starts: Starts, batch_ndim: int) -> Search:
+    """Return the search of roots (m, *batch) for packed args (rows, *batch), with a rule for vmap.
+
+    batch_ndim: the number of axes of systems
+    """
+
+    @custom_vmap
+    def search(packed: Array) -> Array:
+        return _partitioned_search(residual, starts, batch_ndim)(packed)
+
+    @search.def_vmap
+    def search_batch(size: int, batched: list[bool], packed: Array) -> tuple[Array, bool]:
+        # The mapped axis becomes a further axis of systems. It is not merged with the others
+        # here, as that would move systems between devices: `_search` merges them on each device.
+        search_all = _batched_search(residual, starts, batch_ndim + 1)
+        return jnp.moveaxis(search_all(jnp.moveaxis(packed, 0, -1)), -1, 0), True
+
+    return search
+
+
+def _partitioned_search(residual: Residual, starts: Starts, batch_ndim: int) -> Search:
+    """Return the search as an operation that XLA divides among devices along axes of systems.
+
+    In the loop of `_search` any system may follow any other one, so XLA on its own would gather
+    all systems on all devices.
+    """
+    has_x64 = jnp.result_type(float) == np.float64
+
+    # jit keeps constants, such as nodes of an integral, inside: custom_partitioning takes none
+    @jax.jit
+    def search(packed: Array) -> Array:
+        on_cpu = functools.partial(_search, residual, starts, _CPU_BATCH_SIZE)
+        if _default_is_cpu():  # saves the time to trace the search for accelerators
+            return on_cpu(packed)
+        on_accelerator = functools.partial(_search, residual, starts, _ACCELERATOR_BATCH_SIZE)
+        return lax.platform_dependent(packed, cpu=on_cpu, default=on_accelerator)
+
+    def partition(
+        mesh: Mesh, args: object, roots: jax.ShapeDtypeStruct
+    ) -> tuple[Mesh, Search, NamedSharding, tuple[NamedSharding]]:
+        def search_on_device(packed: Array) -> Array:
+            # XLA may trace this in a thread that does not see the setting of the caller's thread.
+            # JAX 0.8 would add shardings of the caller's mesh, which one device has no use for.
+            no_mesh = jax.sharding.AbstractMesh((), ())
+            with jax.enable_x64(has_x64), jax.sharding.use_abstract_mesh(no_mesh):
+                return search(packed)
+
+        # packed args and roots have one sharding: their first axis is whole, others are systems'
+        return mesh, search_on_device, roots.sharding, (roots.sharding,)
+
+    if jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
+        return search
+    batch_axes = " ".join(f"batch{i}" for i in range(batch_ndim))
+    partitioned = custom_partitioning(search)
+    partitioned.def_partition(
+        partition,
+        sharding_rule=f"row {batch_axes} -> unknown {batch_axes}",
+        need_replication_factors=("row", "unknown"),
+    )
+    return partitioned
+
+
+def _search(residual: Residual, starts: Starts, largest_batch: int, packed: Array) -> Array:
+    """Return the roots (m, *batch), by Newton steps on at most `largest_batch` systems at once.
 
     A finished system is replaced in the batch by the next one, so that none waits for the
     slowest.
     """
-    leaf = jax.tree.leaves(args)[0]
-    count = leaf.shape[-1]
-    points = jnp.asarray(starts, leaf.dtype)
-    roots = jnp.full((points.shape[1], count), jnp.nan, leaf.dtype)
+    rows, *batch = packed.shape
+    count = math.prod(batch)
+    packed = packed.reshape(rows, count)
+    points = jnp.asarray(starts, packed.dtype)
+    # What is made like `packed` varies among the devices of a shard_map, as the results of a
+    # step do. The loop demands this of its first state, too.
+    roots = jnp.full_like(packed, jnp.nan, shape=(points.shape[1], count))
     if not count:
-        return roots
-    packed, unpack = _pack(args)
+        return roots.reshape(len(roots), *batch)
     slots = jnp.arange(min(count, largest_batch), dtype=np.int32)
     # [i, j]: whether slot j comes before slot i
     is_earlier = slots < slots[:, None]
     # the largest residual that counts as 0, relative to max(|x|, 1): rounding errors of sums
-    tolerance = 1e-9 if leaf.dtype == np.float64 else 5e-4
+    tolerance = 1e-9 if packed.dtype == np.float64 else 5e-4
 
     def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
         system, next_system, x, start, steps, roots = state
-        batch = unpack(jnp.take(packed, system, 1, mode="clip"))
-        value, jacobian = linearised(residual, x, batch)
+        columns = jnp.take(packed, system, 1, mode="clip")
+        value, jacobian = linearised(residual, x, columns)
         move = _solve(jacobian, -value)
         size = jnp.maximum(jnp.abs(x), 1)
         # the step must be small, too: at a fold, where two roots meet and vanish, small
@@ -122,11 +195,12 @@ def _search(residual: Residual, starts: Starts, largest_batch: int, args: object
             roots,
         )
 
-    zeros = jnp.zeros_like(slots)
-    x = jnp.broadcast_to(points[0][:, None], (len(roots), len(slots)))
-    state = (slots, jnp.array(len(slots), slots.dtype), x, zeros, zeros, roots)
+    zeros = jnp.zeros_like(packed, slots.dtype, shape=slots.shape)
+    x = jnp.zeros_like(packed, shape=(len(roots), len(slots))) + points[0][:, None]
+    state = (zeros + slots, zeros[0] + len(slots), x, zeros, zeros, roots)
     # until all slots are without a system
-    return lax.while_loop(lambda state: state[1] < count + len(slots), step, state)[-1]
+    roots = lax.while_loop(lambda state: state[1] < count + len(slots), step, state)[-1]
+    return roots.reshape(len(roots), *batch)
 
 
 def _default_is_cpu() -> bool:
@@ -152,19 +226,22 @@ def _solve(matrices: Array, right_sides: Array) -> Array:
     return lax.linalg.triangular_solve(r, rotated, left_side=True)[..., 0].T
 
 
-def _pack(args: object) -> tuple[Array, Callable[[Array], object]]:
-    """Return all leaves as one array (rows, systems), and the inverse for some of its columns.
+def _pack(args: object, batch_ndim: int) -> tuple[Array, Callable[[Array], object]]:
+    """Return all leaves as one array (rows, *batch), and the inverse for columns (rows, systems).
 
     One gather of columns replaces one for each leaf.
     """
     leaves, tree = jax.tree.flatten(args)
-    rows = [leaf.reshape(-1, leaf.shape[-1]) for leaf in leaves]
+    core_shapes = [leaf.shape[: leaf.ndim - batch_ndim] for leaf in leaves]
+    rows = []
+    for leaf, core_shape in zip(leaves, core_shapes, strict=True):
+        rows.append(leaf.reshape(math.prod(core_shape), *leaf.shape[len(core_shape) :]))
     ends = np.cumsum([len(block) for block in rows])[:-1]
 
     def unpack(columns: Array) -> object:
         parts = []
-        for block, leaf in zip(jnp.split(columns, ends), leaves, strict=True):
-            parts.append(block.reshape(*leaf.shape[:-1], -1))
+        for block, core_shape in zip(jnp.split(columns, ends), core_shapes, strict=True):
+            parts.append(block.reshape(*core_shape, columns.shape[-1]))
         return tree.unflatten(parts)
 
     return jnp.concatenate(rows), unpack

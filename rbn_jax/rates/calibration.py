@@ -15,11 +15,12 @@ from numpy.typing import ArrayLike
 
 from rbn_jax.network import NUMBER_FIELDS, NetworkParams
 from rbn_jax.numerics.arrays import as_floats
-from rbn_jax.numerics.newton import root
+from rbn_jax.numerics.newton import map_batch, root
+from rbn_jax.numerics.sharding import with_auto_axes
 from rbn_jax.parameters import checks, domains
 from rbn_jax.parameters.access import as_array, read_parameters, split_element
 from rbn_jax.rates.equations import nan_outside_theory, residual, start_unknowns
-from rbn_jax.rates.populations import Couplings, flatten_batch, make_couplings
+from rbn_jax.rates.populations import Couplings, make_couplings, move_batch_last
 from rbn_jax.rates.stationary import MeanField, mean_field
 from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
 from rbn_jax.rates.validity import warn
@@ -61,8 +62,9 @@ def calibrate(
         theory: as in `mean_field`.
 
     Returns:
-        `params` with the free parameters replaced, in float64. For more targets than two free
-        parameters use `rbn_jax.fit` with `firing_rates`.
+        `params` with the free parameters replaced, by NumPy arrays in float64. A batch that
+        devices share stays shared: the values are JAX arrays then, in JAX's default dtype. For
+        more targets than two free parameters use `rbn_jax.fit` with `firing_rates`.
 
     Raises:
         ValueError: as in `check`; a rate that is not > 0 or not below 1000 / t_ref; free
@@ -92,16 +94,29 @@ def calibrate(
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((params, pair))):
         return params.replace(**_solve(params, pair, names, model))
     _check_rates(params.check(), pair, names)
+    default_dtype = jnp.result_type(float)
     with jax.enable_x64(True):
-        network, wanted = jax.tree.map(functools.partial(np.asarray, dtype=float), (params, pair))
+        network, wanted = jax.tree.map(_to_float64, (params, pair))
         solution = _solve(network, wanted, names, model)
         # JAX sorts the keys of a dictionary; messages have the parameters in the order of `free`
-        values = {name: np.asarray(solution[name]) for name in names}
+        values = {name: _to_float64(solution[name]) for name in names}
         _refuse_unreached(values, wanted)
         state = mean_field(network.replace(**values), model)
         warn(state.warnings)
         _warn_of_other_states(state, wanted)
+        # every operation on a float64 array of JAX warns where JAX is not set to float64
+        for name, value in values.items():
+            if isinstance(value, Array):
+                values[name] = value.astype(default_dtype)
     return params.replace(**values)
+
+
+def _to_float64(numbers: ArrayLike) -> Array | np.ndarray:
+    """Return an array in float64: one of NumPy, unless several devices share it."""
+    if isinstance(numbers, Array) and not numbers.sharding.is_fully_replicated:
+        return numbers.astype(float)
+    # a copy: in a context with a mesh, JAX may find an earlier float32 transfer of the same array
+    return np.array(numbers, float)
 
 
 def _check_free(
@@ -155,9 +170,9 @@ def _check_rates(params: NetworkParams, rates: _Pair, names: tuple[str, ...]) ->
     checks.raise_if_any(messages, "Correct the rates.")
 
 
-def _refuse_unreached(values: Mapping[str, np.ndarray], rates: _Pair) -> None:
+def _refuse_unreached(values: Mapping[str, ArrayLike], rates: _Pair) -> None:
     """Raise a ValueError that names the first rates for which no values were found."""
-    unreached = np.isnan(sum(values.values()))
+    unreached = np.isnan(sum(map(np.asarray, values.values())))
     if not unreached.any():
         return
     rate_e, rate_i = [np.broadcast_to(rate, unreached.shape)[unreached][0] for rate in rates]
@@ -187,16 +202,23 @@ def _solve(
     params: NetworkParams, rates: _Pair, names: tuple[str, ...], theory: MeanFieldTheory
 ) -> dict[str, Array]:
     """Return the values of the free parameters by name, in the shape of the batch."""
-    numbers = [getattr(params, name) for name in NUMBER_FIELDS]
-    core_shapes = [(2, 2) if field.ndim else () for field in NUMBER_FIELDS.values()]
-    columns, batch = flatten_batch(as_floats(*numbers, *rates), [*core_shapes, (), ()])
-    networks = params.replace(**dict(zip(NUMBER_FIELDS, columns[:-2], strict=True)))
-    args = (networks, jnp.log(jnp.stack(columns[-2:])))
+    arrays = [getattr(params, name) for name in NUMBER_FIELDS] + list(rates)
+    core_shapes = [(2, 2) if field.ndim else () for field in NUMBER_FIELDS.values()] + [(), ()]
     equations = _CalibrationResidual(names, theory)
-    unknowns = root(equations, start_unknowns(np.array(_STARTS), theory), args)
-    is_known = jnp.isfinite(nan_outside_theory(*equations.state(unknowns, args))).all(0)
-    values = _free_values(networks, names, jnp.where(is_known, unknowns, jnp.nan))
-    return {name: value.reshape(batch) for name, value in values.items()}
+
+    def solve(arrays: list[Array]) -> dict[str, Array]:
+        columns, batch = move_batch_last(as_floats(*arrays), core_shapes)
+        networks = params.replace(**dict(zip(NUMBER_FIELDS, columns[:-2], strict=True)))
+        args = (networks, jnp.log(jnp.stack(columns[-2:])))
+        batch_ndim = max(len(batch), 1)
+        starts = start_unknowns(np.array(_STARTS), theory)
+        unknowns = root(equations, starts, args, batch_ndim)
+        state, couplings = map_batch(equations.state, batch_ndim)(unknowns, args)
+        is_known = jnp.isfinite(nan_outside_theory(state, couplings)).all(0)
+        values = _free_values(networks, names, jnp.where(is_known, unknowns, jnp.nan))
+        return {name: value.reshape(batch) for name, value in values.items()}
+
+    return with_auto_axes(solve, arrays, arrays, [len(shape) for shape in core_shapes])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rbn_jax.numerics.newton import root
+from rbn_jax.numerics.newton import map_batch, root
 from rbn_jax.rates.populations import Couplings
 from rbn_jax.rates.single_neuron import Neurons
 from rbn_jax.rates.theories import MeanFieldTheory
@@ -36,8 +36,9 @@ _START_RATES = np.array(
 
 def find_root(couplings: Couplings) -> Array:
     """Return a root, also where the theory is not known; NaN where none is found."""
-    log_rates = np.log(expand_pairs(_START_RATES, len(couplings.tau_m)))
-    return root(residual, start_unknowns(log_rates, couplings.theory), couplings)
+    n, *batch = couplings.tau_m.shape
+    starts = start_unknowns(np.log(expand_pairs(_START_RATES, n)), couplings.theory)
+    return root(residual, starts, couplings, len(batch))
 
 
 def nan_outside_theory(unknowns: Array, couplings: Couplings) -> Array:
@@ -45,7 +46,7 @@ def nan_outside_theory(unknowns: Array, couplings: Couplings) -> Array:
     covers = couplings.theory.covers
     if covers is None:
         return unknowns
-    is_known = covers(neurons_at(unknowns, couplings)).all(0)
+    is_known = map_batch(covers, unknowns.ndim - 1)(neurons_at(unknowns, couplings)).all(0)
     return jnp.where(is_known, unknowns, jnp.nan)
 
 

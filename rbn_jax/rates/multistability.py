@@ -81,9 +81,10 @@ def fixed_points(
     n = 2 if isinstance(params, NetworkParams) else count_populations(params)
     start_rates = _check_starts(starts, n)
     with jax.enable_x64(True):
-        # lists are arrays, not trees of numbers
+        # Lists are arrays, not trees of numbers. Arrays are copied: in a context with a mesh, JAX
+        # may find an earlier float32 transfer of the same array.
         network = jax.tree.map(
-            functools.partial(np.asarray, dtype=float),
+            functools.partial(np.array, dtype=float),
             params,
             is_leaf=lambda leaf: isinstance(leaf, list | tuple),
         )

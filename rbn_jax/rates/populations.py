@@ -246,15 +246,16 @@ class Couplings:
 def make_couplings(
     params: NetworkParams | Populations, theory: MeanFieldTheory
 ) -> tuple[Couplings, tuple[int, ...]]:
-    """Return the couplings of all networks of a batch along one axis, and the batch's shape.
+    """Return the couplings of all networks of a batch, and the batch's shape.
 
+    The axes of the batch are the last ones of every array; a single network has one of length 1.
     A value outside its domain becomes NaN, and with it all that depends on it.
     """
     populations = to_populations(params)
     n = count_populations(populations)
     arrays = as_floats(*(_field_array(populations, name) for name in _FIELDS))
     core_shapes = [(n,) * (field.ndim or 0) for field in _FIELDS.values()]
-    columns, batch = flatten_batch(arrays, core_shapes)
+    columns, batch = move_batch_last(arrays, core_shapes)
     for i, field in enumerate(_FIELDS.values()):
         columns[i] = _nan_outside(field.domain, columns[i])
     # in the order in which Populations has them
@@ -285,12 +286,13 @@ def make_couplings(
     return couplings, batch
 
 
-def flatten_batch(
+def move_batch_last(
     arrays: Sequence[Array], core_shapes: Sequence[tuple[int, ...]]
 ) -> tuple[list[Array], tuple[int, ...]]:
-    """Broadcast arrays against each other, and flatten their leading axes to one, the last.
+    """Broadcast arrays against each other, and make their leading axes the last ones.
 
-    Networks are contiguous in memory then, so XLA vectorises over them.
+    Networks are contiguous in memory then, so XLA vectorises over them. The axes are not merged
+    to one, as that would move networks between devices that share the batch.
 
     Args:
         arrays: (..., *core shape) each; a core axis may have length 1, and an array of fewer axes
@@ -298,15 +300,16 @@ def flatten_batch(
         core_shapes: the shape of each array in one network.
 
     Returns:
-        The arrays, (*core shape, networks) each, and the shape of the batch.
+        The arrays, (*core shape, *batch) each, where a batch () is (1,); the shape of the batch.
     """
     pairs = list(zip(arrays, core_shapes, strict=True))
     batches = [array.shape[: max(array.ndim - len(core), 0)] for array, core in pairs]
     batch = np.broadcast_shapes(*batches)
+    batch_axes = range(max(len(batch), 1))
     columns = []
     for array, core_shape in pairs:
-        rows = jnp.broadcast_to(array, batch + core_shape).reshape(-1, *core_shape)
-        columns.append(jnp.moveaxis(rows, 0, -1))
+        rows = jnp.broadcast_to(array, (batch or (1,)) + core_shape)
+        columns.append(jnp.moveaxis(rows, batch_axes, range(-len(batch_axes), 0)))
     return columns, batch
 
 

@@ -1,6 +1,7 @@
 """Firing rates of a network, or of any populations, by mean-field theory."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,9 @@ from jax import Array
 from jax.core import Tracer
 
 from rbn_jax.network import NetworkParams
+from rbn_jax.numerics.sharding import with_auto_axes
 from rbn_jax.parameters.access import as_array
+from rbn_jax.parameters.domains import number_fields
 from rbn_jax.parameters.labels import label, labelled_field
 from rbn_jax.rates.equations import find_root, nan_outside_theory, neurons_at, rates_at
 from rbn_jax.rates.populations import Populations, make_couplings
@@ -72,7 +75,8 @@ def mean_field(
 
     Returns:
         A MeanField. The search takes the first of 26 starts that leads to a state; where none
-        does, all numbers of that network are NaN. Rates that underflow are 0.
+        does, all numbers of that network are NaN. Rates that underflow are 0. A batch that
+        devices share stays shared: each device searches for the states of its own networks.
 
     Raises:
         ValueError: an unknown theory; as in `check`, but under a trace, where a value outside
@@ -103,6 +107,20 @@ def mean_field(
 
 @jax.jit
 def _mean_field(params: NetworkParams | Populations, theory: MeanFieldTheory) -> MeanField:
+    arrays = []
+    core_ndims = []
+    for name, field in number_fields(params).items():
+        array = getattr(params, name)
+        if array is not None:
+            arrays.append(array)
+            core_ndims.append(field.ndim or 0)
+    compute = functools.partial(_mean_field_of_arrays, theory=theory)
+    return with_auto_axes(compute, params, arrays, core_ndims)
+
+
+def _mean_field_of_arrays(
+    params: NetworkParams | Populations, theory: MeanFieldTheory
+) -> MeanField:
     couplings, batch = make_couplings(params, theory)
     unknowns = nan_outside_theory(find_root(couplings), couplings)
     converged = jnp.isfinite(unknowns).all(0)
@@ -114,7 +132,8 @@ def _mean_field(params: NetworkParams | Populations, theory: MeanFieldTheory) ->
     relative_std = jnp.sqrt(jnp.where(neurons_differ, relative_variance, 1))
 
     def in_batch(array: Array) -> Array:
-        return jnp.where(converged, array, jnp.nan).T.reshape(*batch, len(array))
+        columns = jnp.where(converged, array, jnp.nan)
+        return jnp.moveaxis(columns, 0, -1).reshape(*batch, len(array))
 
     return MeanField(
         rates=in_batch(rates),

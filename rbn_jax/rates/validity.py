@@ -48,7 +48,10 @@ def flag_regimes(params: NetworkParams | Populations, rates: Array) -> dict[str,
         "small_network": params.N_E + params.N_I < 4000,
         "weak_inhibition": params.gei <= 1,
     }
-    return {name: jnp.broadcast_to(flag, low_rate.shape) for name, flag in flags.items()}
+    # XLA gives a flag that is the same in all networks the sharding of low_rate, which it is
+    # combined with; a flag that only had its shape would be whole on every device
+    either_way = low_rate | ~low_rate
+    return {name: flag & either_way for name, flag in flags.items()}
 
 
 def warn(flags: Mapping[str, ArrayLike]) -> None:
