@@ -95,6 +95,12 @@ def fail(how, p):
             return np.ones(2)
         if how == "returns text":
             return "none"
+        if how == "returns masked values":
+            return np.ma.masked_array(1.0, True)
+        if how == "returns a date":
+            return np.datetime64("2020-01-01")
+        if how == "is interrupted":
+            raise KeyboardInterrupt
     return p.tau_E
 
 
@@ -105,8 +111,11 @@ def fail(how, p):
         ("exits", "SystemExit: 4"),
         ("crashes", "the process of the call crashed"),
         ("is killed", "the process of the call crashed"),
-        ("has another shape", r"it returned \{'fail': 'float64\[2\]'\}, elsewhere"),
+        ("has another shape", r"it returned \{'fail': 'float64\[2\] fail_dim_0'\}, elsewhere"),
         ("returns text", "ValueError: fail is a str"),
+        ("returns masked values", "ValueError: the result holds masked values"),
+        ("returns a date", r"ValueError: the result holds datetime64\[D\] values"),
+        ("is interrupted", "KeyboardInterrupt"),
     ],
 )
 def test_a_point_that_fails_is_nan_and_named(how, detail, tmp_path):
@@ -282,3 +291,42 @@ def test_a_process_that_ended_after_its_call_costs_no_point():
     os.kill(pid, signal.SIGKILL)
     assert processes.call(os.getpid) != pid
     processes.close()
+
+
+def matrix(how, p):
+    values = np.array([[1.0, 2.0], [3.0, 4.0]]) * p.tau_E
+    if how == "transposed" and p.tau_E > 5:
+        return xr.DataArray(values.T, dims=("b", "a"))
+    coords = {"a": [1.0, p.tau_E]} if how == "other coordinates" else None
+    return xr.DataArray(values, coords, ("a", "b"))
+
+
+@pytest.mark.parametrize("how", ["transposed", "other coordinates"])
+def test_other_labels_than_elsewhere_are_nan(how):
+    fn, axes = functools.partial(matrix, how), {"tau_E": [5.0, 10.0]}
+    with pytest.warns(RuntimeWarning, match="matrix failed in 1 of 2 blocks, first in point 1"):
+        swept = rbn.sweep(fn, NET, axes, host=1, progress=False)
+    assert np.isnan(swept["matrix"].sel(tau_E=10)).all()
+    np.testing.assert_array_equal(swept["matrix"].sel(tau_E=5), [[5, 10], [15, 20]])
+
+
+def change_in_place(p):
+    p["w"] *= p["g"]
+    return p["w"]
+
+
+def test_a_function_that_changes_its_parameters_changes_no_other_point():
+    params, axes = {"w": np.array([1.0, 2.0]), "g": 1.0}, {"g": [2.0, 3.0, 4.0]}
+    swept = rbn.sweep(change_in_place, params, axes, host=1, progress=False)
+    np.testing.assert_array_equal(swept["change_in_place"], [[2, 4], [3, 6], [4, 8]])
+
+
+def doubled(p):
+    return p.tau_E * 2
+
+
+def test_stores_of_python_functions_and_of_compiled_ones_are_not_mixed(tmp_path):
+    options = {"store": tmp_path / "a.zarr", "progress": False}
+    rbn.sweep(doubled, NET, AXES, dtype="float64", **options)
+    with pytest.raises(ValueError, match='computed by: "jax" in the store, "python" here'):
+        rbn.sweep(doubled, NET, AXES, host=1, **options)

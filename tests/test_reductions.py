@@ -459,3 +459,8 @@ def test_histograms_of_many_values_equal_numpy(bins):
     with jax.enable_x64(True):
         counts = jax.jit(r.Histogram(bins).partial)(x, True, None)["count"]
     np.testing.assert_array_equal(counts, np.histogram(x, bins)[0])
+
+
+def test_a_result_without_values_is_refused():
+    with pytest.raises(ValueError, match=r"result has the shape \(0, 2\): nothing to reduce"):
+        rbn.sweep(lambda p: jnp.zeros((0, 2)) * p.tau_E, NET, AXES, reduce="minimum")

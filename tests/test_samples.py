@@ -262,12 +262,13 @@ def test_frames_and_tuples_of_names_are_axes_beside_others():
         (FRAME[["tau_E", "tau_E"]], "two axes of one name, 'tau_E'"),
         (FRAME.rename(columns={"tau_E": 3}), "axis 3: its name must be text"),
         (pd.DataFrame(), "'sample' has 0 columns"),
+        (FRAME.rename_axis("a/b"), "the dimension 'a/b' of axis tau_E: must have no '/'"),
         (FRAME.set_index([[1, 2, 3], [4, 5, 6]]), "an index of 2 levels.*reset_index"),
         ({"trial": FRAME, "tau_E": [1.0]}, "two axes of one name, 'tau_E'"),
         ({("tau_E", "tau_I"): [[1, 2, 3]]}, "have 1 arrays: must be one for each name"),
         ({("tau_E", "tau_I"): 5}, "have 1 arrays"),
         ({("tau_E", "tau_I"): ([1, 2, 3], [1, 2])}, "'tau_E_tau_I' differ in length"),
-        ({("tau_E", "tau_I"): ([1, [2, 3]], [1, 2])}, "axis tau_E: must be a 1-D array"),
+        ({("tau_E", "tau_I"): ([1, [2, 3]], [1, 2])}, "axis tau_E: must be an array of numbers"),
         ({("tau_E", "tau_I"): ([[1, 2]], [1, 2])}, r"axis tau_E has the shape \(1, 2\)"),
         ([1.0], "axes is a list: must map parameter names to values, or be a pandas.DataFrame"),
     ],
@@ -275,3 +276,12 @@ def test_frames_and_tuples_of_names_are_axes_beside_others():
 def test_bad_pairs_are_refused(axes, message):
     with pytest.raises(ValueError, match=message):
         rbn.sweep(rbn.calculate_RBN_weights, NET, axes)
+
+
+def test_an_index_that_holds_no_numbers_becomes_text(tmp_path):
+    dates = FRAME.set_index(pd.to_datetime(["2020-01-01", "2020-01-02", "2020-01-03"], utc=True))
+    memory = rbn.sweep(rbn.calculate_RBN_weights, NET, dates)
+    assert memory["sample"].values[1].startswith("2020-01-02")
+    stored = rbn.sweep(rbn.calculate_RBN_weights, NET, dates, store=tmp_path / "a.zarr")
+    np.testing.assert_array_equal(stored["sample"], memory["sample"])
+    assert rbn.sweep(rbn.calculate_RBN_weights, NET, FRAME.rename_axis(3)).sizes["3"] == 3

@@ -73,7 +73,7 @@ def test_a_store_is_resumed_after_an_upgrade_of_jax(tmp_path):
     """Another version of JAX may lower the same function to another program."""
     store = tmp_path / "a.zarr"
     rbn.sweep(weights, NET, AXES, store=store, block_size=9, shard=(0, 2))
-    change_identity(store, jax="0.0.1", program="of another version")
+    change_identity(store, version="0.0.1", program="of another version")
     assert store_status(store)["missing"]
     rbn.sweep(weights, NET, AXES, store=store)
     assert store_status(store)["missing"] == []

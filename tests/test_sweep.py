@@ -254,7 +254,7 @@ AXIS = xr.DataArray([1.0, 2.0], dims="sample")
         ({"tau_E": AXIS, "tau_I": xr.DataArray([1.0], dims="sample")}, "differ in length"),
         ({"tau_E": xr.DataArray([1.0], dims="target")}, "'target', which results use"),
         ([("tau_E", [1.0])], "axes is a list"),
-        ({"tau_E": ("sample", [1.0, 2.0])}, "axis tau_E: must be a 1-D array or"),
+        ({"tau_E": ("sample", [1.0, 2.0])}, "axis tau_E: must be an array of numbers"),
         ({"tau_E": xr.DataArray([[1.0]], dims=("a", "b"))}, r"axis tau_E has the shape \(1, 1\)"),
         ({"tau_E": xr.DataArray([1.0], dims="gei")}, "dimension 'gei', but gei is no axis"),
         (
@@ -633,3 +633,9 @@ def test_every_parameter_of_a_network_has_a_name_and_entries_have_their_own():
     ds = rbn.sweep(weights, NET, {f"baseline_conn_prob_{pair}": [0.5] for pair in ("EI", "II")})
     names = [ds[f"baseline_conn_prob_{pair}"].attrs["long_name"] for pair in ("EI", "II")]
     assert names == ["connection probability EI", "connection probability II"]
+
+
+def test_one_number_at_one_point():
+    swept = rbn.sweep(lambda p: 2 * p.tau_E, NET, {})
+    assert swept["result"].shape == ()
+    assert swept["result"] == 40

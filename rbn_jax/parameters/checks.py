@@ -108,6 +108,25 @@ def masked_message(name: str, value: object) -> str | None:
     return f"{name} holds masked values: must hold numbers only; fill or drop them first"
 
 
+def to_number_array(name: str, value: object, kinds: str = "iuf") -> np.ndarray:
+    """Return numbers as an array.
+
+    kinds: the kinds of NumPy's dtypes that are allowed
+
+    Raises:
+        ValueError: a masked value, rows of different lengths, other values than numbers.
+    """
+    if masked := masked_message(name, value):
+        raise ValueError(masked)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: must be an array of numbers") from error
+    if array.dtype.kind not in kinds:
+        raise ValueError(f"{name} holds {array.dtype} values: must be numbers")
+    return array
+
+
 def check_domain(name: str, value: object, domain: Domain, unit: str = "") -> str | None:
     """Return what is wrong with a value, or with the first bad element of an array.
 

@@ -244,7 +244,7 @@ def _label_array(
 ) -> Variable:
     if hasattr(array, "dims"):
         return _from_xarray(cast("xarray.DataArray", array), as_array)
-    if not isinstance(array, Array | np.ndarray | np.generic | float | int):
+    if not isinstance(array, Array | np.ndarray | np.generic | complex | float | int):
         raise ValueError(
             f"{name} is a {type(array).__name__}: a function must return an array, a mapping "
             "or dataclass of arrays, or an xarray object"

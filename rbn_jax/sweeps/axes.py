@@ -11,8 +11,8 @@ from rbn_jax.parameters.access import Location, Parameters, read_parameters
 from rbn_jax.parameters.checks import (
     ParameterSet,
     check_domain,
-    masked_message,
     raise_if_any,
+    to_number_array,
 )
 from rbn_jax.parameters.labels import RESULT_DIMENSIONS
 from rbn_jax.parameters.optional import require
@@ -134,7 +134,9 @@ def _expand_pairs(axes: Any) -> dict[str, Any]:
                     f"{axis.index.nlevels} levels: must be one column or more, and one level; "
                     "see reset_index"
                 )
-            names, dim, coords = tuple(axis.columns), key, {key: axis.index}
+            # what is no number becomes text, as not every store and file holds times
+            index = axis.index if axis.index.dtype.kind in "biuf" else list(map(str, axis.index))
+            names, dim, coords = tuple(axis.columns), str(key), {str(key): index}
             arrays = [axis.iloc[:, column].to_numpy() for column in range(len(names))]
         elif isinstance(key, tuple):
             names, dim = key, "_".join(map(str, key))
@@ -172,14 +174,7 @@ def _read_values(name: str, axis: Any) -> np.ndarray:
             return spaced(axis)
         except ValueError as error:
             raise ValueError(f"axis {name}={axis!r}: {error}") from None
-    if masked := masked_message(f"axis {name}", axis):
-        raise ValueError(masked)
-    try:
-        array = np.asarray(axis)
-    except ValueError as error:
-        raise ValueError(f"axis {name}: must be a 1-D array or an xarray.DataArray") from error
-    if array.dtype.kind not in "iuf":
-        raise ValueError(f"axis {name} holds {array.dtype} values: must be numbers")
+    array = to_number_array(f"axis {name}", axis)
     if array.ndim != 1 or not array.size:
         raise ValueError(
             f"axis {name} has the shape {array.shape}: must be a 1-D array of one value or more, "
@@ -197,6 +192,8 @@ def _read_layout(
     for name, axis in axes.items():
         dim = name if name in plain_axes else str(axis.dims[0])
         names_along.setdefault(dim, []).append(name)
+        if "/" in dim:
+            raise ValueError(f"the dimension {dim!r} of axis {name}: must have no '/': rename it")
         if dim in RESULT_DIMENSIONS:
             raise ValueError(f"axis {name} has the dimension {dim!r}, which results use: rename it")
         if dim in parameter_names and dim not in axes:

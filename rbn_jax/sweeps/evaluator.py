@@ -27,6 +27,7 @@ from rbn_jax.parameters.labels import (
 from rbn_jax.reductions import Condition
 from rbn_jax.sweeps.axes import Axes, Layout
 from rbn_jax.sweeps.blocks import Blocks
+from rbn_jax.system.processes import Portable
 
 _DTYPES = ("float32", "float64")
 _evaluating = threading.Lock()
@@ -41,17 +42,6 @@ Evaluation = tuple[Template, dict[int, Array]]
 """fn's variables by name, and the truth values of the conditions by number."""
 
 
-class Portable:
-    """An object that is pickled without its attributes that start with "_".
-
-    These hold arrays on devices, open files and locks, which belong to one process.
-    """
-
-    def __getstate__(self) -> dict[str, object]:
-        state = vars(self).items()
-        return {name: value for name, value in state if not name.startswith("_")}
-
-
 class SweptFunction(Portable, abc.ABC):
     """A function, the parameters that are held fixed and axes.
 
@@ -60,8 +50,9 @@ class SweptFunction(Portable, abc.ABC):
     """
 
     template: Template
-    # the version of JAX on which `program` depends
-    jax_version = jax.__version__
+    # what computes a point, and the version of it on which `program` depends
+    backend = ("jax", jax.__version__)
+    block_name = "block"
 
     def __init__(self, fn: Callable[..., Any], params: object, axes: Axes, dtype: str):
         self.fn = fn
@@ -78,6 +69,11 @@ class SweptFunction(Portable, abc.ABC):
     def point_bytes(self) -> int:
         """The bytes of fn's result at one point, at least 1."""
         return max(sum(variable.nbytes for variable in self.template.values()), 1)
+
+    def describe(self, blocks: Blocks, block: int) -> str:
+        """Describe a block as in "block 3 of 8 (tau_E 5 to 10 ms, gei 1.5)"."""
+        points = self.axes.describe(blocks.region(block))
+        return f"{self.block_name} {block} of {blocks.count} ({points})"
 
     @abc.abstractmethod
     def program(self) -> str:
@@ -189,7 +185,8 @@ class TracedEvaluator(Portable):
         # fn has been traced before, so a callback in it failed, or there is too little memory
         except Exception as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise RuntimeError(f"fn failed in {self.describe(block)}: {lines[-1]}") from error
+            place = function.describe(self.blocks, block)
+            raise RuntimeError(f"fn failed in {place}: {lines[-1]}") from error
 
     def fetch(self, block: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         """Return fn's variables in a block without padding, and problems with their details."""
@@ -198,14 +195,10 @@ class TracedEvaluator(Portable):
         # with 32 bits only, JAX would convert float64 arrays to float32 first
         with jax.enable_x64(True):
             flags = jax.device_get(contains_nan(arrays))
-        inside = tuple(map(slice, self.blocks.lengths(block)))
+        # with the ellipsis one number stays an array
+        inside = (*map(slice, self.blocks.lengths(block)), ...)
         host_arrays = {name: np.asarray(array)[inside] for name, array in arrays.items()}
         return host_arrays, name_nan(flags)
-
-    def describe(self, block: int) -> str:
-        """Describe a block as in "block 3 of 8 (tau_E 5 to 10 ms, gei 1.5)"."""
-        points = self.function.axes.describe(self.blocks.region(block))
-        return f"block {block} of {self.blocks.count} ({points})"
 
     @functools.cached_property
     def _mesh(self) -> Mesh:

@@ -2,10 +2,8 @@
 
 import contextlib
 import functools
-import os
 import pickle
 import random
-import sys
 import threading
 import uuid
 import warnings
@@ -18,6 +16,7 @@ from rbn_jax.sweeps.host import Evaluator, HostFunction
 from rbn_jax.sweeps.reduction_sink import ReductionSink
 from rbn_jax.sweeps.sinks import MemorySink, StoreSink, TaskResult
 from rbn_jax.system.interrupts import noticed_interrupts
+from rbn_jax.system.processes import limit_xla_threads
 from rbn_jax.system.progress import Progress
 
 # distinguishes the process that called `sweep` from its workers, on any machine
@@ -37,13 +36,14 @@ Problems = dict[str, dict[int, str]]
 def _warn(evaluator: Evaluator, problems: Problems) -> None:
     for problem, details in problems.items():
         blocks = evaluator.blocks
+        describe = functools.partial(evaluator.function.describe, blocks)
         first = min(details)
         task = blocks.task_blocks(first)
-        place = " to ".join(map(evaluator.describe, dict.fromkeys((task[0], task[-1]))))
+        place = " to ".join(map(describe, dict.fromkeys((task[0], task[-1]))))
         count = f"{len(details)} of {blocks.task_count} {blocks.task_name}"
         text = f"{problem} in {count}, first in {place}"
         if details[first]:
-            others = map(evaluator.describe, sorted(details)[1 : _MAX_NAMED + 1])
+            others = map(describe, sorted(details)[1 : _MAX_NAMED + 1])
             text = "; ".join((f"{text}: {details[first]}", *others))
         # points at the caller of `sweep`
         warnings.warn(text, RuntimeWarning, stacklevel=4)
@@ -171,7 +171,7 @@ def _unpickle_sink(pickled_sink: bytes) -> Sink:
 def _run_on_worker(pickled_sink: bytes, caller_id: str, task: int) -> TaskResult:
     """Run a task on a worker of a cluster."""
     if caller_id != _PROCESS_ID:
-        _limit_xla_threads()
+        limit_xla_threads()
     with _unpickling:
         sink = _unpickle_sink(pickled_sink)
     return sink.run(task)
@@ -187,13 +187,3 @@ def _take_result(future: "Future[TaskResult]", sink: Sink, task: int) -> TaskRes
             function.outcomes[task] = f"its worker ended: {error}"
             return sink.run(task)
         raise
-
-
-def _limit_xla_threads() -> None:
-    """Set PJRT_NPROC to the thread count of a Dask worker; XLA reads it when JAX starts."""
-    worker_module = sys.modules.get("distributed.worker")
-    # get_worker raises a ValueError where this is no worker
-    with contextlib.suppress(ValueError):
-        if worker_module:
-            threads = worker_module.get_worker().state.nthreads
-            os.environ.setdefault("PJRT_NPROC", str(threads))

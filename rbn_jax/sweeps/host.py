@@ -1,23 +1,26 @@
 """Sweeps of ordinary Python functions, as of a simulator: a point is one call in a process."""
 
 import contextlib
+import copy
 import functools
 import hashlib
 import inspect
 import pickle
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from rbn_jax.parameters.access import Parameters, read_parameters
+from rbn_jax.parameters.checks import to_number_array
 from rbn_jax.parameters.labels import label_result, record_labels
 from rbn_jax.parameters.optional import require
 from rbn_jax.sweeps.axes import Axes
 from rbn_jax.sweeps.blocks import Blocks, plan_blocks
-from rbn_jax.sweeps.evaluator import Portable, SweptFunction, Template, TracedEvaluator
+from rbn_jax.sweeps.evaluator import SweptFunction, Template, TracedEvaluator
 from rbn_jax.system.processes import ProcessCrashedError, Processes
 
 Outcome = Template | str
@@ -34,7 +37,8 @@ class HostFunction(SweptFunction):
     threads: points that are computed at once
     """
 
-    jax_version = ""
+    backend = ("python", "")
+    block_name = "point"
 
     def __init__(
         self,
@@ -59,12 +63,12 @@ class HostFunction(SweptFunction):
     def program(self) -> str:
         """Return a hash of the function's source and of what functools.partial gives it.
 
-        What the function reads from elsewhere, or calls, is not in it.
+        Not in it are attributes of objects, and what the function calls or reads from elsewhere.
         """
         fn, texts = self.fn, []
         while isinstance(fn, functools.partial):
-            # NumPy would leave out the middle of a large array
-            with np.printoptions(threshold=sys.maxsize):
+            # NumPy would leave out the middle of a large array, and digits
+            with np.printoptions(threshold=sys.maxsize, floatmode="unique"):
                 arguments = repr((fn.args, fn.keywords))
             # the address of an object is another one in each process
             texts.append(re.sub(r" at 0x\w+", "", arguments))
@@ -103,7 +107,7 @@ class HostFunction(SweptFunction):
         raise RuntimeError(f"{self.attrs['function']} failed at every point: {self.outcomes[0]}")
 
 
-class HostEvaluator(Portable):
+class HostEvaluator:
     """Calls a Python function, at a point at a time."""
 
     preparation = "starting processes"
@@ -117,8 +121,10 @@ class HostEvaluator(Portable):
         """Return fn's variables at a point, NaN if it fails, and problems with their details."""
         template = self.function.template
         outcome = self.function.outcome(block)
-        if isinstance(outcome, dict) and _array_formats(outcome) != _array_formats(template):
-            outcome = f"it returned {_array_formats(outcome)}, elsewhere {_array_formats(template)}"
+        if isinstance(outcome, dict):
+            formats, expected = (_formats(some, template) for some in (outcome, template))
+            if formats != expected:
+                outcome = f"it returned {formats}, elsewhere {expected}"
         problems = {}
         if isinstance(outcome, str):
             problems[f"{self.function.attrs['function']} failed"] = outcome
@@ -133,14 +139,9 @@ class HostEvaluator(Portable):
             arrays[name] = array
         return arrays, problems
 
-    def describe(self, block: int) -> str:
-        """Describe a point as in "point 3 of 8 (tau_E 5 ms)"."""
-        point = self.function.axes.describe(self.blocks.region(block))
-        return f"point {block} of {self.blocks.count} ({point})"
-
 
 Evaluator = TracedEvaluator | HostEvaluator
-"""What a sweep needs: its function and blocks, `fetch` and `describe`, and how many threads."""
+"""What a sweep needs: its function and blocks, `fetch`, and how many threads."""
 
 
 @functools.lru_cache(maxsize=2)
@@ -154,20 +155,28 @@ def _call(pickled: bytes, values: dict[str, float]) -> Outcome:
     try:
         fn, parameters = _unpickle(pickled)
         with record_labels():
-            result = fn(parameters.replace(values).build())
-            variables = label_result(fn, result, np.asarray)
+            # a copy, as the function may change arrays
+            result = fn(copy.deepcopy(parameters.replace(values).build()))
+            to_array = functools.partial(to_number_array, "the result", kinds="biufc")
+            variables = label_result(fn, result, to_array)
         outcome = {}
         for name, variable in variables.items():
             dtype = np.complex128 if np.iscomplexobj(variable.data) else np.float64
             outcome[name] = variable.with_data(variable.data.astype(dtype))
         return outcome
-    except (Exception, SystemExit) as error:
-        return f"{type(error).__name__}: {error}"
+    # also SystemExit, and what else would end the process
+    except BaseException as error:
+        return traceback.format_exception_only(error)[-1].strip()
 
 
-def _array_formats(template: Template) -> dict[str, str]:
-    """Return dtype and shape of each variable as text."""
+def _formats(variables: Template, template: Template) -> dict[str, str]:
+    """Return dtype, shape and dimensions of each variable as text, and the coordinates.
+
+    A template from a store has no coordinates: then those of the variables are left out, too.
+    """
     formats = {}
-    for name, variable in template.items():
-        formats[name] = f"{variable.data.dtype}{list(variable.data.shape)}"
+    for name, variable in variables.items():
+        coords = variable.coords if name in template and template[name].coords else ""
+        array = f"{variable.data.dtype}{list(variable.data.shape)}"
+        formats[name] = " ".join((array, *variable.dims, str(coords))).rstrip()
     return formats

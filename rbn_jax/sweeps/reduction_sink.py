@@ -15,7 +15,7 @@ from jax import Array, lax
 from rbn_jax.parameters.labels import Variable, encode_text
 from rbn_jax.parameters.optional import require
 from rbn_jax.reductions import LabelledArray, Reduction, Source, State, is_float
-from rbn_jax.sweeps.evaluator import Portable, TracedEvaluator, contains_nan, name_nan
+from rbn_jax.sweeps.evaluator import TracedEvaluator, contains_nan, name_nan
 from rbn_jax.sweeps.sinks import TaskResult
 from rbn_jax.sweeps.store import StoreDirectory
 from rbn_jax.system.files import atomic_file
@@ -27,7 +27,7 @@ Partials = dict[tuple[int, str], State]
 """States by the position of the reduction and the name of what is reduced."""
 
 
-class ReductionSink(Portable):
+class ReductionSink:
     """The states of the reductions, merged in the order of the blocks.
 
     A task returns the states of its blocks, or writes them to a file. They are merged in the

@@ -118,13 +118,14 @@ def sweep(
         shard: (i, n) computes only every n-th block of the store, from the i-th on, for
             job arrays.
         host: True for a function that is ordinary Python, as a simulator or SciPy: it is called
-            with numbers, at one point at a time, in as many processes as there are cores, or
-            in this many. Its numbers become float64. A point where it raises an error, or ends
-            its process, is NaN, and a warning names it; in a store it counts as done. In a
-            script, what calls `sweep` must be under `if __name__ == "__main__":`, as each
-            process imports the script. A store notices changes in the source of the function,
-            but not in what it calls. With a client, the function is called in the workers, in
-            any of their threads.
+            with numbers, which are all floats, at one point at a time, in as many processes as
+            there are cores, or in this many. Its numbers become float64. A point where it
+            raises an error, or ends its process, is NaN, and a warning names it; in a store it
+            counts as done. In a script, what calls `sweep` must be under
+            `if __name__ == "__main__":`, as each process imports the script. A store notices
+            changes in the source of the function and in the numbers and texts that
+            functools.partial gives it, but not in objects, in closures or in what it calls.
+            With a client, the function is called in the workers, in any of their threads.
         client: a `dask.distributed.Client` whose workers evaluate the blocks. A store must
             then lie where all of them can write.
         overwrite: start anew in a store that another sweep has made.
@@ -258,6 +259,8 @@ def _check_reductions(function: TracedFunction, reductions: tuple[Reduction, ...
             continue
         for name, variable in function.template.items():
             is_float(variable.data.dtype)
+            if 0 in variable.data.shape:
+                raise ValueError(f"{name} has the shape {variable.data.shape}: nothing to reduce")
             names.append(f"{name}_{reduction.kind}")
     if reductions and not function.axes.dims:
         raise ValueError("reduce: there is no axis to reduce over")

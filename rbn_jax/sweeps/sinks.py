@@ -12,7 +12,6 @@ import numpy as np
 
 from rbn_jax.parameters.labels import to_dataset
 from rbn_jax.parameters.optional import require
-from rbn_jax.sweeps.evaluator import Portable
 from rbn_jax.sweeps.host import Evaluator
 from rbn_jax.sweeps.store import StoreDirectory
 
@@ -34,7 +33,7 @@ class TaskResult:
     data: Any = None
 
 
-class MemorySink(Portable):
+class MemorySink:
     """The arrays of a sweep in the process that called `sweep`: blocks put together."""
 
     directory = None
@@ -80,7 +79,7 @@ class MemorySink(Portable):
         return to_dataset(variables, function.axes.dims, function.axes.labels(), function.attrs)
 
 
-class StoreSink(Portable):
+class StoreSink:
     """The arrays of a sweep in a store, each block a whole number of chunks."""
 
     def __init__(self, evaluator: Evaluator, directory: StoreDirectory):

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _IDENTITY_KEY = "rbn_jax_sweep_2"
 # Parts of the identity that may differ: blocks are taken from the store, and a JAX of another
 # version may lower the same function to another program.
-_MAY_DIFFER = {"blocks", "jax", "program"}
+_MAY_DIFFER = {"blocks", "version", "program"}
 # the CRC-32C at the end of a chunk
 _CHECKSUM_BYTES = 4
 
@@ -113,7 +113,7 @@ class StoreDirectory:
             return cls(
                 path, json.loads(json.loads(text)["attributes"][_IDENTITY_KEY], parse_constant=str)
             )
-        except (FileNotFoundError, KeyError, ValueError):
+        except (FileNotFoundError, KeyError, TypeError, ValueError):
             problem = "holds no sweep" if path.exists() else "is missing"
             raise ValueError(
                 f"{path} {problem}: must be a store that this version of sweep has made"
@@ -281,7 +281,8 @@ def _identity(
         "parameters": parameters,
         "variables": variables,
         "blocks": vars(blocks),
-        "jax": function.jax_version,
+        "computed by": function.backend[0],
+        "version": function.backend[1],
     }
     if reductions:
         identity["reduce"] = [reduction.describe() for reduction in reductions]
@@ -296,8 +297,8 @@ def _check_identity(path: Path, stored: Identity, new: Identity) -> None:
         if key not in _MAY_DIFFER:
             differences += _differences(stored.get(key), new.get(key), key)
     # The lowered program is compared only if both JAX versions are equal.
-    same_jax = stored["jax"] == new["jax"]
-    if not differences and same_jax and stored["program"] != new["program"]:
+    same_version = stored["version"] == new["version"]
+    if not differences and same_version and stored["program"] != new["program"]:
         differences = [f"the store was made by a different version of {new['function']}"]
     if differences:
         raise ValueError(

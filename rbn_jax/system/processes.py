@@ -1,8 +1,10 @@
 """Calls of Python functions in other processes, which may crash without harm to the caller."""
 
+import contextlib
 import os
 import queue
 import signal
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -85,3 +87,24 @@ def _start() -> ProcessPoolExecutor:
 def _ignore_interrupts() -> None:
     """Leave Ctrl-C, which a terminal sends to all processes, to the one that started this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def limit_xla_threads() -> None:
+    """Set PJRT_NPROC to the thread count of a Dask worker; XLA reads it when JAX starts."""
+    worker_module = sys.modules.get("distributed.worker")
+    # get_worker raises a ValueError where this is no worker
+    with contextlib.suppress(ValueError):
+        if worker_module:
+            threads = worker_module.get_worker().state.nthreads
+            os.environ.setdefault("PJRT_NPROC", str(threads))
+
+
+class Portable:
+    """An object that is pickled without its attributes that start with "_".
+
+    These hold arrays on devices, open files and locks, which belong to one process.
+    """
+
+    def __getstate__(self) -> dict[str, object]:
+        state = vars(self).items()
+        return {name: value for name, value in state if not name.startswith("_")}
