@@ -3,7 +3,6 @@
 import atexit
 import functools
 import io
-import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -27,11 +26,16 @@ from benchmarks.implementations import (
 )
 from benchmarks.machine import package_version
 from benchmarks.pointwise import rbn_jax_weights
+from benchmarks.streaming import write_only
 from rbn_jax import helper
 from rbn_jax.parameters.optional import require
 from rbn_jax.plot import raster_plot
 from rbn_jax.psp import psp_waveform
 from rbn_jax.sweeps import sweep
+from rbn_jax.sweeps.axes import read_axes
+from rbn_jax.sweeps.blocks import plan_blocks
+from rbn_jax.sweeps.evaluator import TracedFunction
+from rbn_jax.sweeps.store import open_store
 from rbn_jax.weights import calculate_RBN_weights
 
 if TYPE_CHECKING:
@@ -211,45 +215,29 @@ def fits(count: int) -> list[Implementation]:
 
 def stream(side: int, dtype: str) -> list[Implementation]:
     """A sweep of side^4 points into a Zarr store, and writing the same bytes alone."""
-    zarr = require("zarr", "sweep")
     folder = Path(tempfile.mkdtemp(prefix="rbn_jax_bench_"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    sweep_to = functools.partial(
-        sweep,
-        calculate_RBN_weights,
-        baselines.EXAMPLE_NETWORK,
-        {name: np.linspace(5, 40, side) for name in baselines.TIME_CONSTANTS},
-        dtype=dtype,
-        progress=False,
-    )
+    axes = {name: np.linspace(5, 40, side) for name in baselines.TIME_CONSTANTS}
 
     def by_sweep() -> None:
         store = folder / "sweep.zarr"
         shutil.rmtree(store, ignore_errors=True)
-        sweep_to(store=store)
+        network = baselines.EXAMPLE_NETWORK
+        sweep(calculate_RBN_weights, network, axes, dtype=dtype, store=store, progress=False)
 
-    def write_only() -> None:
+    def write_without_computing() -> None:
         store = folder / "write.zarr"
         shutil.rmtree(store, ignore_errors=True)
-        # the last of so many shards has no blocks: only the layout of the store is made
-        sweep_to(store=store, shard=(10**9 - 1, 10**9))
-        array = zarr.open_group(store, mode="r+")["calculate_RBN_weights"]
-        chunk_data = np.ones(array.chunks, dtype)
-        starts_along = []
-        for size, chunk_size in zip(array.shape, array.chunks, strict=True):
-            starts_along.append(range(0, size, chunk_size))
-        for starts in itertools.product(*starts_along):
-            region = []
-            for start, size, chunk_size in zip(starts, array.shape, array.chunks, strict=True):
-                region.append(slice(start, min(start + chunk_size, size)))
-            # a chunk at the end of a dimension may be smaller
-            cut = [slice(part.stop - part.start) for part in region]
-            array[tuple(region)] = chunk_data[tuple(cut)]
+        network = baselines.EXAMPLE_NETWORK
+        function = TracedFunction(calculate_RBN_weights, network, read_axes(network, axes), dtype)
+        blocks = plan_blocks(function.axes.sizes, function.point_bytes, None)
+        with open_store(store, function, blocks, (), None, False) as directory:
+            write_only(directory)
 
     return [
         Implementation(
             "writing the same bytes",
-            no_preparation(write_only),
+            no_preparation(write_without_computing),
             f"zarr {package_version('zarr')}",
         ),
         Implementation(

@@ -71,6 +71,7 @@ def write_only(directory: StoreDirectory) -> None:
     array = directory.open_arrays()["calculate_RBN_weights"]
     blocks = directory.blocks
     data = np.random.default_rng(0).random((*blocks.shape, 2, 2), np.float32)
+    data = data.astype(array.dtype)
     for block in range(blocks.count):
         # a block at the end of a dimension may be smaller
         array[blocks.region(block)] = data[tuple(map(slice, blocks.lengths(block)))]

@@ -278,7 +278,7 @@ def test_workers_of_a_cluster_call_the_function(tmp_path):
             np.testing.assert_array_equal(swept["tau"], [5, np.nan, 20, 40])
             assert os.getpid() not in swept["pid"].values
             texts = [str(x.message) for x in caught if x.category is RuntimeWarning]
-            assert len(texts) == 1 and "point 1 of 4 (tau_E 10 ms): its worker ended" in texts[0]
+            assert len(texts) == 1 and "point 1 of 4 (tau_E 10 ms): the process of" in texts[0]
         """,
     )
     _, err = process.communicate(timeout=120)

@@ -22,7 +22,7 @@ from rbn_jax.rates import MeanFieldTheory, Theory
 from rbn_jax.rates.populations import make_couplings
 from rbn_jax.rates.theories import THEORIES, find_theory
 from rbn_jax.sweeps.axes import read_axes
-from rbn_jax.sweeps.evaluator import Evaluator
+from rbn_jax.sweeps.evaluator import TracedFunction
 
 NEST_FILE = Path(__file__).parent / "data" / "nest_rates.json"
 NEST_RUNS = json.loads(NEST_FILE.read_text("utf-8"))["runs"]
@@ -359,7 +359,7 @@ def test_roots_and_store_identity_are_the_same_beside_an_accelerator(monkeypatch
     def root_at(params):
         return root(cubic, ((0.5,),), params.s[None, None])[0, 0]
 
-    job = Evaluator(root_at, NetworkParams(), read_axes(NetworkParams(), {"s": [0.9, 1.0]}))
+    job = TracedFunction(root_at, NetworkParams(), read_axes(NetworkParams(), {"s": [0.9, 1.0]}))
     a = jnp.linspace(-2, 2, 300)[None]
     roots = root(cubic, ((0.5,),), a)
     program = job.program()

@@ -178,12 +178,14 @@ def _run_on_worker(pickled_sink: bytes, caller_id: str, task: int) -> TaskResult
 
 
 def _take_result(future: "Future[TaskResult]", sink: Sink, task: int) -> TaskResult:
-    """Return the result of a task; NaN for a Python function that ended its worker."""
+    """Return the result of a task; of a Python function in a process if its worker ended.
+
+    Dask also gives up tasks that only waited on a worker that another one ended.
+    """
     try:
         return future.result()
     except Exception as error:
-        function = sink.evaluator.function
-        if isinstance(function, HostFunction) and type(error).__name__ == "KilledWorker":
-            function.outcomes[task] = f"its worker ended: {error}"
+        is_host = isinstance(sink.evaluator.function, HostFunction)
+        if is_host and type(error).__name__ == "KilledWorker":
             return sink.run(task)
         raise
