@@ -135,7 +135,8 @@ def _expand_pairs(axes: Any) -> dict[str, Any]:
                     "see reset_index"
                 )
             # what is no number becomes text, as not every store and file holds times
-            index = axis.index if axis.index.dtype.kind in "biuf" else list(map(str, axis.index))
+            index = axis.index.to_numpy()
+            index = index if index.dtype.kind in "biuf" else list(map(str, axis.index))
             names, dim, coords = tuple(axis.columns), str(key), {str(key): index}
             arrays = [axis.iloc[:, column].to_numpy() for column in range(len(names))]
         elif isinstance(key, tuple):
