@@ -33,6 +33,7 @@ class HostFunction(SweptFunction):
     Every number that it returns becomes float64, or complex128, because a point where it fails
     is NaN.
 
+    blocks: the points, each a block
     outcomes: results, or texts of errors, of points that are computed already, by number
     threads: points that are computed at once
     """
@@ -50,15 +51,11 @@ class HostFunction(SweptFunction):
     ):
         super().__init__(fn, params, axes, "float64")
         self.pickled = require("cloudpickle", "sweep").dumps((fn, read_parameters(params)))
+        self.blocks = plan_blocks(axes.sizes, point_bytes=1, block_size=1)
         self.outcomes: dict[int, Outcome] = {}
         self._processes = processes
         self.threads = processes.count
         self.template = self._find_template() if template is None else template
-
-    @property
-    def blocks(self) -> Blocks:
-        """The points, each a block."""
-        return plan_blocks(self.axes.sizes, point_bytes=1, block_size=1)
 
     def program(self) -> str:
         """Return a hash of the function's source and of what functools.partial gives it.
@@ -122,7 +119,7 @@ class HostEvaluator:
         template = self.function.template
         outcome = self.function.outcome(block)
         if isinstance(outcome, dict):
-            formats, expected = (_formats(some, template) for some in (outcome, template))
+            formats, expected = _formats(outcome, template), _formats(template, template)
             if formats != expected:
                 outcome = f"it returned {formats}, elsewhere {expected}"
         problems = {}
