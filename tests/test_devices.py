@@ -236,7 +236,9 @@ def test_no_worker_writes_after_a_sweep_has_failed(tmp_path):
     on_cluster(tmp_path, body)
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="no list of threads here")
+@pytest.mark.skipif(
+    not os.path.isdir("/proc/self/task"), reason="only Linux lists threads in /proc"
+)
 def test_a_worker_uses_as_many_threads_as_it_was_given(tmp_path):
     body = """
         def pool():
