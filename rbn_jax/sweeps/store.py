@@ -241,10 +241,12 @@ def open_store(
     identity = _identity(function, planned_blocks, reductions)
     needed = 0 if reductions else math.prod(planned_blocks.sizes) * function.point_bytes
     is_new = not path.exists() or not any(path.iterdir())
+    if not is_new:
+        # raises if the directory is not a sweep: nothing else is searched or deleted
+        StoreDirectory.read(path)
     _check_free_space(path, needed)
     if overwrite or is_new:
         if not is_new:
-            StoreDirectory.read(path)  # raises if the directory is not a sweep
             delete_directory(path)
         _create(path, function, identity)
     with lock_directory(path, exclusive=False):
