@@ -13,6 +13,8 @@ from jax.custom_batching import custom_vmap
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import Mesh, NamedSharding
 
+from rbn_jax.numerics.batches import solve_batches
+
 # systems in one batch: a CPU keeps them in its cache, an accelerator needs many to be busy
 # (measured in benchmarks/results/h200/rates.md)
 _CPU_BATCH_SIZE = 256
@@ -144,29 +146,30 @@ def _partitioned_search(residual: Residual, starts: Starts, batch_ndim: int) -> 
 
 
 def _search(residual: Residual, starts: Starts, largest_batch: int, packed: Array) -> Array:
-    """Return the roots (m, *batch), by Newton steps on at most `largest_batch` systems at once.
-
-    A finished system is replaced in the batch by the next one, so that none waits for the
-    slowest.
-    """
+    """Return the roots (m, *batch), by Newton steps on at most `largest_batch` systems at once."""
     rows, *batch = packed.shape
     count = math.prod(batch)
     packed = packed.reshape(rows, count)
     points = jnp.asarray(starts, packed.dtype)
-    # What is made like `packed` varies among the devices of a shard_map, as the results of a
-    # step do. The loop demands this of its first state, too.
     roots = jnp.full_like(packed, jnp.nan, shape=(points.shape[1], count))
     if not count:
         return roots.reshape(len(roots), *batch)
-    slots = jnp.arange(min(count, largest_batch), dtype=np.int32)
-    # [i, j]: whether slot j comes before slot i
-    is_earlier = slots < slots[:, None]
     # the largest residual that counts as 0, relative to max(|x|, 1): rounding errors of sums
     tolerance = 1e-9 if packed.dtype == np.float64 else 5e-4
 
-    def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
-        system, next_system, x, start, steps, roots = state
-        columns = jnp.take(packed, system, 1, mode="clip")
+    def begin(systems: Array) -> tuple[Array, Array, Array]:
+        zeros = jnp.zeros_like(systems)
+        return (
+            jnp.zeros_like(roots, shape=(len(roots), systems.size)) + points[0][:, None],
+            zeros,
+            zeros,
+        )
+
+    def advance(
+        systems: Array, state: tuple[Array, Array, Array]
+    ) -> tuple[tuple[Array, Array, Array], Array, Array]:
+        x, start, steps = state
+        columns = jnp.take(packed, systems, 1, mode="clip")
         value, jacobian = linearised(residual, x, columns)
         move = _solve(jacobian, -value)
         size = jnp.maximum(jnp.abs(x), 1)
@@ -179,27 +182,15 @@ def _search(residual: Residual, starts: Starts, largest_batch: int, packed: Arra
         x = x + move / jnp.maximum((jnp.abs(move) / longest).max(0), 1)
         has_failed = ~is_root & (~jnp.isfinite(x).all(0) | (steps >= _MAX_STEPS))
         was_last = has_failed & (start + 1 >= len(points))
-        # an index of `count` or more marks a slot without a system
-        is_finished = (is_root | was_last) & (system < count)
-        roots = roots.at[:, system].set(jnp.where(is_root, x, jnp.nan), mode="drop")
-        # finished slots take the next systems in turn
-        rank = (is_finished & is_earlier).sum(1, dtype=system.dtype)
-        start = jnp.where(is_finished, 0, jnp.where(has_failed, start + 1, start))
-        restarts = is_finished | has_failed
-        return (
-            jnp.where(is_finished, next_system + rank, system),
-            next_system + is_finished.sum(dtype=next_system.dtype),
-            jnp.where(restarts, points[start].T, x),
+        start = jnp.where(has_failed, start + 1, start)
+        next_state = (
+            jnp.where(has_failed, points[start].T, x),
             start,
-            jnp.where(restarts, 0, steps + 1),
-            roots,
+            jnp.where(has_failed, 0, steps + 1),
         )
+        return next_state, is_root | was_last, jnp.where(is_root, x, jnp.nan)
 
-    zeros = jnp.zeros_like(packed, slots.dtype, shape=slots.shape)
-    x = jnp.zeros_like(packed, shape=(len(roots), len(slots))) + points[0][:, None]
-    state = (zeros + slots, zeros[0] + len(slots), x, zeros, zeros, roots)
-    # until all slots are without a system
-    roots = lax.while_loop(lambda state: state[1] < count + len(slots), step, state)[-1]
+    roots = solve_batches(begin, advance, roots, (0, count), min(count, largest_batch))
     return roots.reshape(len(roots), *batch)
 
 
