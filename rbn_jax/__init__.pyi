@@ -13,6 +13,7 @@ from rbn_jax.fitting import FitRows as FitRows
 from rbn_jax.fitting import Free as Free
 from rbn_jax.fitting import fit as fit
 from rbn_jax.network import NetworkParams as NetworkParams
+from rbn_jax.psp import PspTrace as PspTrace
 from rbn_jax.psp import (
     postsynaptic_current_to_potential as postsynaptic_current_to_potential,
 )
@@ -20,6 +21,7 @@ from rbn_jax.psp import (
     postsynaptic_potential_to_current as postsynaptic_potential_to_current,
 )
 from rbn_jax.psp import psp_time_to_peak as psp_time_to_peak
+from rbn_jax.psp import psp_trace as psp_trace
 from rbn_jax.psp import psp_waveform as psp_waveform
 from rbn_jax.rates import MeanField as MeanField
 from rbn_jax.rates import Populations as Populations

@@ -1,4 +1,4 @@
-"""One event on an exponential synapse: its waveform, its peak, and the current for a peak.
+"""One event on an exponential synapse: its waveform, its peak, and a recorded trace of it.
 
 The current of an event starts at 1 pA and decays with tau_syn. It charges a membrane with tau_m
 and c_m, whose response is the post-synaptic potential (PSP)
@@ -10,11 +10,17 @@ elementwise over inputs that broadcast, exact to rounding for every pair of time
 differentiable to any order. Outside the domain they return NaN.
 """
 
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
 from jax import Array
 from jax.typing import ArrayLike
 
 from rbn_jax.numerics import exponential
 from rbn_jax.numerics.arrays import as_floats, jit, positive
+from rbn_jax.parameters.domains import POSITIVE, REAL, number
 from rbn_jax.parameters.labels import label
 
 
@@ -129,3 +135,50 @@ def psp_waveform(t: ArrayLike, tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayL
         t, exponential.valid_time_constant(tau_m), exponential.valid_time_constant(tau_syn)
     )
     return wave / positive(c_m)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PspTrace:
+    """The parameters of a recorded PSP, which `psp_trace` computes.
+
+    >>> PspTrace(amplitude=0.5).tau_m
+    10.0
+    """
+
+    baseline: Any = number("mV", "potential before the event, at t = 0", REAL, default=0.0)
+    slope: Any = number("mV/ms", "drift of the baseline", REAL, default=0.0)
+    amplitude: Any = number("mV", "peak of the PSP, negative for inhibition", REAL, default=1.0)
+    onset: Any = number("ms", "time at which the PSP begins", REAL, default=0.0)
+    tau_m: Any = number("ms", "membrane time constant", POSITIVE, default=10.0)
+    tau_syn: Any = number("ms", "synaptic time constant", POSITIVE, default=2.0)
+
+
+@label(units="mV", long_name="recorded potential")
+def psp_trace(t: ArrayLike, params: PspTrace | Mapping[str, ArrayLike]) -> Array:
+    """Membrane potential at time t of a recording with one PSP [mV].
+
+    V(t) = baseline + slope t + amplitude P(t - onset) / max P, with P the waveform of
+    `psp_waveform`. It is the same if tau_m and tau_syn are exchanged.
+
+    Args:
+        t: time in the recording [ms].
+        params: a `PspTrace`, or a mapping of its fields; those that are left out have its
+            defaults.
+
+    Returns:
+        The potential [mV], in the broadcast shape; NaN outside the domain. The derivative in
+        the onset jumps where the PSP begins.
+
+    Raises:
+        TypeError: an unknown name in the mapping.
+
+    >>> import numpy as np
+    >>> print(np.asarray(psp_trace(np.array([0.0, 4.0]), {"baseline": -65.0}), float).round(3))
+    [-65.    -64.001]
+    """
+    if isinstance(params, Mapping):
+        params = PspTrace(**params)
+    peak = postsynaptic_current_to_potential(params.tau_m, params.tau_syn)
+    shape = psp_waveform(t - params.onset, params.tau_m, params.tau_syn) / peak
+    return params.baseline + params.slope * t + params.amplitude * shape
