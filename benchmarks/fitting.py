@@ -1,9 +1,10 @@
-"""Benchmark of fits: global optimum, coverage of the errors, and speed against SciPy.
+"""Benchmark of fits: global optimum, coverage of the errors, NIST's problems, and speed.
 
-    python -m benchmarks.fitting            run all three on one core
-    python -m benchmarks.fitting speed      run one of families, coverage, speed
+    python -m benchmarks.fitting            run all on one core
+    python -m benchmarks.fitting speed      run one of families, coverage, nist, recordings, speed
 
-Each prints a table. Instances and noise are seeded. The times of `speed` are medians of one run.
+Each prints a table. Instances and noise are seeded. Times are medians of one run. The packages of
+the dependency group bench-fits are needed: `uv run --group bench-fits python -m benchmarks...`.
 """
 
 import os
@@ -12,10 +13,12 @@ import os
 if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
+import functools
 import re
 import statistics
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import jax
@@ -23,12 +26,19 @@ import numpy as np
 import optimistix as optx
 from scipy.optimize import curve_fit
 
+try:
+    import nlsq
+except ImportError:  # it needs Python 3.12
+    nlsq = None
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from families import FAMILIES
+from nist import correct_digits, read_problems
 
 import rbn_jax as rbn
-from rbn_jax import Free, fit
+from benchmarks import traces
+from rbn_jax import fit
 from rbn_jax.fitting.free_parameters import read_free
 
 BY_NAME = {family.name: family for family in FAMILIES}
@@ -36,7 +46,7 @@ BY_NAME = {family.name: family for family in FAMILIES}
 
 def families(n=500):
     """Compare the best of 64 starts with the optimum that SciPy finds from the true values."""
-    yield "| family | global | lm and trf agree | difference where they do | identifiability |"
+    yield "| family | global | agrees with SciPy | difference where they do | identifiability |"
     yield "|---|---|---|---|---|"
     for family in FAMILIES:
         truths, targets = family.instances(n, seed=2026)
@@ -45,14 +55,11 @@ def families(n=500):
         for i in range(n):
             target = family.row(targets, i)
             result = fit(**family.options(), target=target)
-            free_from_truth = {}
-            for name, bounds in family.free.items():
-                free_from_truth[name] = Free(*bounds, start=truths[name][i])
-            options = {**family.options(), "free": free_from_truth}
-            scipy_result = fit(**options, target=target, method="trf", n_starts=1)
+            start = {name: truths[name][i] for name in truths}
+            scipy_chi_square = 2 * family.scipy_cost(start, target)
             # where there are as many data as parameters, chi-square is 0 up to rounding
-            scale = max(scipy_result.chi_square, 1e-3)
-            excess = (result.chi_square - scipy_result.chi_square) / scale
+            scale = max(scipy_chi_square, 1e-3)
+            excess = (result.chi_square - scipy_chi_square) / scale
             n_global += excess <= 1e-6
             if abs(excess) <= 1e-6:
                 n_agree += 1
@@ -88,6 +95,135 @@ def coverage(n=1000):
         for name in truth:
             shares = f"{n_within_sigma[name] / n:.1%} | {n_in_interval[name] / n:.1%}"
             yield f"| {family_name} | {name} | {shares} |"
+
+
+def nist():
+    """Count the NIST problems that are solved from both starts, and the digits reached."""
+    yield "| program | solved of 54 | fewest digits of a parameter | of an error | not solved |"
+    yield "|---|---|---|---|---|"
+    programs = {
+        "fit, one start": fit_nist,
+        "fit, 64 starts": functools.partial(fit_nist, n_starts=64),
+        "curve_fit": fit_nist_by_scipy,
+        "lmfit.minimize": fit_nist_by_lmfit,
+    }
+    for name, program in programs.items():
+        digits, error_digits, missed = [], [], []
+        for problem in read_problems():
+            for number, start in enumerate(problem.starts, 1):
+                values, errors = program(problem, start)
+                found = correct_digits(values, problem.certified)
+                if found < (5 if problem.name == "ENSO" else 6):
+                    missed.append(f"{problem.name} {number}")
+                    continue
+                digits.append(found)
+                error_digits.append(correct_digits(errors, problem.errors))
+        yield (
+            f"| {name} | {len(digits)} | {min(digits):.1f} | {min(error_digits):.1f} | "
+            f"{', '.join(missed)} |"
+        )
+
+
+def fit_nist(problem, start, n_starts=1):
+    free = dict.fromkeys(start, (None, None))
+    result = fit(problem.predict, start, problem.y, free, n_starts=n_starts)
+    return list(result.values.values()), list(result.stderr.values())
+
+
+def fit_nist_by_scipy(problem, start):
+    def model(_, *values):
+        return evaluate_in_x64(lambda: problem.model(problem.x, *values))
+
+    try:
+        values, covariance = curve_fit(model, problem.x, problem.y, list(start.values()))
+    except RuntimeError:
+        return [np.inf], [np.inf]
+    return values, np.sqrt(np.diag(covariance))
+
+
+def fit_nist_by_lmfit(problem, start):
+    import lmfit
+
+    parameters = lmfit.create_params(**start)
+
+    def residuals(parameters):
+        values = parameters.valuesdict().values()
+        return evaluate_in_x64(lambda: problem.model(problem.x, *values)) - problem.y
+
+    result = lmfit.minimize(residuals, parameters, nan_policy="omit")
+    values = [parameter.value for parameter in result.params.values()]
+    errors = [parameter.stderr or np.inf for parameter in result.params.values()]
+    return values, errors
+
+
+def evaluate_in_x64(function):
+    with jax.enable_x64(True):
+        return np.asarray(function())
+
+
+def recordings():
+    """Time fits of realistic recordings against loops over curve_fit."""
+    targets, _ = traces.make_traces()
+    start = [getattr(traces.START, name) for name in traces.NAMES]
+    bounds = tuple(zip(*traces.FREE.values(), strict=True))
+    n = len(targets)
+
+    def fit_by_scipy(**options):
+        """Return the number of fits that ended, and chi-squares."""
+        chi_squares = []
+        for target in targets:
+            measured = np.isfinite(target)
+            times, trace = traces.TIMES[measured], target[measured]
+            sigma = np.full(trace.size, traces.SIGMA)
+            try:
+                values, _ = curve_fit(
+                    traces.numpy_trace, times, trace, start, sigma, True, **options
+                )
+            except RuntimeError:
+                chi_squares.append(np.inf)
+                continue
+            residuals = (traces.numpy_trace(times, *values) - trace) / traces.SIGMA
+            chi_squares.append(residuals @ residuals)
+        return np.array(chi_squares)
+
+    def fit_all(n_starts):
+        options = {"sigma": traces.SIGMA, "n_starts": n_starts, "progress": False}
+        return fit(traces.compute, traces.START, targets, traces.FREE, **options)
+
+    programs = {
+        "curve_fit in a loop, within bounds": lambda: fit_by_scipy(bounds=bounds),
+        "curve_fit in a loop, without bounds": fit_by_scipy,
+        "fit, one start": lambda: fit_all(1),
+        "fit, four starts": lambda: fit_all(4),
+    }
+    first, results = {}, {}
+    with warnings.catch_warnings():
+        # curve_fit without bounds takes logarithms of negative numbers on its way
+        warnings.simplefilter("ignore")
+        for name, program in programs.items():
+            first[name], results[name] = seconds(program)
+        times = {name: [] for name in programs}
+        for _ in range(7):
+            for name, program in programs.items():
+                times[name].append(seconds(program)[0])
+    reference = np.array(times["curve_fit in a loop, within bounds"])
+    yield f"| {n} recordings, 6 free | a fit | ratio | first call | converged | optimum |"
+    yield "|---|---|---|---|---|---|"
+    chi_squares = {}
+    for name, result in results.items():
+        chi_squares[name] = getattr(result, "chi_square", result)
+    lowest = np.min(list(chi_squares.values()), 0)
+    for name, result in results.items():
+        chi_square = chi_squares[name]
+        converged = np.isfinite(chi_square)
+        if hasattr(result, "status"):
+            converged = result.status == "converged"
+        ratio = np.median(reference / np.array(times[name]))
+        n_lowest = np.count_nonzero(chi_square <= lowest + 1e-3)
+        yield (
+            f"| {name} | {np.median(times[name]) / n * 1e3:.1f} ms | {ratio:.1f} | "
+            f"{first[name]:.1f} s | {np.count_nonzero(converged)} | {n_lowest} at the lowest |"
+        )
 
 
 def seconds(function):
@@ -127,12 +263,12 @@ def speed(n=10_000, samples=200, n_timed=500):
             values.append(optimum)
         return np.array(values)
 
-    coordinates = read_free(truth, free).coordinates
-    start = np.array([float(c.from_value(truth[c.name])) for c in coordinates])
+    variables = read_free(truth, free).variables
+    start = variables.from_values(np.array(list(truth.values())))
 
     def fit_one_by_optimistix(target):
-        def residuals(u, _):
-            return psp({c.name: c.to_value(u[i]) for i, c in enumerate(coordinates)}) - target
+        def residuals(z, _):
+            return psp(dict(zip(variables.names, variables.to_values(z), strict=True))) - target
 
         solver = optx.LevenbergMarquardt(rtol=1e-9, atol=1e-9)
         return optx.least_squares(residuals, solver, start, max_steps=200, throw=False).value
@@ -147,7 +283,20 @@ def speed(n=10_000, samples=200, n_timed=500):
         with jax.enable_x64(True):
             return jax.block_until_ready(fit_all_by_optimistix(optimistix_targets))
 
+    def jax_psp(t, weight, tau_m, tau_syn):
+        return weight * rbn.psp_waveform(t, tau_m, tau_syn, 250.0)
+
+    def fit_by_nlsq():
+        fitter = nlsq.CurveFit(flength=samples)
+        with jax.enable_x64(True):
+            for target in targets[:n_timed]:
+                fitter.curve_fit(jax_psp, times, target, list(truth.values()), bounds=bounds)
+
     fit_by_optimistix()
+    nlsq_time = None
+    if nlsq is not None:
+        seconds(fit_by_nlsq)
+        nlsq_time = seconds(fit_by_nlsq)[0] * n / n_timed
     first, _ = seconds(lambda: fit(psp, truth, targets, free, **options))
     rows_times, scipy_times, optimistix_times, single_times = [], [], [], []
     for _ in range(3):
@@ -175,6 +324,8 @@ def speed(n=10_000, samples=200, n_timed=500):
         f"| optimistix.LevenbergMarquardt, 16 at once ({len(optimistix_targets)}) | "
         f"{optimistix:.2f} s | {scipy / optimistix:.0f} |"
     )
+    if nlsq_time is not None:
+        yield f"| nlsq.CurveFit in a loop | {nlsq_time:.1f} s | {scipy / nlsq_time:.2f} |"
     yield f"| one trace: curve_fit | {scipy / n * 1e3:.1f} ms | 1 |"
     ratio = scipy / n / single
     yield f"| one trace: fit, with its report | {single * 1e3:.1f} ms | {ratio:.2f} |"
@@ -185,7 +336,13 @@ def speed(n=10_000, samples=200, n_timed=500):
 
 
 def main():
-    benchmarks = {"families": families, "coverage": coverage, "speed": speed}
+    benchmarks = {
+        "families": families,
+        "coverage": coverage,
+        "nist": nist,
+        "recordings": recordings,
+        "speed": speed,
+    }
     for name in sys.argv[1:] or benchmarks:
         for line in benchmarks[name]():
             print(line, flush=True)

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.optimize import least_squares
 
 import rbn_jax as rbn
 from rbn_jax import NetworkParams
@@ -94,6 +95,35 @@ class Family:
         if isinstance(self.params, NetworkParams):
             return self.fn(self.params.replace(**values))
         return self.fn({**self.params, **values})
+
+    def scipy_cost(self, start: Mapping[str, float], target: Any) -> float:
+        """Return the cost where SciPy's trust region ends, with JAX's derivatives."""
+        names = tuple(self.free)
+        targets = jax.tree.leaves(target)
+
+        @jax.jit
+        def residuals(x):
+            predictions = jax.tree.leaves(self._at(dict(zip(names, x, strict=True))))
+            pairs = zip(predictions, targets, strict=True)
+            r = jnp.concatenate([jnp.ravel((a - b) / self.sigma) for a, b in pairs])
+            return jnp.where(jnp.isnan(r), 0, r)
+
+        def evaluate(function, x):
+            with jax.enable_x64(True):
+                return np.asarray(function(x))
+
+        jacobian = jax.jit(jax.jacfwd(residuals))
+        return least_squares(
+            lambda x: evaluate(residuals, x),
+            [start[name] for name in names],
+            lambda x: evaluate(jacobian, x),
+            tuple(zip(*self.free.values(), strict=True)),
+            loss=self.robust,
+            x_scale="jac",
+            xtol=1e-12,
+            ftol=1e-12,
+            gtol=1e-12,
+        ).cost
 
     @staticmethod
     def row(targets: Any, i: int) -> Any:

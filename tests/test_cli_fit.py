@@ -115,6 +115,16 @@ BAD_INPUT = [
     (TRACE_FILE.replace("0.004", "0.004 mV"), "", "task.toml"),
     (TRACE_FILE.replace('traces = "psp_trace.csv"', ""), "", "needs traces = 'file.csv'"),
     (TRACE_FILE, "--plot fit.txt", "--plot fit.txt: must end in"),
+    (TRACE_FILE + '[null]\nweight = "x"\n', "", "null of weight"),
+    (TRACE_FILE.replace("sigma", 'columns = ["b"]\nsigma'), "", "unknown trace in columns 'b'"),
+    (WEIGHTS_FILE.replace("preset", 'columns = ["b"]\npreset'), "", "columns picks traces"),
+    (TRACE_FILE.replace("psp_waveform", "absent_module:f"), "", "No module named 'absent_module'"),
+    (TRACE_FILE.replace("psp_waveform", "math:absent"), "", "math has no function 'absent'"),
+    (
+        TRACE_FILE.replace("psp_waveform", "psp_trace"),
+        "",
+        "unknown parameter 'c_m'; valid names: amplitude, baseline",
+    ),
     (TRACE_FILE, "--out rows.csv", "--out is for many fits"),
     (MANY_MATRICES_FILE, "--out rows.txt", "--out rows.txt: must end in .csv"),
     (WEIGHTS_FILE.replace("target", "#"), "", "target is missing"),
@@ -175,7 +185,7 @@ def test_empty_cell_counts_as_not_measured(capsys):
         ('time,"a, first",b', ["a, first", "b"]),
         ("# time, a, b", ["a", "b"]),
         ("time,a,b\n# measured in slice 3", ["a", "b"]),
-        ("# measured in slice 3", None),
+        ("# measured in slice 3", ["0", "1"]),
     ],
 )
 def test_names_of_traces_are_those_in_their_file(header, names, capsys):
@@ -187,3 +197,117 @@ def test_names_of_traces_are_those_in_their_file(header, names, capsys):
     Path("task.toml").write_text(TRACE_FILE)
     columns = json.loads(output_of(capsys, "fit", "task.toml", "--json"))
     assert columns.get("trace") == names
+
+
+RECORDING_FILE = """
+function = "psp_trace"
+traces = "recording.csv"
+sigma = 0.05
+n_starts = 4
+
+[params]
+baseline = -65.0
+tau_m = 15.0
+
+[free]
+baseline = [-80.0, -50.0]
+slope = [-0.1, 0.1]
+amplitude = [-5.0, 5.0]
+onset = [0.0, 20.0]
+tau_m = [5.0, 60.0]
+tau_syn = { low = 0.2, high = 4.9, start = 1.0 }
+"""
+
+
+def write_recording(separator=",", encoding="utf-8", decimal=".", index=False):
+    """Write three traces, of which the second is a failure; return the true amplitudes."""
+    times = np.arange(0, 100, 0.5)
+    amplitudes = np.array([0.8, 0.0, 1.5])
+    rng = np.random.default_rng(3)
+    lines = [separator.join(["time [µs/1000]", "cell a", "cell b", "cell c"])]
+    if index:
+        lines[0] = separator + lines[0]
+    columns = [times]
+    for amplitude in amplitudes:
+        truth = {"baseline": -65.0, "slope": 0.002, "amplitude": amplitude, "onset": 7.3}
+        trace = np.asarray(rbn.psp_trace(times, {**truth, "tau_m": 18.0, "tau_syn": 2.5}), float)
+        columns.append(trace + 0.05 * rng.standard_normal(times.size))
+    for number, row in enumerate(zip(*columns, strict=True)):
+        cells = [f"{value:.6f}".replace(".", decimal) for value in row]
+        lines.append(separator.join([str(number), *cells] if index else cells))
+    Path("recording.csv").write_bytes("\n".join(lines).encode(encoding))
+    return amplitudes
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {},
+        {"separator": ";", "decimal": ","},
+        {"separator": "\t", "encoding": "utf-8-sig"},
+        {"encoding": "latin-1", "index": True},
+    ],
+    ids=["plain", "semicolons", "tabs and BOM", "Latin-1 and index"],
+)
+def test_recordings_are_fitted_with_onset_and_baseline(form, capsys):
+    amplitudes = write_recording(**form)
+    Path("task.toml").write_text(RECORDING_FILE)
+    report = output_of(capsys, "fit", "task.toml", "--out", "rows.csv", "--plot", "rows.png")
+    assert "no better than the null model: 1, the first is cell b" in report
+    assert matplotlib.image.imread("rows.png").std() > 0.05
+    table = np.genfromtxt("rows.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
+    assert table["trace"].tolist() == ["cell a", "cell b", "cell c"]
+    assert (np.abs(table["amplitude"] - amplitudes) < 5 * table["amplitude_stderr"])[[0, 2]].all()
+    assert (np.abs(table["onset"] - 7.3) < 5 * table["onset_stderr"])[[0, 2]].all()
+    assert (table["aic"] < table["null_aic"]).tolist() == [True, False, True]
+
+
+def test_traces_are_picked_by_their_names(capsys):
+    write_recording()
+    Path("task.toml").write_text('columns = ["cell c"]\n' + RECORDING_FILE)
+    result = fit_result(capsys, "task.toml")
+    assert result.values["amplitude"] == pytest.approx(1.5, rel=0.1)
+    assert result.null_aic > result.aic
+    assert re.search("onset .* ms ", output_of(capsys, "fit", "task.toml"))
+
+
+def test_function_of_the_user_is_fitted(capsys):
+    write_recording()
+    Path("my_models.py").write_text(
+        "import jax.numpy as jnp\n"
+        "def decay(t, p):\n    return p['offset'] + p['w'][0] * jnp.exp(-t / p['tau'])\n"
+        "def sums(p):\n    return jnp.stack([p['w'][0] + p['w'][1], p['w'][1]])\n"
+    )
+    times = np.arange(0, 50, 0.5)
+    trace = 2 + 3 * np.exp(-times / 8)
+    np.savetxt("decay.csv", np.stack([times, trace], 1), delimiter=",")
+    Path("task.toml").write_text(
+        'function = "my_models:decay"\ntraces = "decay.csv"\nn_starts = 4\n'
+        "[params]\noffset = 0.0\nw = [1.0, 1.0]\ntau = 5.0\n"
+        '[free]\noffset = [-5, 5]\n"w[0]" = [0.1, 10]\ntau = [1, 40]\n'
+    )
+    values = fit_result(capsys, "task.toml").values
+    assert values == pytest.approx({"offset": 2, "w[0]": 3, "tau": 8}, rel=1e-6)
+    Path("task.toml").write_text(
+        'function = "my_models:sums"\ntarget = [5.0, 3.0]\nn_starts = 1\n'
+        '[params]\nw = [1.0, 1.0]\n[free]\n"w[0]" = [0, 10]\n"w[1]" = [0, 10]\n'
+    )
+    assert fit_result(capsys, "task.toml").values == pytest.approx({"w[0]": 2, "w[1]": 3})
+
+
+def test_errors_in_traces_name_separator_and_encoding(capsys):
+    write_recording(separator=";", encoding="latin-1")
+    Path("recording.csv").write_bytes(Path("recording.csv").read_bytes() + b"\n1;2;x;4")
+    Path("task.toml").write_text(RECORDING_FILE)
+    assert run(["fit", "task.toml"]) == 2
+    error = capsys.readouterr().err
+    assert "column 3: 'x' must be a number" in error
+    assert "read with semicolons between columns, as Latin-1" in error
+
+
+def test_every_key_of_the_file_is_in_the_help(capsys):
+    from rbn_jax.cli.fit_file import _FREE_KEYS, _KEYS
+
+    text = output_of(capsys, "fit", "--help")
+    for key in (*_KEYS, *_FREE_KEYS):
+        assert re.search(rf"\b{key}\b", text), key

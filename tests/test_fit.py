@@ -19,7 +19,7 @@ from fitted import (
     numpy_psp,
     psp,
 )
-from scipy.optimize import curve_fit, minimize
+from scipy.optimize import curve_fit, least_squares, minimize
 
 from rbn_jax import Free, NetworkParams, fit
 
@@ -48,13 +48,6 @@ def test_values_and_errors_equal_those_of_curve_fit(sigma):
     assert result.bic == pytest.approx(n * np.log(result.chi_square / n) + 3 * np.log(n))
     np.testing.assert_allclose(result.residuals["psp"], r, atol=1e-5)
     assert (result.status, result.advice, result.n_reached) == ("converged", (), 8)
-
-
-def test_lm_and_trf_agree():
-    marquardt = fit(psp, TRUTH, noisy_trace(), BOUNDS, method="lm", n_starts=8)
-    trust_region = fit(psp, TRUTH, noisy_trace(), BOUNDS, method="trf", n_starts=8)
-    assert marquardt.chi_square == pytest.approx(trust_region.chi_square, rel=1e-9)
-    assert (marquardt.method, trust_region.method) == ("lm", "trf")
 
 
 def test_symmetric_waveform_gives_two_optima():
@@ -108,11 +101,10 @@ def test_more_parameters_than_data_gives_advice_and_no_errors():
     assert not any(np.isfinite(x) for x in result.stderr.values())
 
 
-@pytest.mark.parametrize("method", ["lm", "trf"])
-def test_optimum_on_a_bound_equals_the_bound(method):
+def test_optimum_on_a_bound_equals_the_bound():
     target = evaluate(WEIGHTS, NET.replace(gei=1.5, gie=1.2))
     free = {"gei": (0.1, 1.1), "gie": (0.1, 10)}
-    result = fit(WEIGHTS, NET, target, free, method=method, n_starts=8)
+    result = fit(WEIGHTS, NET, target, free, n_starts=8)
     assert result.values["gei"] == 1.1
     assert result.at_bound == {"gei": "high"}
     assert np.isnan(result.stderr["gei"])
@@ -124,12 +116,15 @@ def test_optimum_on_a_bound_equals_the_bound(method):
 def test_start_that_reaches_a_bound_still_finds_the_optimum():
     target = noisy_trace()
     bounds = {**BOUNDS, "tau_m": (17, 50)}  # the truth is 15
-    best = fit(psp, TRUTH | {"tau_m": 20.0}, target, bounds, sigma=0.005, method="trf", n_starts=1)
+    low, high = zip(*bounds.values(), strict=True)
+    best = least_squares(
+        lambda x: (numpy_psp(TIMES, *x) - target) / 0.005, [90, 20, 1], bounds=(low, high)
+    )
     for weight in (10, 900):
         for tau_m in (18, 45):
             start = {"weight": weight, "tau_m": tau_m, "tau_syn": 1.0}
             result = fit(psp, start, target, bounds, sigma=0.005, n_starts=1)
-            assert result.chi_square == pytest.approx(best.chi_square, rel=1e-6)
+            assert result.chi_square == pytest.approx(2 * best.cost, rel=1e-6)
             assert (result.status, result.at_bound) == ("converged", {"tau_m": "low"})
 
 
@@ -169,8 +164,6 @@ def test_ties_priors_and_start_values():
 
 @pytest.mark.parametrize("robust", ["soft_l1", "huber"])
 def test_robust_losses_equal_those_of_scipy(robust):
-    from scipy.optimize import least_squares
-
     target = 2 + 3 * np.arange(6.0) + np.array([0.1, -0.2, 0.1, 30, 0.0, 0.1])
     result = fit(
         line,
@@ -199,7 +192,7 @@ def test_user_loss_gives_the_maximum_likelihood():
     result = fit(rate, {"a": 1.0}, counts, {"a": (0.1, 100)}, loss=poisson, n_starts=4)
     assert result.values["a"] == pytest.approx(counts.mean(), rel=1e-6)
     assert result.stderr["a"] == pytest.approx(np.sqrt(counts.mean() / 6), rel=1e-5)  # of Poisson
-    assert result.method == "bfgs"
+    assert result.method == "newton"
 
 
 def test_loss_with_a_large_constant_is_minimised_accurately():
@@ -282,9 +275,8 @@ def test_fit_where_fn_has_no_derivative_is_not_converged():
     result = fit(root, {"x": 0.5, "b": 1.0}, target, free, sigma=0.1, n_starts=4)
     rows = fit(root, {"x": 0.5, "b": 1.0}, np.stack([target] * 2), free, sigma=0.1, n_starts=4)
     assert (result.status, *rows.status) == ("not converged",) * 3
-    assert np.isnan([*result.stderr.values(), *rows.stderr["b"], *rows.stderr["x"]]).all()
+    assert result.values["x"] < 1e-3
     assert "did not converge" in result.advice[0]
-    assert "not known" in result.report()
 
 
 def test_ties_may_use_all_values_and_earlier_ties():
@@ -359,3 +351,24 @@ def test_loss_with_a_start_where_fn_is_nan_counts_it_as_lost():
     result = fit(root, {"a": 1.0}, np.full(3, 2.0), {"a": (-10, 10)}, loss=squares, n_starts=8)
     assert result.values["a"] == pytest.approx(4, rel=1e-6)
     assert 0 < result.n_lost < 8
+
+
+def test_optimum_at_a_kink_is_found():
+    """Where the cost has a kink no derivative is 0; the other parameters are minimised there."""
+    times = np.arange(20.0)
+
+    def ramp(p):
+        return p["offset"] + 2 * jnp.maximum(times - p["onset"], 0)
+
+    # the cost has its minimum over the onset at 8, where a sample is, for this noise
+    noise = np.where(times == 8, 3.0, 0.3 * np.cos(7 * times))
+    target = 1.0 + 2 * np.maximum(times - 8, 0) + noise
+    free = {"offset": (-5, 5), "onset": (0, 15)}
+    result = fit(ramp, {"offset": 0.0, "onset": 3.0}, target, free, sigma=1.0, n_starts=8)
+    onsets = np.linspace(7, 9, 4001)[:, None]
+    ramps = 2 * np.maximum(times - onsets, 0)
+    offsets = np.mean(target - ramps, 1, keepdims=True)
+    chi_squares = np.sum((target - ramps - offsets) ** 2, 1)
+    assert result.status == "converged"
+    assert result.chi_square == pytest.approx(chi_squares.min(), rel=1e-6)
+    assert result.values["onset"] == pytest.approx(onsets[chi_squares.argmin(), 0], abs=1e-3)

@@ -1,7 +1,6 @@
 """fit: what it takes and gives: any pytree, xarray, JSON, reports, figures, and bad input."""
 
 import dataclasses
-import functools
 import re
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ import pytest
 from fitted import BOUNDS, NET, TRUTH, WEIGHTS, evaluate, line, noisy_trace, psp
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import curve_fit
 
 import rbn_jax as rbn
 from rbn_jax import Free, fit
@@ -186,18 +186,18 @@ def test_xarray_targets_are_aligned_with_the_result():
 @given(
     low=st.none() | st.floats(-50, 5),
     width=st.none() | st.floats(0.5, 1e4),
-    u=st.floats(-30, 30),
+    share=st.floats(1e-6, 1 - 1e-6),
 )
 @settings(max_examples=100)
-def test_coordinates_are_invertible_and_within_bounds(low, width, u):
+def test_starts_are_within_bounds_and_scales_are_invertible(low, width, share):
     high = None if width is None else (0 if low is None else low) + width
-    (c,) = read_free({"a": 1.0}, {"a": (low, high)}).coordinates
-    x = evaluate(c.to_value, u)
-    assert c.low <= x <= c.high or x == pytest.approx(c.high, rel=1e-12)
-    slope = evaluate(functools.partial(jax.grad(c.to_value)), u)
-    assert slope > 0
-    if 1e-5 < abs(c.position(x)) < 1 - 1e-5 or (c.low == -np.inf and c.high == np.inf):
-        assert c.from_value(x) == pytest.approx(u, rel=1e-5, abs=1e-6)
+    variables = read_free({"a": 1.0}, {"a": (low, high)}).variables
+    z = variables.from_shares(np.array([share]))
+    (x,) = evaluate(variables.to_values, z)
+    assert variables.low[0] <= x <= variables.high[0]
+    np.testing.assert_allclose(variables.from_values(np.array([x])), z, rtol=1e-12, atol=1e-12)
+    later = variables.from_shares(np.array([share + 5e-7]))
+    assert (later > z).all()
 
 
 BAD_INPUT = [
@@ -225,7 +225,8 @@ BAD_INPUT = [
     ({"sigma": 0}, "sigma of never=0: must be a finite number > 0"),
     ({"sigma": -np.ones((2, 2))}, r"sigma of never\[0, 0\]=-1 and 3 more: must be a finite"),
     ({"sigma": "0.1"}, "sigma of never='0.1': must be a finite number > 0, not a str"),
-    ({"sigma": np.array([[1, np.inf], [1, 1]])}, r"never\[0, 1\]=inf: must be a finite number > 0"),
+    ({"sigma": np.array([[1, -np.inf], [1, 1]])}, r"never\[0, 1\]=-inf: must be a finite"),
+    ({"sigma": np.inf}, "sigma of never=inf: must be a finite number > 0"),
     (
         {"fn": lambda p: {"a": p.gei, "b": p.gii}, "target": {"a": 1, "b": 1}, "sigma": {"a": 1}},
         "sigma lacks b",
@@ -242,7 +243,10 @@ BAD_INPUT = [
     ),
     ({"free": {"gei": Free(tie="nan * gie"), "gie": (1, 2)}}, "must be a name, as '2"),
     ({"sigma": np.ones(5)}, r"sigma.*\(5,\)"),
-    ({"method": "newton"}, "unknown method 'newton'; valid names: lm, trf"),
+    ({"null": {}}, "null={}: must map names of free parameters"),
+    ({"null": {"gii": 1}}, "unknown free parameter in null 'gii'"),
+    ({"null": {"gei": "no"}}, "null of gei"),
+    ({"null": {"gei": 1}}, "null fixes every free parameter"),
     ({"robust": "cauchy"}, "unknown robust loss 'cauchy'"),
     ({"dtype": "float16"}, "unknown dtype 'float16'"),
     ({"n_starts": 0}, "n_starts=0"),
@@ -278,3 +282,123 @@ def test_bad_input_raises_before_fn_runs(change, message):
     arguments = {"fn": never, "params": NET, "target": np.ones((2, 2)), "free": {"gei": (0.1, 10)}}
     with pytest.raises(ValueError, match=message):
         fit(**{**arguments, **change})
+
+
+def test_masked_and_infinite_numbers_are_left_out():
+    target = evaluate(line, {"a": 2.0, "b": 3.0})
+    mask = [False, True, False, False, False, False]
+    wrong = np.where(mask, 1e6, target)
+    free = dict.fromkeys("ab", (None, None))
+    start = {"a": 1.0, "b": 1.0}
+    expected = fit(line, start, np.where(mask, np.nan, target), free, sigma=0.1, n_starts=1)
+    options = {"free": free, "n_starts": 1}
+    for result in (
+        fit(line, start, np.ma.MaskedArray(wrong, mask), sigma=0.1, **options),
+        fit(line, start, wrong, sigma=np.where(mask, np.inf, 0.1), **options),
+        fit(line, start, wrong, sigma=np.ma.MaskedArray(np.full(6, 0.1), mask), **options),
+    ):
+        assert result.n_data == 5
+        assert result.stderr == pytest.approx(expected.stderr)
+        assert result.values == pytest.approx({"a": 2, "b": 3})
+        assert np.isnan(result.residuals["line"]).tolist() == mask
+    scipy_errors = np.sqrt(
+        np.diag(
+            curve_fit(
+                lambda t, a, b: a + b * t,
+                np.arange(6.0),
+                wrong,
+                sigma=np.where(mask, np.inf, 0.1),
+                absolute_sigma=True,
+            )[1]
+        )
+    )
+    np.testing.assert_allclose(list(expected.stderr.values()), scipy_errors, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"jax_debug_nans": True}, {"jax_numpy_rank_promotion": "raise"}, {"jax_disable_jit": True}],
+    ids=lambda option: next(iter(option)),
+)
+def test_fit_works_under_options_of_jax(option):
+    def root(p):
+        return jnp.sqrt(p["a"]) * jnp.arange(1.0, 4)
+
+    ((name, value),) = option.items()
+    before = getattr(jax.config, name)
+    jax.config.update(name, value)
+    try:
+        result = fit(root, {"a": 1.0}, 2 * np.arange(1.0, 4), {"a": (-10, 10)}, n_starts=4)
+        rows = fit(root, {"a": 1.0}, np.ones((2, 3)), {"a": (-5, -1)}, n_starts=2)
+    finally:
+        jax.config.update(name, before)
+    assert result.values["a"] == pytest.approx(4)
+    assert rows.status.tolist() == ["not finite"] * 2
+
+
+DIRECTIONS = [
+    (lambda p: p["a"] + p["b"], "a + b can vary together: only their sum enters"),
+    (lambda p: p["a"] - p["b"], "a - b can vary together: only their difference enters"),
+    (lambda p: p["a"] + 2 * p["b"], "a + 2 b can vary together: only their combination enters"),
+    (lambda p: p["a"] * p["b"], "a x b can vary together: only their product enters"),
+    (lambda p: p["a"] / p["b"], "a / b can vary together: only their ratio enters"),
+    (lambda p: p["a"] * p["b"] ** 3, "a x b^3 can vary together: only their combination enters"),
+    (
+        lambda p: p["a"] / jnp.sqrt(p["b"]),
+        "a / b^0.5 can vary together: only their combination enters",
+    ),
+    (lambda p: p["a"], "b has no effect on the data"),
+    (
+        lambda p: p["a"] ** 2 + p["b"],
+        "near the optimum, a, b can vary together, in relative changes of",
+    ),
+]
+
+
+@pytest.mark.parametrize("bounds", [(0.1, 10), (-10, 10), (None, None)], ids=str)
+@pytest.mark.parametrize(("combine", "words"), DIRECTIONS, ids=[words for _, words in DIRECTIONS])
+def test_directions_are_described_as_they_are(combine, words, bounds):
+    def fn(p):
+        return combine(p) * jnp.arange(1.0, 5)
+
+    start = {"a": 1.3, "b": 1.7}
+    target = 1.05 * evaluate(fn, start)
+    result = fit(fn, start, target, dict.fromkeys("ab", bounds), sigma=0.1, n_starts=1)
+    (text,) = result.identifiability.directions
+    if bounds[0] != 0.1:
+        # parameters that may be negative
+        words = words.replace("in relative changes of", "in changes, in values or ranges, of")
+    assert text.startswith(words)
+
+
+def test_direction_of_three_parameters_is_described():
+    def fn(p):
+        return p["a"] * p["b"] * p["c"] * jnp.arange(1.0, 4)
+
+    start = {"a": 1.0, "b": 2.0, "c": 3.0}
+    result = fit(fn, start, 7 * np.arange(1.0, 4), dict.fromkeys("abc", (0.1, 30)), n_starts=1)
+    assert len(result.identifiability.directions) == 2
+    assert not any("near" in text for text in result.identifiability.directions)
+
+
+def test_figure_is_drawn_on_one_axes_with_labels():
+    import matplotlib.pyplot as plt
+
+    result = fit(psp, TRUTH, noisy_trace(), BOUNDS, sigma=0.005, n_starts=2)
+    _, ax = plt.subplots()
+    assert result.plot(ax, xlabel="time [ms]", ylabel="potential [mV]") is ax
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("time [ms]", "potential [mV]")
+    assert len(ax.lines) > 1
+    with pytest.raises(ValueError, match="2 were given: must be one or three"):
+        result.plot(plt.subplots(1, 2)[1])
+
+
+def test_html_for_notebooks_escapes_names_and_shows_units():
+    result = fit(
+        lambda p: p["<a>"] * jnp.ones(3), {"<a>": 1.0}, np.full(3, 2.0), {"<a>": (0, 5)}, n_starts=1
+    )
+    html = result._repr_html_()
+    assert "&lt;a&gt;" in html
+    assert "<a>" not in html
+    network = fit(WEIGHTS, NET, np.asarray(WEIGHTS(NET)), {"tau_syn_ex": (0.5, 20)}, n_starts=1)
+    assert "<td>ms</td>" in network._repr_html_()

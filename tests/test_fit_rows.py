@@ -4,8 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from fitted import BOUNDS, NET, TIMES, TRUTH, WEIGHTS, evaluate, noisy_trace, psp
+from tqdm.auto import tqdm
 
+import rbn_jax as rbn
 from rbn_jax import Free, fit
+from rbn_jax.fitting import kernels
 
 
 def test_rows_equal_single_fits_and_a_row_without_data_is_marked():
@@ -47,23 +50,46 @@ def test_row_where_fn_is_nan_is_marked():
     assert set(rows.status) == {"not finite"}
 
 
-def test_ctrl_c_keeps_the_rows_fitted_so_far(monkeypatch):
-    from rbn_jax.fitting import rows as rows_module
-
-    fit_batch = rows_module.fit_batch
+def interrupt_after(monkeypatch, n_calls):
+    """Make the search raise KeyboardInterrupt in a later call."""
+    search = kernels.search
     calls = []
 
     def interrupted(*arguments):
         calls.append(1)
-        if len(calls) == 3:
+        if len(calls) > n_calls:
             raise KeyboardInterrupt
-        return fit_batch(*arguments)
+        return search(*arguments)
 
-    monkeypatch.setattr(rows_module, "fit_batch", interrupted)
+    monkeypatch.setattr(kernels, "search", interrupted)
+
+
+def test_ctrl_c_keeps_the_rows_fitted_so_far(monkeypatch):
     targets = np.stack([noisy_trace(seed) for seed in range(12)])
+    interrupt_after(monkeypatch, 2)
     with pytest.warns(RuntimeWarning, match="8 of 12 rows are fitted"):
         rows = fit(psp, TRUTH, targets, BOUNDS, n_starts=8, batch_size=4)
     assert list(rows.status) == ["converged"] * 8 + ["not fitted"] * 4
+    assert rows.n_data.tolist() == [60] * 12
+    with pytest.raises(ValueError, match="row 9 has no result: not fitted"):
+        rows[9]
+
+
+def test_ctrl_c_keeps_rows_of_the_batch_in_progress(monkeypatch):
+    monkeypatch.setattr(kernels, "batch_size", lambda objective, n_problems: 2)
+    targets = np.stack([noisy_trace(seed) for seed in range(12)])
+    interrupt_after(monkeypatch, 1)
+    # the first call solves 8 problems, which are 2 rows of 4 starts
+    with pytest.warns(RuntimeWarning, match="2 of 12 rows are fitted"):
+        rows = fit(psp, TRUTH, targets, {**BOUNDS, "tau_m": (6, 60)}, n_starts=4)
+    assert list(rows.status) == ["converged"] * 2 + ["not fitted"] * 10
+    assert np.isnan(rows.values["tau_m"][2:]).all()
+
+
+def test_ctrl_c_before_a_row_is_fitted_stops_the_fit(monkeypatch):
+    interrupt_after(monkeypatch, 0)
+    with pytest.raises(KeyboardInterrupt):
+        fit(psp, TRUTH, noisy_trace(), BOUNDS)
 
 
 def test_starts_where_fn_is_nan_are_counted_as_lost():
@@ -93,12 +119,130 @@ def test_row_without_data_counts_no_prior():
     assert fit(WEIGHTS, NET, rows, free, sigma=1.0).n_data.tolist() == [5, 0]
 
 
-def test_progress_bar_of_one_fit_counts_starts(capsys, monkeypatch):
-    from tqdm.auto import tqdm
-
+def test_progress_bar_counts_the_starts_of_all_rows(monkeypatch):
     counts = []
     update = tqdm.update
     monkeypatch.setattr(tqdm, "update", lambda bar, n=1: (counts.append(n), update(bar, n)))
-    result = fit(psp, TRUTH, noisy_trace(), BOUNDS, n_starts=40, progress=True)
-    assert counts == [32, 8]
-    assert (result.n_starts, result.n_reached) == (40, 40)
+    targets = np.stack([noisy_trace(seed) for seed in range(3)])
+    rows = fit(psp, TRUTH, targets, BOUNDS, n_starts=40, progress=True)
+    assert sum(counts) == 120
+    assert (rows.n_starts, rows.n_reached.tolist()) == (40, [40] * 3)
+
+
+def test_log_of_long_work_counts_starts(capsys, monkeypatch):
+    times = iter(range(0, 10_000, 31))
+    monkeypatch.setattr("rbn_jax.system.progress.time.monotonic", lambda: next(times))
+    fit(psp, TRUTH, noisy_trace(), BOUNDS, n_starts=4)
+    assert "fit of psp: 4 of 4 starts" in capsys.readouterr().err
+
+
+def test_row_is_the_same_result_as_a_fit_of_its_own():
+    """The curvature of this target is nearly singular: one algorithm must give both errors."""
+    net = NET.replace(tau_syn_ex=np.array([3.0, 4.0]))
+    targets = evaluate(WEIGHTS, net)
+    free = {"tau_syn_ex": (0.5, 20), "gei": (0.1, 10), "gie": (0.1, 10), "tau_m": None}
+    del free["tau_m"]
+    free["tau_syn_in"] = (0.5, 20)
+    free["gii"] = Free(tie=lambda values: 1.1 * values["gie"])
+    options = {"sigma": 1e-3, "n_starts": 4}
+    rows = fit(WEIGHTS, NET, targets, free, **options, rows=True)
+    for target, row in zip(targets, rows, strict=True):
+        single = fit(WEIGHTS, NET, target, free, **options, rows=False)
+        assert row.report() == single.report()
+        assert row.stderr == single.stderr
+        np.testing.assert_array_equal(row.covariance, single.covariance)
+        np.testing.assert_array_equal(
+            row.residuals["calculate_RBN_weights"], single.residuals["calculate_RBN_weights"]
+        )
+        assert row.confidence("gei") == single.confidence("gei")
+
+
+def test_large_error_is_finite_alone_and_as_a_row():
+    """A parameter that the data hardly determine: J^T J would lose it."""
+
+    def nearly_open(p):
+        return jnp.stack([p["a"] + p["b"], p["a"] + (1 + 1e-6) * p["b"], p["a"] + p["b"]])
+
+    target = evaluate(nearly_open, {"a": 1.0, "b": 2.0})
+    free = dict.fromkeys("ab", (None, None))
+    options = {"sigma": 0.1, "n_starts": 1}
+    single = fit(nearly_open, {"a": 1.0, "b": 1.0}, target, free, **options)
+    (row,) = fit(nearly_open, {"a": 1.0, "b": 1.0}, target[None], free, **options)
+    # the difference of the second datum and the mean of the others is 1e-6 b
+    expected = 0.1 * np.sqrt(1.5) / 1e-6
+    assert single.stderr["b"] == pytest.approx(expected, rel=1e-6)
+    assert row.stderr == single.stderr
+
+
+def test_rows_keep_the_labels_of_their_target():
+    xr = pytest.importorskip("xarray")
+    pandas = pytest.importorskip("pandas")
+    traces = np.stack([noisy_trace(seed) for seed in range(3)])
+    cells = ["a", "b", "c"]
+    depth = ("cell", [10.0, 20.0, 30.0])
+    array = xr.DataArray(traces, {"cell": cells, "depth": depth}, ("cell", "psp_dim_0"))
+    rows = fit(psp, TRUTH, array, BOUNDS, sigma=0.005, n_starts=1)
+    dataset = rows.to_dataset()
+    assert dataset.tau_m.dims == ("cell",)
+    assert dataset.depth.values.tolist() == [10.0, 20.0, 30.0]
+    assert dataset.covariance.sel(cell="b", parameter="tau_m", other_parameter="tau_m") == (
+        pytest.approx(rows.stderr["tau_m"][1] ** 2)
+    )
+    frame = rows.to_dataframe()
+    assert frame.index.tolist() == cells
+    assert frame.index.name == "cell"
+    assert frame.loc["c", "tau_m"] == rows.values["tau_m"][2]
+    from_frame = fit(psp, TRUTH, pandas.DataFrame(traces, cells), BOUNDS, sigma=0.005, n_starts=1)
+    assert from_frame.name(2) == "c"
+    assert fit(psp, TRUTH, traces, BOUNDS, n_starts=1).to_dataframe().index.tolist() == [0, 1, 2]
+
+
+def test_report_counts_rows_to_look_at_and_names_the_first():
+    traces = np.stack([noisy_trace(seed) for seed in range(5)])
+    traces[1] *= -1  # the weight must be positive
+    traces[3] += 0.05 * np.cos(TIMES)  # not the model
+    rows = fit(psp, TRUTH, traces, BOUNDS, sigma=0.005, n_starts=4)
+    text = rows.report()
+    assert "3 converged, 2 converged with remarks" in text
+    assert "on a bound: 1, the first is 1" in text
+    assert "reduced chi-square far from 1: 2, the first is 1" in text
+    assert rows.columns()["remarks"][3] == "reduced chi-square far from 1"
+
+
+def test_failures_are_told_from_fits_by_the_null_model():
+    times = np.linspace(0, 100, 200)
+
+    def trace(p):
+        return rbn.psp_trace(np.array(times), p)
+
+    clean = []
+    for amplitude in (0.5, 0.0, 1.0, 0.0):
+        truth = rbn.PspTrace(baseline=-65.0, amplitude=amplitude, onset=20.0, tau_m=15.0)
+        clean.append(evaluate(trace, truth))
+    clean = np.stack(clean)
+    targets = clean + 0.05 * np.random.default_rng(0).standard_normal(clean.shape)
+    free = {"baseline": (-80, -50), "amplitude": (-5, 5), "onset": (0, 50), "tau_m": (4, 60)}
+    rows = fit(trace, rbn.PspTrace(), targets, free, sigma=0.05, n_starts=4, null={"amplitude": 0})
+    assert (rows.aic < rows.null_aic).tolist() == [True, False, True, False]
+    # of one free parameter, the baseline, which is the mean
+    chi_square = np.sum((targets - targets.mean(1, keepdims=True)) ** 2, 1) / 0.05**2
+    np.testing.assert_allclose(rows.null_aic, 200 * np.log(chi_square / 200) + 2)
+    assert "no better than the null model: 2, the first is 1" in rows.report()
+    assert rows[0].null_aic == rows.null_aic[0]
+    assert "Akaike of the null model" in rows[0].report()
+
+
+def test_figure_of_rows_shows_the_worst_first():
+    traces = np.stack([noisy_trace(seed) for seed in range(7)])
+    traces[4] += 0.05 * np.cos(TIMES)
+    traces[5] = np.nan
+    rows = fit(psp, TRUTH, traces, BOUNDS, sigma=0.005, n_starts=1)
+    figure = rows.plot(4, x=TIMES, xlabel="time [ms]", ylabel="potential [mV]")
+    titles = [ax.get_title() for ax in figure.axes]
+    assert len(titles) == 4
+    assert titles[0].startswith("4: ")
+    line = figure.axes[0].lines[-1]
+    np.testing.assert_allclose(line.get_xdata(), TIMES)
+    np.testing.assert_allclose(line.get_ydata(), evaluate(psp, rows[4].values), rtol=1e-6)
+    with pytest.raises(ValueError, match="n_rows=0"):
+        rows.plot(0)

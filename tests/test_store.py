@@ -174,7 +174,7 @@ def test_progress_is_a_bar_on_request_and_lines_without_a_terminal(capsys, monke
 def test_the_log_says_points_rate_and_time_left(capsys, monkeypatch):
     clock = iter([0.0, 29.0, 31.0, 40.0, 62.0])
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    progress = Progress(None, "fn", "compiling", total=5000, missing=4000)
+    progress = Progress(None, "sweep of fn", "compiling", total=5000, missing=4000)
     for _ in range(2):
         progress.add(310)
         progress.log()

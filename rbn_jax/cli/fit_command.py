@@ -3,7 +3,7 @@
 import csv
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from typer import Argument, Option
@@ -23,7 +23,8 @@ def fit(
         Path, Argument(help="TOML file: the function, its data and the free parameters.")
     ],
     plot: Annotated[
-        Path | None, Option(help="PNG, PDF or SVG file of data, fit and starts.")
+        Path | None,
+        Option(help="PNG, PDF or SVG file of data, fit and starts; of the worst of many traces."),
     ] = None,
     out: Annotated[Path | None, Option(help="CSV file of the parameters of many fits.")] = None,
     quiet: Quiet = False,
@@ -33,12 +34,33 @@ def fit(
 
     The report has standard errors, correlations and what the data do not constrain.
 
+    The keys of the file:
+
+    * function = "psp_trace": or psp_waveform, postsynaptic_current_to_potential,
+      calculate_RBN_weights; "module:function" is your own, called with (times, params), or with
+      (params) for a target
+
+    * traces = "psp.csv": columns of time [ms] and of traces [mV]; or target = [[1, 2], [3, nan]]
+
+    * columns = ["cell_a", "cell_b"]: the traces to fit, by their names in the file
+
+    * sigma = 0.05: standard deviation of the data
+
+    * [params], then tau_m = 15.0: start values, and values of parameters that are not free
+
+    * [free], then tau_m = [5.0, 50.0], or onset = { low = 0, high = 20, start = 5,
+      scale = "linear", prior = [5, 2] }, or tau_syn = { tie = "0.2 * tau_m" }; "w[0]" is an element
+
+    * null = { amplitude = 0 }: the model without an effect, which is fitted too, to compare
+      Akaike's criterion; psp_trace has it unless you say otherwise
+
+    * n_starts = 64, seed = 0, max_steps = 1000, dtype = "float32", robust = "soft_l1",
+      preset = "nest" (of calculate_RBN_weights)
+
     Example: rbn-jax fit docs/fit_trace.toml --plot fit.png
     """
     check_output_file("--plot", plot)
     problem = read_fit_file(file)
-    if problem.is_batch and plot is not None:
-        raise ValueError("--plot is for one fit, and the file has many: use --out")
     if not problem.is_batch and out is not None:
         raise ValueError("--out is for many fits, and the file has one: use --json")
     check_output_file("--out", out, [".csv"])
@@ -50,14 +72,14 @@ def fit(
         progress=False if quiet else None,
         **problem.options,
     )
+    if plot is not None:
+        _draw(result, problem, plot)
     if isinstance(result, FitRows):
-        columns = _make_columns(result, problem.trace_names)
+        columns = {result.labels.dim: result.labels.names, **result.columns()}
         if out is not None:
             _write_csv(columns, out)
         text = json.dumps(to_plain(columns), allow_nan=False)
     else:
-        if plot is not None:
-            _draw(result, problem, plot)
         text = result.to_json()
     print(text if as_json else result.report())
     for path in (plot, out):
@@ -65,32 +87,19 @@ def fit(
             print(f"wrote {path}")
 
 
-def _draw(result: FitResult, problem: FitProblem, path: Path) -> None:
+def _draw(result: FitResult | FitRows, problem: FitProblem, path: Path) -> None:
     # the import takes long, and most fits draw no figure
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12.0, 3.6), layout="constrained")
-    axes = figure.subplots(1, 3)
+    labels: dict[str, Any] = {}
     if problem.times:
-        result.plot(axes, problem.times, "time [ms]")
+        labels = {"x": problem.times, "xlabel": "time [ms]"}
+    if isinstance(result, FitRows):
+        figure = result.plot(**labels)
     else:
-        result.plot(axes)
+        figure = Figure(figsize=(12.0, 3.6), layout="constrained")
+        result.plot(figure.subplots(1, 3), **labels)
     save_figure(figure, path)
-
-
-def _make_columns(result: FitRows, trace_names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Return the columns of the table of many fits by name."""
-    columns = {}
-    if trace_names:
-        columns["trace"] = np.array(trace_names)
-    columns |= result.values
-    for name, errors in result.stderr.items():
-        columns[f"{name}_stderr"] = errors
-    for name, bounds in result.at_bound.items():
-        columns[f"{name}_at_bound"] = bounds
-    columns["chi_square"] = result.chi_square
-    columns["status"] = result.status
-    return columns
 
 
 def _write_csv(columns: dict[str, np.ndarray], path: Path) -> None:

@@ -1,18 +1,21 @@
-"""The figure of a fit: data and fit, residuals, and the costs of the starts."""
+"""Figures of fits: data and fit, residuals, and the costs of the starts; many rows."""
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rbn_jax.fitting.kernels import cost_floor
 from rbn_jax.fitting.objective import Arrays, Objective
 from rbn_jax.fitting.result import FitResult
+from rbn_jax.fitting.rows import FitRows
+from rbn_jax.parameters.checks import to_whole_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # so few values have their names at the ticks, and are not joined by a line
 _MAX_NAMED_VALUES = 8
@@ -23,45 +26,108 @@ _LOG_AXIS_RATIO = 10
 def plot_fit(
     result: FitResult,
     objective: Objective,
-    axes: "Sequence[Axes] | np.ndarray | None",
+    axes: "Axes | Sequence[Axes] | np.ndarray | None",
     x: ArrayLike | None,
     xlabel: str | None,
-) -> "Sequence[Axes] | np.ndarray":
-    """Plot on three axes, new ones by default, and return them."""
+    ylabel: str | None,
+) -> "Axes | Sequence[Axes] | np.ndarray":
+    """Plot on one or three axes, three new ones by default, and return them."""
     import matplotlib.pyplot as plt
 
-    panels: Any = axes
-    if panels is None:
-        panels = plt.subplots(1, 3, figsize=(12.0, 3.6), layout="constrained")[1]
-    if len(panels) != 3:
-        raise ValueError(f"axes: {len(panels)} were given: must be three")
-    values_ax, residuals_ax, costs_ax = panels
+    if axes is None:
+        axes = cast("np.ndarray", plt.subplots(1, 3, figsize=(12.0, 3.6), layout="constrained")[1])
+    panels: Any = np.ravel(np.asarray(axes, object))
+    if len(panels) not in (1, 3):
+        raise ValueError(f"axes: {len(panels)} were given: must be one or three")
     with jax.enable_x64(objective.dtype == "float64"):
-        all_predictions = jax.device_get(objective.predict(result._best))
-    measured = [name for name in all_predictions if name in objective.weight]
-    predictions = {name: np.ravel(all_predictions[name]) for name in measured}
-    abscissas = _abscissas(predictions, x)
-    for name, prediction in predictions.items():
-        _plot_data(values_ax, abscissas[name], name, objective, result.absolute_sigma)
+        predictions = jax.device_get(objective.predict(result._best))
+        floor = 2 * float(objective.rounding_cost())
+    residuals = {name: result.residuals[name] for name in objective.weight}
+    _plot_values(panels[:2], objective, predictions, residuals, x, xlabel, result.absolute_sigma)
+    panels[0].set_ylabel(result.function if ylabel is None else ylabel)
+    handles, labels = panels[0].get_legend_handles_labels()
+    panels[0].legend(handles[:2], labels[:2], frameon=False)
+    if len(panels) == 3:
+        panels[1].axhline(0, color="C3", lw=0.8)
+        unit = "sigma" if result.absolute_sigma else "target's unit"
+        panels[1].set_ylabel(f"fit - data [{unit}]")
+        _plot_start_costs(panels[2], 2 * result.start_costs, floor)
+    return axes
+
+
+def plot_rows(
+    rows: FitRows, n_rows: int, x: ArrayLike | None, xlabel: str | None, ylabel: str | None
+) -> "Figure":
+    """Plot data and fit of the worst rows in small panels."""
+    import matplotlib.pyplot as plt
+
+    n_rows = to_whole_number("n_rows", n_rows, 1)
+    badness = np.where(rows.status == "converged", rows.reduced_chi_square, np.inf)
+    # without degrees of freedom chi-square is all there is
+    badness = np.where(np.isnan(badness), rows.chi_square, badness)
+    has_result = np.isin(rows.status, ("converged", "not converged"))
+    order = np.argsort(-badness, kind="stable")
+    order = order[has_result[order]][:n_rows]
+    if not len(order):
+        raise ValueError("no row has a result: there is nothing to plot")
+    n_columns = math.ceil(math.sqrt(len(order)))
+    n_lines = math.ceil(len(order) / n_columns)
+    figure, axes = plt.subplots(
+        n_lines,
+        n_columns,
+        figsize=(2.6 * n_columns, 2.0 * n_lines),
+        layout="constrained",
+        squeeze=False,
+        sharex=True,
+    )
+    all_residuals = rows.residuals
+    for ax, row in zip(axes.flat, order, strict=False):
+        objective = rows._objective.select_rows(row)
+        residuals = {name: array[row] for name, array in all_residuals.items()}
+        predictions = {}
+        for name, residual in residuals.items():
+            weight = objective.weight[name]
+            with np.errstate(divide="ignore", invalid="ignore"):  # where nothing was measured
+                predictions[name] = objective.target[name] + residual / weight
+        _plot_values([ax], objective, predictions, residuals, x, None, False)
+        text = f"{rows.name(row)}: {rows.reduced_chi_square[row]:.3g}"
+        is_good = rows.status[row] == "converged"
+        ax.set_title(text if is_good else f"{text}, not converged", fontsize=8)
+        ax.tick_params(labelsize=7)
+    for ax in axes.flat[len(order) :]:
+        ax.set_visible(False)
+    figure.suptitle(f"{rows.function}, row: reduced chi-square", fontsize=9)
+    figure.supxlabel(xlabel or "", fontsize=9)
+    figure.supylabel(ylabel or "", fontsize=9)
+    return figure
+
+
+def _plot_values(
+    panels: Any,
+    objective: Objective,
+    predictions: Arrays,
+    residuals: Arrays,
+    x: ArrayLike | None,
+    xlabel: str | None,
+    show_sigma: bool,
+) -> None:
+    """Plot data and fit on the first panel, and the residuals on the second one, if it is there."""
+    shapes = [array.shape for array in predictions.values()]
+    flat = {name: np.ravel(predictions[name]) for name in residuals}
+    abscissas = _abscissas(flat, x)
+    for name, prediction in flat.items():
+        _plot_data(panels[0], abscissas[name], name, objective, show_sigma)
         line = "-" if prediction.size > _MAX_NAMED_VALUES else "_"
-        values_ax.plot(abscissas[name], prediction, f"C3{line}", lw=1.2, ms=12, label="fit")
-        residuals_ax.plot(abscissas[name], np.ravel(result.residuals[name]), "k.", ms=3)
-    if x is None:
-        shapes = [array.shape for array in all_predictions.values()]
-        if tick_labels := _tick_labels(predictions, shapes):
-            for ax in panels[:2]:
-                ax.set_xticks(range(len(tick_labels)), tick_labels)
-        elif xlabel is None:
-            xlabel = "number of the value"
-    values_ax.set(xlabel=xlabel, ylabel=result.function)
-    handles, labels = values_ax.get_legend_handles_labels()
-    values_ax.legend(handles[:2], labels[:2], frameon=False)
-    residuals_ax.axhline(0, color="C3", lw=0.8)
-    unit = "sigma" if result.absolute_sigma else "target's unit"
-    residuals_ax.set(xlabel=xlabel, ylabel=f"fit - data [{unit}]")
-    floor = 2 * float(cost_floor(objective))
-    _plot_start_costs(costs_ax, 2 * result.start_costs, floor)
-    return panels
+        panels[0].plot(abscissas[name], prediction, f"C3{line}", lw=1.2, ms=12, label="fit")
+        if len(panels) > 1:
+            panels[1].plot(abscissas[name], np.ravel(residuals[name]), "k.", ms=3)
+    tick_labels = [] if x is not None else _tick_labels(flat, shapes)
+    if x is None and not tick_labels and xlabel is None:
+        xlabel = "number of the value"
+    for ax in panels:
+        if tick_labels:
+            ax.set_xticks(range(len(tick_labels)), tick_labels)
+        ax.set_xlabel(xlabel)
 
 
 def _abscissas(predictions: Arrays, x: ArrayLike | None) -> Arrays:

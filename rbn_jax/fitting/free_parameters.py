@@ -1,15 +1,6 @@
-"""Free parameters: bounds, starts, ties, and the unbounded coordinates of the minimisers.
+"""Free parameters: bounds, starts, ties, and the scale on which each is varied.
 
-A parameter x is minimised over on the scale z = x or, on a log scale, z = ln x, by a
-coordinate u that has no bounds. With w a width:
-
-    between two bounds    z = low + (high - low) (1 + u / sqrt(1 + u^2)) / 2
-    above a low bound     z = low + w (u + sqrt(1 + u^2))
-    below a high bound    z = high - w (sqrt(1 + u^2) - u)
-    without bounds        z = z_0 + w u
-
-All are smooth and strictly increasing. The distance to a bound falls no faster than 1 / u^2,
-so that the minimiser can come back after a step that was too long.
+A parameter x is varied as z = x or, on a log scale, as z = ln x.
 """
 
 import dataclasses
@@ -24,6 +15,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
+from rbn_jax.numerics.minimise import Box
 from rbn_jax.parameters import checks, domains
 from rbn_jax.parameters.access import Location, read_parameters
 
@@ -40,10 +32,8 @@ _TIE_PATTERN = re.compile(
     r"\s*(?:([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*\*\s*)?"
     r"([\w.]+(?:\[[\d,\s]+\])?)\s*"
 )
-# between two bounds, the coordinate 1e4 is 2.5e-9 of the range away from the bound
-_LARGEST_COORDINATE = 1e4
-# starts on a bound are moved inside by this share: at the bound u is infinite
-_START_DISTANCE = 1e-6
+# starts are not nearer to a bound than this share of the range: there fn may have no derivative
+_START_MARGIN = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,108 +87,121 @@ def static_field() -> Any:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Coordinate:
-    """The map between a parameter x and its unbounded coordinate u.
+class Variables:
+    """The free parameters x (k,), and the variables z (k,) that stand for them in a search.
 
     The numbers are leaves of a pytree, so that a fit with other bounds is not compiled again.
 
-    name: of the parameter
-    log: whether z = ln x
-    bounded: whether there is a low and a high bound on the scale z
+    names: of the parameters
+    is_log: whether z = ln x
     low, high: the bounds of x
-    scaled_bounds: the bounds of z
-    middle: z_0
-    width: w
+    box: bounds of z, and the lengths of steps
     """
 
-    name: str = static_field()
-    log: bool = static_field()
-    bounded: tuple[bool, bool] = static_field()
-    low: float
-    high: float
-    scaled_bounds: tuple[float, float]
-    middle: float
-    width: float
+    names: tuple[str, ...] = static_field()
+    is_log: tuple[bool, ...] = static_field()
+    low: Any
+    high: Any
+    box: Box
 
-    def to_value(self, u: ArrayLike) -> Array:
-        """Return x at u; JAX code."""
-        low, high = self.scaled_bounds
-        anchor, sign = self._anchor
-        u = sign * jnp.asarray(u)
-        # not jnp.abs, whose derivative at 0 is 0
-        size = jnp.where(u < 0, -u, u)
-        root = jnp.sqrt(1 + u * u)
-        # written with root + size, never root - size: near a bound nothing cancels, neither in
-        # the value nor in the derivative
-        if all(self.bounded):
-            distance = (high - low) * (0.5 / (root * (root + size)))
-            z = jnp.where(u < 0, low + distance, high - distance)
-        elif any(self.bounded):
-            z = anchor + sign * self.width * jnp.where(u < 0, 1 / (root + size), root + size)
-        else:
-            z = self.middle + self.width * u
-        return jnp.exp(z) if self.log else z
+    def to_values(self, z: Array | np.ndarray) -> Array:
+        """Return x at z (..., k); JAX code. At a bound x is exactly that bound."""
+        is_log = np.array(self.is_log)
+        # the inner where keeps numbers that are no logarithms from overflow
+        x = jnp.where(is_log, jnp.exp(jnp.where(is_log, z, 0)), z)
+        x = jnp.where(z <= self.box.low, self.low, x)
+        return jnp.where(z >= self.box.high, self.high, x)
+
+    def slopes(self, x: Array) -> Array:
+        """Return dx/dz at x (k,); JAX code."""
+        return jnp.where(np.array(self.is_log), x, 1)
+
+    def from_values(self, x: ArrayLike) -> np.ndarray:
+        """Return z at x (..., k)."""
+        x = np.asarray(x, float)
+        return np.log(x, out=x.copy(), where=np.array(self.is_log))
+
+    def from_shares(self, shares: np.ndarray) -> np.ndarray:
+        """Return z at shares (..., k) of the range, which are in (0, 1).
+
+        Without two bounds the same shares are spread around the middle, with long tails.
+        """
+        low, high, middle, reach = map(np.asarray, self.box)
+        root = np.sqrt(shares / (1 - shares))
+        with np.errstate(invalid="ignore"):  # of open bounds, which are not selected
+            within = low + (high - low) * shares
+        has_low, has_high = np.isfinite(low), np.isfinite(high)
+        return np.select(
+            [has_low & has_high, has_low, has_high],
+            [within, low + reach * root, high - reach / root],
+            middle + reach * (root - 1 / root) / 2,
+        )
+
+    def fix(self, index: int | np.ndarray, x: Any) -> "Variables":
+        """Return these variables, with those at an index (or where a mask holds) fixed at x."""
+        is_fixed = np.zeros(len(self.names), bool)
+        is_fixed[index] = True
+        value = np.where(is_fixed, x, 1.0)
+        z = self.from_values(value)
+        box = self.box._replace(
+            low=np.where(is_fixed, z, self.box.low), high=np.where(is_fixed, z, self.box.high)
+        )
+        low, high = np.where(is_fixed, value, self.low), np.where(is_fixed, value, self.high)
+        return dataclasses.replace(self, low=low, high=high, box=box)
+
+    def select(self, indices: list[int]) -> "Variables":
+        """Return some of these variables."""
+        return Variables(
+            names=tuple(self.names[i] for i in indices),
+            is_log=tuple(self.is_log[i] for i in indices),
+            low=self.low[indices],
+            high=self.high[indices],
+            box=Box(*(array[indices] for array in self.box)),
+        )
 
     @property
-    def limits(self) -> tuple[float, float]:
-        """The smallest and the largest u that a minimiser may take."""
-        low, high = np.where(self.bounded, _LARGEST_COORDINATE, math.inf)
-        return -low, high
-
-    def from_value(self, x: ArrayLike) -> np.ndarray:
-        """Return u at x; an x on a bound is moved inside."""
-        if not any(self.bounded):
-            return (self._to_scale(x) - self.middle) / self.width
-        position = self.position(x)
-        if all(self.bounded):
-            share = np.clip(position, _START_DISTANCE, 1 - _START_DISTANCE)
-            return share_to_coordinate(share)
-        sign = self._anchor[1]
-        distance = np.maximum(sign * position, _START_DISTANCE)
-        return sign * (distance - 1 / distance) / 2
-
-    def position(self, x: ArrayLike) -> np.ndarray:
-        """Return where x lies: a share of the range of z; without two bounds in widths."""
-        low, high = self.scaled_bounds
-        z = self._to_scale(x)
-        if all(self.bounded):
-            return (z - low) / (high - low)
-        return (z - self._anchor[0]) / self.width
+    def units(self) -> np.ndarray:
+        """The range of each z (k,); without two bounds the length of a first step."""
+        spread = np.subtract(self.box.high, self.box.low)
+        return np.where(np.isfinite(spread), spread, self.box.reach)
 
     @property
-    def _anchor(self) -> tuple[float, int]:
-        """The low, or else the high, bound on the scale z, and the sign of the way inside."""
-        if self.bounded[0]:
-            return self.scaled_bounds[0], 1
-        return (self.scaled_bounds[1], -1) if self.bounded[1] else (0.0, 1)
-
-    def _to_scale(self, x: ArrayLike) -> np.ndarray:
-        return np.log(x) if self.log else np.asarray(x, float)
-
-
-def share_to_coordinate(share: np.ndarray) -> np.ndarray:
-    """Return u at shares of the range of z, in (0, 1).
-
-    Without two bounds the same u are a distribution around the middle, with long tails.
-    """
-    return (share - 0.5) / np.sqrt(share * (1 - share))
+    def is_relative(self) -> np.ndarray:
+        """Whether changes of each parameter are told relative to its value (k,)."""
+        return np.array(self.is_log) | (np.asarray(self.low) >= 0)
 
 
 class FreeParameters(NamedTuple):
     """What `fit` is given as `free`, read and checked.
 
-    coordinates: one for each free parameter
-    first_start: values at the first start (k,); NaN for the middle of the bounds
+    variables: the free parameters
+    first_start: z at the first start (k,)
     ties: (name, function of all values) of each tied parameter
     priors: (name, mean, standard deviation)
     notes: on values in `params` that are outside their bounds
     """
 
-    coordinates: tuple[Coordinate, ...]
+    variables: Variables
     first_start: np.ndarray
     ties: Ties
     priors: Priors
     notes: tuple[str, ...]
+
+
+class _Range(NamedTuple):
+    """The scale and the bounds of one parameter, and what a search on that scale needs.
+
+    start: z at the first start; NaN for the middle of the range
+    """
+
+    is_log: bool
+    low: float
+    high: float
+    scaled_low: float
+    scaled_high: float
+    middle: float
+    reach: float
+    start: float
 
 
 def read_free(params: object, free: FreeMapping) -> FreeParameters:
@@ -226,28 +229,32 @@ def read_free(params: object, free: FreeMapping) -> FreeParameters:
             tied[name] = spec
     if not untied:
         raise ValueError("free: every parameter is tied, and none is left to be found")
-    coordinates = []
-    first_start = []
+    ranges = []
     priors = []
-    notes = []
     for name, spec in untied.items():
-        value = float(parameters.read(parameters.locate(name)))
-        c = _coordinate(name, spec, value)
-        coordinates.append(c)
-        if spec.start is not None:
-            value = spec.start
-        elif not c.low <= value <= c.high:
-            notes.append(
-                f"{name} = {value:g} in params is outside its bounds: the first start has "
-                f"{c.to_value(0.0):.4g}"
-            )
-        is_usable = spec.start is not None or c.low < value < c.high
-        first_start.append(value if is_usable else math.nan)
+        ranges.append(_read_range(name, spec, float(parameters.read(parameters.locate(name)))))
         if spec.prior is not None:
             priors.append(_prior(name, spec.prior))
+    is_log, low, high, *box, start = map(np.array, zip(*ranges, strict=True))
+    names = tuple(untied)
+    is_log = tuple(is_log.tolist())
+    variables = Variables(names=names, is_log=is_log, low=low, high=high, box=Box(*box))
+    middle = variables.from_shares(np.full(len(names), 0.5))
+    margin = _START_MARGIN * variables.units
+    first_start = np.where(np.isnan(start), middle, start)
+    first_start = np.clip(first_start, variables.box.low + margin, variables.box.high - margin)
+    notes = []
+    for i in np.flatnonzero(np.isnan(start)):
+        value = parameters.read(parameters.locate(names[i]))
+        if not low[i] <= value <= high[i]:
+            z = middle[i]
+            notes.append(
+                f"{names[i]} = {value:g} in params is outside its bounds: the first start has "
+                f"{math.exp(z) if is_log[i] else z:.4g}"
+            )
     return FreeParameters(
-        coordinates=tuple(coordinates),
-        first_start=np.array(first_start),
+        variables=variables,
+        first_start=first_start,
         ties=tuple((name, _tie(name, spec, untied)) for name, spec in tied.items()),
         priors=tuple(priors),
         notes=tuple(notes),
@@ -262,7 +269,7 @@ def _read_spec(name: str, spec: object) -> Free:
     return Free(*spec)
 
 
-def _coordinate(name: str, spec: Free, value: float) -> Coordinate:
+def _read_range(name: str, spec: Free, value: float) -> _Range:
     low = _bound(name, spec.low, -math.inf)
     high = _bound(name, spec.high, math.inf)
     if spec.scale == "log" and low == -math.inf:
@@ -271,41 +278,34 @@ def _coordinate(name: str, spec: Free, value: float) -> Coordinate:
         raise ValueError(f"{name}: the low bound {low:g} must be below the high one, {high:g}")
     if spec.scale not in (None, *get_args(Scale)):
         raise checks.unknown_name_error(str(spec.scale), get_args(Scale), "scale")
-    log = spec.scale == "log" or (spec.scale is None and low > 0)
-    if log and low < 0:
+    is_log = spec.scale == "log" or (spec.scale is None and low > 0)
+    if is_log and low < 0:
         raise ValueError(f"{name}: the low bound {low:g} must not be below 0 on a log scale")
+    is_usable = low < value < high
     if spec.start is not None:
+        is_usable = True
         if (
             not checks.is_number(spec.start)
             or not low <= spec.start <= high
-            or (log and spec.start <= 0)
+            or (is_log and spec.start <= 0)
         ):
             raise ValueError(
                 f"{name}: start={spec.start!r} must be from {low:g} to {high:g}, and > 0 on a "
                 "log scale"
             )
         value = float(spec.start)
-    if log and value <= 0:
-        value = next(bound for bound in (low, high, 1.0) if 0 < bound < math.inf)
-    if log:
-        middle = math.log(value)
-        width = 1.0
-        scaled_bounds = (_log(low), _log(high))
+    if is_log:
+        if value <= 0:
+            value = next(bound for bound in (low, high, 1.0) if 0 < bound < math.inf)
+        z = math.log(value)
+        scaled_low, scaled_high, reach = _log(low), _log(high), 1.0
     else:
-        middle = value
-        edge = next((bound for bound in (low, high) if math.isfinite(bound)), 0.0)
-        width = abs(middle - edge) or max(abs(middle), 1.0)
-        scaled_bounds = (low, high)
-    return Coordinate(
-        name=name,
-        log=log,
-        bounded=(math.isfinite(scaled_bounds[0]), math.isfinite(scaled_bounds[1])),
-        low=low,
-        high=high,
-        scaled_bounds=scaled_bounds,
-        middle=middle,
-        width=width,
-    )
+        z, scaled_low, scaled_high, reach = value, low, high, high - low
+        if not math.isfinite(reach):
+            edge = next((bound for bound in (low, high) if math.isfinite(bound)), 0.0)
+            reach = abs(value - edge) or max(abs(value), 1.0)
+    start = z if is_usable else math.nan
+    return _Range(is_log, low, high, scaled_low, scaled_high, z, reach, start)
 
 
 def _bound(name: str, bound: object, open_bound: float) -> float:

@@ -1,201 +1,156 @@
-"""Minimise from many starts, and move the ends onto their active bounds."""
+"""Search from many starts in every row, and select the best end of each."""
 
-import dataclasses
-import functools
+import contextlib
 import math
-from typing import Any
+import time
+from typing import NamedTuple
 
 import numpy as np
+from jax import Array
 
 from rbn_jax.fitting import kernels
-from rbn_jax.fitting.kernels import Endpoints
-from rbn_jax.fitting.objective import Objective
+from rbn_jax.fitting.objective import COST_RTOL, ROUNDING, Objective
+from rbn_jax.numerics.minimise import Minima, no_minima
 from rbn_jax.parameters.optional import require
+from rbn_jax.system.progress import Progress
 
-# costs with a smaller relative difference are of the same optimum
-_COST_RTOL = 1e-6
-# bounds nearer than this share of the parameter's range are tried
-_NEAR_BOUND = 0.02
+# points of the Sobol sequence keep this share of the range from the bounds
+_SOBOL_MARGIN = 0.5e-6
+# the number of searches in one call grows while a call is faster than this [s]
+_CALL_SECONDS = 0.3
 
 
-@dataclasses.dataclass(frozen=True)
-class LocalMinima:
-    """The ends of all starts, for one or more rows of a target.
+class Ends(NamedTuple):
+    """Where the searches from all starts ended, for one or more rows of a target.
 
-    ends: arrays (rows, starts, ...); the cost is infinite where it or the start's is not finite
-    converged: (rows, starts), whether a Newton step would not lower the cost
-    rtol, atol: tolerances within which two costs count as the same optimum; atol has shape
-        (rows,)
+    x: parameters (rows, starts, k)
+    cost: half of chi-square, or the loss (rows, starts); infinite where fn was not finite
+    held: (rows, starts, k), whether a parameter is held on a bound
+    converged: (rows, starts), whether a further step would hardly lower the cost
+    is_lost: (rows, starts), whether the cost was not finite at the start
+    tolerance: (rows, starts), differences of the cost that rounding makes
+    squares: (rows,), the sum of (target / sigma)^2
     """
 
-    ends: Endpoints
+    x: np.ndarray
+    cost: np.ndarray
+    held: np.ndarray
     converged: np.ndarray
-    rtol: float
-    atol: np.ndarray
+    is_lost: np.ndarray
+    tolerance: np.ndarray
+    squares: np.ndarray
 
     @property
-    def usable(self) -> np.ndarray:
-        """Whether the cost was finite at the start, (rows, starts)."""
-        return np.isfinite(self.ends.start_cost)
-
-    @property
-    def failed(self) -> np.ndarray:
-        """Whether no start of a row ended at a finite cost, (rows,)."""
-        return ~np.isfinite(self.ends.cost).any(1)
-
-    @functools.cached_property
     def reached(self) -> np.ndarray:
         """Whether a start ended at the lowest cost of its row, (rows, starts)."""
-        cost = self.ends.cost
-        lowest = cost.min(1, keepdims=True)
-        same = cost <= lowest + cost_tolerance(lowest, self.rtol, self.atol)
-        return same & np.isfinite(cost)
+        lowest = self.cost.argmin(1)
+        row = np.arange(len(lowest))
+        limit = self.cost[row, lowest] + self.tolerance[row, lowest]
+        return (self.cost <= limit[:, None]) & np.isfinite(self.cost)
 
-    @functools.cached_property
-    def best(self) -> np.ndarray:
-        """The index of the best start of each row, (rows,).
+    @property
+    def best(self) -> tuple[np.ndarray, np.ndarray]:
+        """The index of the best start of each row, to index arrays (rows, starts, ...).
 
         Of starts with the same cost it is one that has converged and has the fewest active
         bounds: a direction that the data leave open may run into bounds.
         """
-        cost = self.ends.cost
         candidates = self.reached & self.converged
-        n_active = np.where(candidates, np.count_nonzero(~np.isnan(self.ends.held), 2), np.inf)
-        candidates &= n_active == n_active.min(1, keepdims=True)
-        lowest = np.where(candidates, cost, np.inf).argmin(1)
-        return np.where(candidates.any(1), lowest, cost.argmin(1))
-
-    def at_best(self, array: np.ndarray) -> np.ndarray:
-        """Select the best start of each row of an array (rows, starts, ...)."""
-        return array[np.arange(len(array)), self.best]
-
-    def best_ends(self) -> Endpoints:
-        """Return the best end of each row: arrays (rows, ...)."""
-        return Endpoints._make(map(self.at_best, self.ends))
+        n_held = np.where(candidates, np.count_nonzero(self.held, 2), np.inf)
+        candidates &= n_held == n_held.min(1, keepdims=True)
+        lowest = np.where(candidates, self.cost, np.inf).argmin(1)
+        best = np.where(candidates.any(1), lowest, self.cost.argmin(1))
+        return np.arange(len(best)), best
 
 
-def progress_bar(progress: bool | None, total: int, unit: str) -> Any:
-    """Make a tqdm bar that shows always, never, or for None in a terminal only.
+def make_starts(objective: Objective, first: np.ndarray, n_starts: int, seed: int) -> np.ndarray:
+    """Return the starts z (n_starts, k): the first one, then points of a Sobol sequence."""
+    if n_starts == 1:
+        return first[None].astype(objective.dtype)
+    qmc = require("scipy.stats", "fit").qmc
+    # a Sobol sequence is balanced if its length is a power of 2
+    power = math.ceil(math.log2(n_starts - 1))
+    sobol = qmc.Sobol(len(first), scramble=True, rng=seed).random_base2(power)
+    shares = _SOBOL_MARGIN + sobol[: n_starts - 1] * (1 - 2 * _SOBOL_MARGIN)
+    return np.vstack([first, objective.variables.from_shares(shares)]).astype(objective.dtype)
 
-    A bar appears after half a second, so that short fits show none.
+
+def search_all(
+    objective: Objective, starts: np.ndarray, n_rows: int, progress: Progress
+) -> tuple[Ends, int]:
+    """Search from the starts (n_starts, k) in the first `n_rows` rows of the objective.
+
+    The others, which only fill up a batch, are lost. The number of rows that were searched is
+    returned too: Ctrl-C stops between two calls.
     """
-    tqdm = require("tqdm.auto", "fit").tqdm
-    disable = None if progress is None else not progress
-    return tqdm(total=total, unit=unit, unit_scale=True, delay=0.5, disable=disable)
+    n_starts = len(starts)
+    n_problems = len(next(iter(objective.weight.values()))) * n_starts
+    n_wanted = n_rows * n_starts
+    problems = np.arange(n_problems)
+    minima, n_done = _search_problems(objective, starts, problems, False, n_wanted, progress)
+    missed = np.flatnonzero(np.isfinite(minima.cost) & ~minima.converged)
+    if objective.loss is None and missed.size and n_done == n_wanted:
+        # another choice of the damping finds the way from some of these starts
+        problems = np.resize(missed, n_problems)
+        no_progress = Progress(False, "", "", 0, 0)
+        again, n_again = _search_problems(
+            objective, starts, problems, True, missed.size, no_progress
+        )
+        is_better = again.cost < minima.cost[problems]
+        is_better[n_again:] = False
+        for array, array_again in zip(minima, again, strict=True):
+            array[..., problems[is_better]] = array_again[..., is_better]
+    return _to_ends(objective, minima, n_starts), n_done // n_starts
 
 
-def multistart(objective: Objective, u: np.ndarray, bar: Any = None) -> LocalMinima:
-    """Minimise from starts u (starts, k) for each row of the targets.
+def _search_problems(
+    objective: Objective,
+    starts: np.ndarray,
+    problems: np.ndarray,
+    by_reach: bool,
+    stop: int,
+    progress: Progress,
+) -> tuple[Minima, int]:
+    """Search in the first `stop` of the problems, which `kernels.search` describes.
 
-    bar: a progress bar, updated after each group of starts that run at once
+    The number of those that were searched is returned too: Ctrl-C stops between two calls.
     """
-    n_rows = len(next(iter(objective.weight.values())))
-    n_starts, k = u.shape
-    batch = n_starts if bar is None else kernels.batch_size(n_starts)
-    free = np.full((n_rows, batch, k), np.nan, u.dtype)
-    parts = []
-    for first in range(0, n_starts, batch):
-        # the last batch repeats the last start: another shape would be compiled again
-        numbers = np.minimum(np.arange(first, first + batch), n_starts - 1)
-        starts = np.broadcast_to(u[numbers], free.shape)
-        parts.append(kernels.minimise_from(objective, starts, free))
-        if bar is not None:
-            bar.update(min(batch, n_starts - first))
-    ends = []
-    for arrays in zip(*parts, strict=True):
-        ends.append(np.concatenate(arrays, 1)[:, :n_starts])
-    return to_local_minima(objective, Endpoints._make(ends))
+    minima = no_minima(starts.shape[1], len(problems), objective.dtype)
+    first = 0
+    size = 4 * kernels.batch_size(objective, len(problems))
+    with contextlib.suppress(KeyboardInterrupt):
+        while first < stop:
+            begin = time.monotonic()
+            last = min(first + size, stop)
+            minima = kernels.search(objective, starts, problems, by_reach, first, last, minima)
+            minima.cost.block_until_ready()
+            progress.add(last - first)
+            progress.log()
+            first = last
+            if time.monotonic() - begin < _CALL_SECONDS:
+                size *= 4
+    return Minima(*map(np.array, minima)), first
 
 
-def to_local_minima(objective: Objective, ends: Endpoints) -> LocalMinima:
-    """Move the ends onto their active bounds, and find out which have converged."""
-    cost = np.where(np.isfinite(ends.start_cost + ends.cost), ends.cost, np.inf)
-    ends = ends._replace(cost=cost)
+def _to_ends(objective: Objective, minima: Minima, n_starts: int) -> Ends:
+    def by_row(array: Array | np.ndarray) -> np.ndarray:
+        # (..., problems) to (rows, starts, ...)
+        return np.moveaxis(np.asarray(array), -1, 0).reshape(-1, n_starts, *array.shape[:-1])
+
+    z = by_row(minima.z)
+    cost = by_row(minima.cost)
+    x, squares = map(np.asarray, kernels.values_and_squares(objective, z))
     if objective.loss is None:
-        rtol = _COST_RTOL
-        atol = np.asarray(kernels.cost_floor(objective, batch_axes=1))
+        tolerance = COST_RTOL * cost + ROUNDING[objective.dtype] ** 2 * squares[:, None]
     else:
         # the constant of a log likelihood is arbitrary, so a share of it means nothing
-        rtol = 0.0
-        atol = _COST_RTOL + 1e2 * np.finfo(cost.dtype).eps * np.abs(cost.min(1))
-    _move_onto_bounds(objective, ends, rtol, atol)
-    decrease = np.asarray(kernels.predicted_decrease(ends.gradient, ends.hessian, ends.held))
-    converged = np.isfinite(cost) & (decrease <= cost_tolerance(cost, 0.1 * rtol, atol))
-    return LocalMinima(ends, converged, rtol, atol)
-
-
-def cost_tolerance(cost: np.ndarray, rtol: float, atol: np.ndarray) -> np.ndarray:
-    """Return the tolerance for costs (rows, starts).
-
-    With a tenth of rtol it is the decrease below which a start counts as converged.
-    """
-    # 0 * infinity would be NaN
-    return rtol * np.where(np.isfinite(cost), np.abs(cost), 0) + atol[:, None]
-
-
-def _move_onto_bounds(objective: Objective, ends: Endpoints, rtol: float, atol: np.ndarray) -> None:
-    """Hold parameters at bounds, one after the other, where that is no worse; changes the ends.
-
-    Coordinates reach a bound only at infinity, so an end near one is minimised again with the
-    parameter exactly there.
-    """
-    candidates = np.isfinite(ends.cost)
-    for _ in objective.coordinates:
-        threshold = cost_tolerance(ends.cost, 0.1 * rtol, atol)
-        column, bound = _nearest_bound(objective, ends, threshold)
-        candidates &= column >= 0
-        rows = np.flatnonzero(candidates.any(1))
-        if not len(rows):
-            return
-        held = ends.held.copy()
-        row, start = np.nonzero(candidates)
-        held[row, start, column[candidates]] = bound[candidates]
-        trial = _minimise_rows(objective, ends.u, held, rows)
-        cost = ends.cost[rows]
-        candidates[rows] &= trial.cost <= cost + 1e-9 * np.abs(cost)
-        row, start = np.nonzero(candidates[rows])
-        # all but the cost at the start
-        for array, trial_array in zip(ends[:-1], trial[:-1], strict=True):
-            array[rows[row], start] = trial_array[row, start]
-
-
-def _minimise_rows(
-    objective: Objective, u: np.ndarray, held: np.ndarray, rows: np.ndarray
-) -> Endpoints:
-    """Minimise some rows again."""
-    # the number of rows is rounded up to a power of 2, so that few shapes are compiled
-    size = min(len(u), max(8, 2 ** math.ceil(math.log2(len(rows)))))
-    repeated = np.resize(rows, size)
-    row_objective = objective.select_rows(repeated)
-    ends = kernels.minimise_from(row_objective, u[repeated], held[repeated])
-    return Endpoints._make(np.asarray(array)[: len(rows)] for array in ends)
-
-
-def _nearest_bound(
-    objective: Objective, ends: Endpoints, threshold: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each end the parameter that is nearest to a bound, and that bound.
-
-    The cost must fall across the bound by more than the threshold: along a direction that the
-    data leave open it would not. The parameter is -1 where there is none.
-    """
-    coordinates = objective.coordinates
-    # a Newton step of one parameter alone lowers the cost by g^2 / 2 H
-    curvature = np.diagonal(ends.hessian, axis1=2, axis2=3)
-    # where fn has no derivative both sides may be NaN or infinite
-    with np.errstate(invalid="ignore"):
-        falls = 0.5 * np.square(ends.gradient) > curvature * threshold[..., None]
-    falls &= np.isnan(ends.held)
-    descends = np.stack([ends.gradient > 0, ends.gradient < 0], -1) & falls[..., None]
-    # distances (rows, starts, k, 2) from the low and the high bound
-    distances = np.full(descends.shape, np.inf)
-    bounds = np.array([(c.low, c.high) for c in coordinates])
-    for i, side in np.argwhere([c.bounded for c in coordinates]):
-        with np.errstate(invalid="ignore", divide="ignore"):
-            position = coordinates[i].position(ends.x[..., i])
-            distance = np.abs(position - coordinates[i].position(bounds[i, side]))
-        distances[..., i, side] = np.where(descends[..., i, side], distance, np.inf)
-    distances = distances.reshape(*ends.cost.shape, -1)
-    column, side = np.divmod(distances.argmin(-1), 2)
-    is_near = distances.min(-1) < _NEAR_BOUND
-    return np.where(is_near, column, -1), bounds[column, side]
+        tolerance = COST_RTOL + 1e2 * np.finfo(cost.dtype).eps * np.abs(cost)
+    return Ends(
+        x=x,
+        cost=cost,
+        held=by_row(minima.held),
+        converged=by_row(minima.converged) & np.isfinite(cost),
+        is_lost=~np.isfinite(by_row(minima.first_cost)),
+        tolerance=tolerance,
+        squares=squares,
+    )

@@ -1,7 +1,7 @@
 """The function that a fit minimises: weighted residuals, or a loss of the user's own."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -9,20 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rbn_jax.fitting.free_parameters import (
-    Coordinate,
-    Priors,
-    Ties,
-    static_field,
-)
-from rbn_jax.parameters import checks, domains
+from rbn_jax.fitting.free_parameters import Priors, Ties, Variables, static_field
+from rbn_jax.numerics.minimise import Evaluation
 from rbn_jax.parameters.access import Parameters
-from rbn_jax.parameters.labels import (
-    Variable,
-    explain_trace_errors,
-    label_result,
-    record_labels,
-)
+from rbn_jax.parameters.labels import label_result
 
 Robust = Literal["linear", "soft_l1", "huber"]
 Dtype = Literal["float32", "float64"]
@@ -32,6 +22,11 @@ Arrays = dict[str, np.ndarray]
 """Arrays by name."""
 Loss = Callable[[Any, Any], Any]
 """Computes one number from the prediction and the target; JAX code."""
+
+COST_RTOL = 1e-6
+"""Costs with a smaller relative difference are of the same optimum."""
+ROUNDING = {"float32": 1e-6, "float64": 1e-10}
+"""A residual below this share of its target is rounding."""
 
 
 @jax.tree_util.register_dataclass
@@ -45,7 +40,7 @@ class Objective:
     ties: (name, function of all values) of each tied parameter
     priors: (name, mean, standard deviation)
     parameters: those held fixed; the values of the free ones are replaced
-    coordinates: one for each free parameter, in the order of x
+    variables: the free parameters, in the order of x
     target: arrays by name of what fn returns, 0 where not measured
     weight: 1 / sigma by name, 0 where not measured
     absolute_sigma: whether sigma is known: given, or part of a loss
@@ -61,14 +56,14 @@ class Objective:
     max_steps: int = static_field()
     absolute_sigma: bool
     parameters: Parameters
-    coordinates: tuple[Coordinate, ...]
+    variables: Variables
     target: dict[str, Any]
     weight: dict[str, Any]
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the free parameters."""
-        return tuple(c.name for c in self.coordinates)
+        return self.variables.names
 
     def values(self, x: Array | np.ndarray) -> dict[str, Any]:
         """Return the values of the free and the tied parameters by name.
@@ -124,29 +119,52 @@ class Objective:
             (target,) = target.values()
         return self.loss(prediction, target) + 0.5 * jnp.sum(self.prior_residuals(x) ** 2)
 
-    def to_values(self, u: Array) -> Array:
-        """Return x at coordinates u (..., k)."""
-        values = [c.to_value(u[..., i]) for i, c in enumerate(self.coordinates)]
-        return jnp.stack(values, -1)
+    def evaluate(self, z: Array) -> Evaluation:
+        """Return the cost, and its derivatives in the variables z (k,).
 
-    def from_values(self, x: np.ndarray) -> np.ndarray:
-        """Return u at parameters x (k,); those on a bound are moved inside."""
-        pairs = zip(self.coordinates, np.asarray(x, float), strict=True)
-        return np.array([c.from_value(value) for c, value in pairs], self.dtype)
+        The curvature is J^T J of the residuals, or the Hessian of a loss.
+        """
+        x = self.variables.to_values(z)
+        slopes = self.variables.slopes(x)
+        if self.loss is None:
+            residuals, derivative = jax.linearize(self.residuals, x)
+            jacobian = jax.vmap(derivative, out_axes=1)(jnp.diag(slopes))
+            cost = 0.5 * (residuals @ residuals)
+            return Evaluation(cost, residuals @ jacobian, jacobian.T @ jacobian)
+        cost, gradient = jax.value_and_grad(self.cost)(x)
+        gradient = gradient * slopes
+        curvature = jax.hessian(self.cost)(x) * jnp.outer(slopes, slopes)
+        # the second derivative of exp(z) is exp(z) too
+        is_log = np.array(self.variables.is_log)
+        return Evaluation(cost, gradient, curvature + jnp.diag(jnp.where(is_log, gradient, 0)))
+
+    def tolerance(self, cost: Array) -> tuple[Array, Array]:
+        """Return the decreases of the cost at which a search ends, and counts as converged."""
+        eps = np.finfo(self.dtype).eps
+        if self.loss is not None:
+            # a log likelihood: the constant in it is arbitrary, so a share of it means nothing
+            return jnp.zeros_like(cost), COST_RTOL + 1e2 * eps * jnp.abs(cost)
+        smallest = eps * cost + eps**2 * self.squares()
+        return smallest, 0.1 * COST_RTOL * cost + 1e-2 * self.rounding_cost()
+
+    def squares(self, batch_ndim: int = 0) -> Array:
+        """Return the sum of (target / sigma)^2, for each index of the first axes."""
+        total = jnp.zeros((), self.dtype)
+        for name, weight in self.weight.items():
+            ratio = weight * self.target[name]
+            # a loss is given targets with NaN where nothing was measured
+            total += jnp.nansum(ratio * ratio, tuple(range(batch_ndim, ratio.ndim)))
+        return total
+
+    def rounding_cost(self, batch_ndim: int = 0) -> Array:
+        """Return the cost of residuals that are a rounding error of their targets."""
+        return ROUNDING[self.dtype] ** 2 * self.squares(batch_ndim)
 
     def select_rows(self, rows: Any) -> "Objective":
         """Index the first axis of targets and weights; None adds an axis of length 1."""
         target = {name: array[rows] for name, array in self.target.items()}
         weight = {name: array[rows] for name, array in self.weight.items()}
         return dataclasses.replace(self, target=target, weight=weight)
-
-
-def count_data(objective: Objective) -> np.ndarray:
-    """Return the numbers measured in each row (rows,), and priors; 0 if none was measured."""
-    counts = 0
-    for weight in objective.weight.values():
-        counts += np.count_nonzero(weight, axis=tuple(range(1, weight.ndim)))
-    return np.where(counts > 0, counts + len(objective.priors), 0)
 
 
 def _apply_robust_loss(robust: Robust, residuals: Array) -> Array:
@@ -162,137 +180,3 @@ def _apply_robust_loss(robust: Robust, residuals: Array) -> Array:
         root = jnp.sqrt(2 * jnp.where(outlier, size, 1) - 1)
         return jnp.where(outlier, jnp.sign(residuals) * root, residuals)
     return residuals
-
-
-def read_measurements(
-    fn: FittedFunction,
-    parameters: Parameters,
-    target: object,
-    sigma: object,
-    rows: bool | None,
-    has_loss: bool,
-    dtype: Dtype,
-) -> tuple[Arrays, Arrays, int | None]:
-    """Read and check targets and sigmas.
-
-    Args:
-        fn: the function; its result is traced, not computed.
-        parameters: the parameters of fn.
-        target, sigma, rows: as `fit` takes them.
-        has_loss: whether the user's loss is minimised, which takes the target with its NaN.
-        dtype: of the arrays.
-
-    Returns:
-        Targets and weights 1 / sigma by name, and the number of rows, None for one fit.
-
-    Raises:
-        ValueError: a target of another shape, nothing measured, or a bad sigma.
-    """
-    with explain_trace_errors(fn), record_labels():
-        template = jax.eval_shape(lambda p: label_result(fn, fn(p.build())), parameters)
-    targets = _arrays_by_name(target, template, "target")
-    n_rows = _count_rows(targets, template, rows)
-    sigmas = _sigmas(sigma, targets, template)
-    weights = {}
-    for name, array in targets.items():
-        array = array.astype(dtype)
-        if np.isinf(array).any():
-            raise ValueError(f"the target {name} is infinite: must be finite, or NaN if not known")
-        measured = np.isfinite(array)
-        weights[name] = np.where(measured, 1 / sigmas[name], 0).astype(dtype)
-        targets[name] = array if has_loss else np.nan_to_num(array)
-    if not any((weight > 0).any() for weight in weights.values()):
-        raise ValueError("the target is NaN everywhere: nothing was measured")
-    return targets, weights, n_rows
-
-
-def _arrays_by_name(arrays: Any, template: Mapping[str, Variable], what: str) -> Arrays:
-    """Return float arrays by name from an array, a mapping or an xarray object."""
-    if hasattr(arrays, "data_vars"):
-        arrays = {str(name): array for name, array in arrays.data_vars.items()}
-    if not isinstance(arrays, Mapping):
-        if len(template) > 1:
-            raise ValueError(f"{what}: fn returns {', '.join(template)}: give a mapping of these")
-        arrays = {next(iter(template)): arrays}
-    numbers = {}
-    for name, array in arrays.items():
-        if name not in template:
-            raise checks.unknown_name_error(name, template, f"name in the {what}")
-        array = _align(array, template[name], f"{what} {name}")
-        try:
-            numbers[name] = np.asarray(array, float)
-        except (TypeError, ValueError):
-            raise ValueError(f"the {what} {name} is no array of numbers: {array!r}") from None
-    if not numbers:
-        raise ValueError(f"{what}={arrays!r}: must hold {', '.join(template)}")
-    return numbers
-
-
-def _align(array: Any, variable: Variable, what: str) -> Any:
-    """Put dimensions and labels of an xarray object in the order of fn's result."""
-    dims = getattr(array, "dims", ())
-    if not set(variable.dims) & set(dims):
-        return array
-    array = array.expand_dims([dim for dim in variable.dims if dim not in dims])
-    array = array.transpose(..., *variable.dims)
-    for name, coord_dims, labels in variable.coords:
-        if (name,) != coord_dims or name not in array.indexes:
-            continue
-        index = array.indexes[name]
-        if set(index) != set(labels):
-            raise ValueError(f"the {what} has {name} {list(index)}: fn {list(labels)}")
-        array = array.sel({name: list(labels)})
-    return array
-
-
-def _count_rows(targets: Arrays, template: Mapping[str, Variable], rows: bool | None) -> int | None:
-    """Return the length of the additional first axis; None if there is none."""
-    lengths: set[int | None] = set()
-    for name, array in targets.items():
-        shape = template[name].data.shape
-        if array.shape == shape:
-            lengths.add(None)
-        elif array.shape and array.shape[1:] == shape and len(array):
-            lengths.add(len(array))
-        else:
-            raise ValueError(
-                f"the target {name} has the shape {array.shape}: fn returns {shape}; for many "
-                "fits at once, one more axis in front"
-            )
-    if len(lengths) > 1:
-        raise ValueError(f"the targets have different numbers of rows: {sorted(map(str, lengths))}")
-    n_rows = lengths.pop()
-    if rows is True and n_rows is None:
-        raise ValueError(
-            "rows=True: the target has the shape of one result of fn: must have one more axis in "
-            "front, which counts the rows"
-        )
-    if rows is False and n_rows is not None:
-        raise ValueError(
-            f"rows=False: the target has {n_rows} rows: must have the shape of one result of fn"
-        )
-    return n_rows
-
-
-def _sigmas(sigma: Any, targets: Arrays, template: Mapping[str, Variable]) -> Arrays:
-    """Return the standard deviations of each target, broadcast to its shape."""
-    if sigma is None:
-        sigma = 1.0
-    if isinstance(sigma, Mapping) or np.ndim(sigma) > 0:
-        sigma_by_name = _arrays_by_name(sigma, template, "sigma")
-    else:
-        sigma_by_name = dict.fromkeys(template, sigma)
-    sigmas = {}
-    for name, target in targets.items():
-        if name not in sigma_by_name:
-            raise ValueError(f"sigma lacks {name}, which the target has")
-        message = checks.check_domain(f"sigma of {name}", sigma_by_name[name], domains.POSITIVE)
-        checks.raise_if_any([message], "It is a standard deviation of the target.")
-        array = np.asarray(sigma_by_name[name], float)
-        try:
-            sigmas[name] = np.broadcast_to(array, target.shape)
-        except ValueError:
-            raise ValueError(
-                f"sigma of {name} has the shape {array.shape}: must broadcast to {target.shape}"
-            ) from None
-    return sigmas

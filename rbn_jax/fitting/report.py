@@ -1,5 +1,6 @@
 """The report of a fit as text, in the order of lmfit's report."""
 
+import html
 import math
 import textwrap
 from collections.abc import Iterable
@@ -15,15 +16,16 @@ _NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 def report(result: FitResult) -> str:
     """Return statistics, variables, correlations, optima, identifiability and advice."""
     sigma = "given" if result.absolute_sigma else "taken from the residuals"
-    if result.method == "bfgs":
+    if result.method == "newton":
         sigma = "that of the loss"
+    null = "" if result.null_aic is None else f", Akaike of the null model {result.null_aic:.6g}"
     lines = [
         f"[[Fit of {result.function} by {result.method}: {result.status}]]",
         f"    {result.n_reached} of {result.n_starts} starts reached the best optimum; "
         f"{result.n_lost} were lost",
         f"    data {result.n_data}, free {len(result.names)}, sigma {sigma}",
         f"    chi-square {result.chi_square:.6g}, reduced {result.reduced_chi_square:.6g}",
-        f"    Akaike {result.aic:.6g}, Bayes {result.bic:.6g}",
+        f"    Akaike {result.aic:.6g}, Bayes {result.bic:.6g}{null}",
         "[[Variables]]",
     ]
     parameters = read_parameters(result.params)
@@ -44,10 +46,31 @@ def report(result: FitResult) -> str:
     return "\n".join(lines)
 
 
+def to_html(result: FitResult) -> str:
+    """Return the variables and the advice as HTML."""
+    parameters = read_parameters(result.params)
+    rows = []
+    for name, value in result.values.items():
+        unit = parameters.field(parameters.locate(name)).unit
+        cells = (name, f"{value:.6g}", unit, _error_text(result, name))
+        rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
+    advice = "".join(f"<li>{html.escape(text)}</li>" for text in result.advice)
+    title = f"Fit of {result.function}: {result.status}, chi-square {result.chi_square:.6g}"
+    return (
+        f"<table><caption>{html.escape(title)}</caption><tr><th>parameter</th><th>value</th>"
+        f"<th>unit</th><th>error</th></tr><tr>{'</tr><tr>'.join(rows)}</tr></table>"
+        f"<ul>{advice}</ul>"
+    )
+
+
 def _variable(result: FitResult, parameters: Parameters, name: str) -> str:
     """Return the line of a free or tied parameter."""
-    value, error = result.values[name], result.stderr[name]
     unit = parameters.field(parameters.locate(name)).unit
+    return f"    {name:24}{result.values[name]:14.8g} {unit:5} {_error_text(result, name)}"
+
+
+def _error_text(result: FitResult, name: str) -> str:
+    value, error = result.values[name], result.stderr[name]
     if math.isnan(error):
         text = "+/- unknown"
     elif math.isinf(error):
@@ -60,7 +83,7 @@ def _variable(result: FitResult, parameters: Parameters, name: str) -> str:
         text += f" (at its {result.at_bound[name]} bound)"
     if name not in result.names:
         text += " (tied)"
-    return f"    {name:24}{value:14.8g} {unit:5} {text}"
+    return text
 
 
 def fixed_section(params: object, varied: Iterable[str]) -> list[str]:

@@ -13,6 +13,7 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from rbn_jax.fitting import kernels
+from rbn_jax.fitting.identifiability import Identifiability
 from rbn_jax.fitting.objective import Objective
 from rbn_jax.parameters import access, checks
 from rbn_jax.parameters.optional import require
@@ -35,28 +36,13 @@ class Optimum:
     starts: int
 
 
-@dataclasses.dataclass(frozen=True)
-class Identifiability:
-    """What the data tell about the parameters together.
-
-    Args:
-        singular_values: those of the Jacobian of the residuals, the largest first; in relative
-            changes of parameters that cannot be negative, else in shares of their width.
-        directions: each direction of the parameters that does not change the residuals, in
-            words.
-    """
-
-    singular_values: tuple[float, ...]
-    directions: tuple[str, ...]
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class FitResult:
     """The best parameters of a fit, and what is known about them.
 
     Args:
         function: name of the function.
-        method: "lm", "trf", or "bfgs" of a loss.
+        method: "lm", or "newton" of a loss.
         params: the network, or the mapping, with the best values in it.
         names: of the free parameters.
         values, stderr: by name of the free and the tied parameters, in their units. A standard
@@ -69,6 +55,7 @@ class FitResult:
             over n_data - k; n ln(chi2/n) + 2 k; n ln(chi2/n) + k ln n, as lmfit has them.
             With a loss of the user's own chi_square is twice the loss, and aic and bic are
             chi_square + 2 k and chi_square + k ln n.
+        null_aic: the AIC of the null model; None without one.
         n_starts, n_lost, n_reached: the starts; those where fn is NaN; those that reached the
             best optimum.
         optima: the distinct minima, the best first.
@@ -101,6 +88,7 @@ class FitResult:
     reduced_chi_square: float
     aic: float
     bic: float
+    null_aic: float | None
     n_data: int
     n_starts: int
     n_lost: int
@@ -140,27 +128,28 @@ class FitResult:
         if not checks.is_number(level) or not 0 < level < 1:
             raise ValueError(f"level={level!r}: must be between 0 and 1")
         index = self.names.index(name)
-        c = objective.coordinates[index]
+        low, high = float(objective.variables.low[index]), float(objective.variables.high[index])
         value, error = self.values[name], self.stderr[name]
         quantile = self._quantile(level)
         rise = quantile if self.absolute_sigma else quantile * self.reduced_chi_square
         if not math.isfinite(rise) or error == math.inf:
-            return c.low, c.high
+            return low, high
+        variables = objective.variables
         row = dataclasses.replace(objective.select_rows(None), max_steps=_MAX_PROFILE_STEPS)
-        start = objective.from_values(self._best)[None, None]
+        start = variables.from_values(self._best)
 
         def excess(trial: float) -> float:
-            held = np.full_like(start, np.nan)
-            held[..., index] = trial
             with jax.enable_x64(objective.dtype == "float64"):
-                chi_square = 2 * kernels.minimise_from(row, start, held).cost.item()
+                fixed = dataclasses.replace(row, variables=variables.fix(index, trial))
+                z = np.clip(start, fixed.variables.box.low, fixed.variables.box.high)
+                chi_square = 2 * kernels.search_at(fixed, z.astype(objective.dtype)).cost.item()
             # roots, which are nearly linear in the parameter, suit brentq better
             return math.sqrt(max(chi_square - self.chi_square, 0)) - math.sqrt(rise)
 
         step = error * math.sqrt(quantile)
         if not math.isfinite(step) or step <= 0:
             step = 0.01 * (abs(value) or 1.0)
-        return _root(excess, value, -step, c.low), _root(excess, value, step, c.high)
+        return _root(excess, value, -step, low), _root(excess, value, step, high)
 
     def sensitivity(self) -> dict[str, dict[str, np.ndarray]]:
         """Return d parameter / d target, by free name and name of what fn returns.
@@ -192,7 +181,6 @@ class FitResult:
             ValueError: another name or shape than the target's, or a fit by a loss.
         """
         objective = self._with_function()
-        optx = require("optimistix", "fit")
         targets = target if isinstance(target, dict) else {next(iter(objective.target)): target}
         shapes = {name: np.shape(array) for name, array in objective.target.items()}
         if {name: np.shape(array) for name, array in targets.items()} != shapes:
@@ -200,46 +188,52 @@ class FitResult:
         if objective.loss is not None:
             raise ValueError("refit is for least squares; sensitivity() is there for any loss")
         targets = {name: jnp.asarray(array, objective.dtype) for name, array in targets.items()}
+        with_targets = dataclasses.replace(objective, target=targets)
         is_held = np.array([name in self.at_bound for name in self.names])
 
-        def to_values(u: Array) -> Array:
+        def gradient(x: Array) -> Array:
             # parameters on a bound stay there
-            return jnp.where(is_held, self._best, objective.to_values(u))
+            return jnp.where(is_held, x - self._best, jax.grad(with_targets.cost)(x))
 
-        def residuals(u: Array, targets: dict[str, Any]) -> Array:
-            return dataclasses.replace(objective, target=targets).residuals(to_values(u))
+        def solve(_: Callable[[Array], Array], start: Array) -> Array:
+            row = with_targets.select_rows(None)
+            row = dataclasses.replace(row, variables=row.variables.fix(is_held, self._best))
+            z = row.variables.from_values(self._best)
+            return row.variables.to_values(kernels.search_at(row, z).z[:, 0])
 
-        # optimistix, unlike our own minimiser, has the implicit derivative of the optimum
-        tolerance = kernels.OPTIMISTIX_TOLERANCE[objective.dtype]
-        solution = optx.least_squares(
-            residuals,
-            optx.LevenbergMarquardt(rtol=tolerance, atol=tolerance),
-            jnp.asarray(objective.from_values(self._best)),
-            args=targets,
-            max_steps=200,
-            throw=False,
-        )
-        return dict(zip(self.names, to_values(solution.value), strict=True))
+        def solve_linear(derivative: Callable[[Array], Array], change: Array) -> Array:
+            return jnp.linalg.solve(jax.jacobian(derivative)(change), change)
+
+        # differentiates the optimum by the implicit function theorem
+        x = jax.lax.custom_root(gradient, self._best, solve, solve_linear)
+        return dict(zip(self.names, x, strict=True))
 
     def plot(
         self,
-        axes: "Sequence[Axes] | np.ndarray | None" = None,
+        axes: "Axes | Sequence[Axes] | np.ndarray | None" = None,
         x: ArrayLike | None = None,
         xlabel: str | None = None,
-    ) -> "Sequence[Axes] | np.ndarray":
-        """Plot data and fit, residuals, and the costs of the starts.
+        ylabel: str | None = None,
+    ) -> "Axes | Sequence[Axes] | np.ndarray":
+        """Plot data and fit; on three axes also the residuals, and the costs of the starts.
 
         Args:
-            axes: three axes; new ones by default.
+            axes: one for data and fit, or three; three new ones by default.
             x: abscissa of the values, as the times of a trace; their numbers by default.
-            xlabel: label of the abscissa.
+            xlabel, ylabel: labels of the axes; by default the function's name at the ordinate.
 
         Returns:
-            The three axes.
+            The axes.
         """
         from rbn_jax.fitting.figure import plot_fit
 
-        return plot_fit(self, self._with_function(), axes, x, xlabel)
+        return plot_fit(self, self._with_function(), axes, x, xlabel, ylabel)
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks."""
+        from rbn_jax.fitting.report import to_html
+
+        return to_html(self)
 
     def to_json(self) -> str:
         """Return everything but the function as JSON; "inf" and "nan" are text there."""

@@ -1,45 +1,72 @@
-"""Many fits at once: the rows of a target, in batches that are compiled once."""
+"""Fits of many rows of a target, of which one fit is the only row."""
 
+import contextlib
 import dataclasses
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
-from rbn_jax.fitting import uncertainty
-from rbn_jax.fitting.multistart import multistart, progress_bar
-from rbn_jax.fitting.objective import Arrays, Objective, count_data
+from rbn_jax.fitting import kernels
+from rbn_jax.fitting.measurements import RowLabels, count_data
+from rbn_jax.fitting.multistart import Ends, search_all
+from rbn_jax.fitting.objective import Arrays, Objective
 from rbn_jax.fitting.report import fixed_section
+from rbn_jax.fitting.result import FitResult
+from rbn_jax.fitting.summary import summarise
+from rbn_jax.fitting.uncertainty import (
+    Uncertainty,
+    decompose,
+    reduced_chi_square,
+    scale_variance,
+    standard_errors,
+)
 from rbn_jax.parameters.access import Parameters
 from rbn_jax.parameters.labels import function_name
 from rbn_jax.parameters.optional import require
+from rbn_jax.system.progress import Progress
 
 if TYPE_CHECKING:
+    import pandas
     import xarray
+    from matplotlib.figure import Figure
 
+# of the Jacobians of the rows that are fitted at once
 _BATCH_BYTES = 2**26
 STATES = ("converged", "not converged", "no data", "not finite", "not fitted")
+# residuals smaller than this many rounding errors of the data tell little about their spread
+_ROUNDED = 1e3
+# a reduced chi-square outside of this range, and further from 1 than 5 of its standard deviations
+_USUAL_CHI_SQUARE = (0.5, 2.0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FitRows:
-    """Fits of many rows of a target.
+    """Fits of many rows of a target. `rows[i]` is the `FitResult` of one, and rows can be iterated.
 
     Args:
         function: name of the function.
+        method: "lm", or "newton" of a loss.
         params: the network, or the mapping, with arrays (rows,) in it.
         names: of the free parameters.
         values, stderr: (rows,) by name of the free and the tied parameters. A standard error is
             infinite where the row does not constrain the parameter, NaN where it lies on a
             bound or there are no degrees of freedom.
+        covariance: (rows, k, k), of `names`, in their units.
         at_bound: (rows,) of "low", "high" or "" by free name.
-        chi_square: (rows,).
+        chi_square, reduced_chi_square, aic, bic: (rows,), as in `FitResult`.
+        null_aic: (rows,), the AIC of the null model; None without one.
         n_data: (rows,), numbers measured, and priors.
-        n_reached: (rows,), the starts that reached the best optimum.
+        n_reached, n_lost: (rows,), the starts that reached the best optimum, and those where fn
+            was not finite.
         n_starts: starts of each row.
         status: (rows,) of text: "converged", "not converged", "no data" (all NaN), "not finite"
             (fn is NaN at every start), "not fitted" (stopped before). Values are NaN for the
             last three.
+        absolute_sigma: whether sigma is known: given, or part of a loss.
+        labels: the name of the axis of rows, and its coordinates.
 
     >>> import numpy as np
     >>> from rbn_jax import NetworkParams, calculate_RBN_weights, fit
@@ -47,42 +74,172 @@ class FitRows:
     >>> rows = fit(calculate_RBN_weights, NetworkParams(), target, {"gei": (0.1, 10.0)}, rows=True)
     >>> rows.values["gei"].round(4).tolist(), rows.status.tolist()
     ([1.0, 1.5], ['converged', 'converged'])
+    >>> round(rows[1].values["gei"], 4)
+    1.5
     """
 
     function: str
+    method: str
     params: Any
     names: tuple[str, ...]
     values: Arrays
     stderr: Arrays
+    covariance: np.ndarray
     at_bound: Arrays
     chi_square: np.ndarray
+    reduced_chi_square: np.ndarray
+    aic: np.ndarray
+    bic: np.ndarray
+    null_aic: np.ndarray | None
     n_data: np.ndarray
     n_reached: np.ndarray
+    n_lost: np.ndarray
     n_starts: int
     status: np.ndarray
+    absolute_sigma: bool
+    labels: RowLabels
+    _objective: Objective = dataclasses.field(repr=False)
+    _parameters: Parameters = dataclasses.field(repr=False)
+    _ends: Ends = dataclasses.field(repr=False)
+    _uncertainty: Uncertainty = dataclasses.field(repr=False)
+    _notes: tuple[str, ...] = dataclasses.field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.status)
+
+    def __getitem__(self, row: int) -> FitResult:
+        """Return the result of one row.
+
+        Raises:
+            IndexError: there is no such row.
+            ValueError: the row could not be fitted.
+        """
+        number = range(len(self))[row]
+        if self.status[number] not in STATES[:2]:
+            raise ValueError(f"row {self.name(number)} has no result: {self.status[number]}")
+        return summarise(self, number)
+
+    def __iter__(self) -> Iterator[FitResult]:
+        return map(self.__getitem__, range(len(self)))
+
+    def name(self, row: int) -> str:
+        """Return the label of a row."""
+        return str(self.labels.names[row])
+
+    @property
+    def residuals(self) -> Arrays:
+        """(prediction - target) / sigma (rows, ...), by name of what fn returns.
+
+        It is NaN where nothing was measured.
+        """
+        with jax.enable_x64(self._objective.dtype == "float64"):
+            return jax.device_get(kernels.row_residuals(self._objective, self.best_x()))
+
+    def remarks(self) -> dict[str, np.ndarray]:
+        """Return for each reason to look at a converged row whether it holds, (rows,)."""
+        converged = self.status == "converged"
+        low, high = _USUAL_CHI_SQUARE
+        reduced = self.reduced_chi_square
+        freedom = np.maximum(self.n_data - len(self.names), 1)
+        is_far = np.abs(reduced - 1) > 5 * np.sqrt(2 / freedom)
+        is_unusual = self.absolute_sigma & is_far & ((reduced < low) | (reduced > high))
+        remarks = {
+            "on a bound": np.any([side != "" for side in self.at_bound.values()], 0),
+            "not constrained": np.any([np.isinf(error) for error in self.stderr.values()], 0),
+            "reduced chi-square far from 1": is_unusual,
+        }
+        remarks["residuals are hardly more than rounding"] = self.has_rounded_residuals()
+        if self.null_aic is not None:
+            remarks["no better than the null model"] = self.null_aic <= self.aic
+        return {text: converged & holds for text, holds in remarks.items()}
 
     def report(self) -> str:
-        """Return the number of rows of each status, and quantiles of each parameter."""
-        counts = [f"{np.count_nonzero(self.status == state)} {state}" for state in STATES]
-        lines = [f"{self.function}: {len(self.status)} fits, {', '.join(counts)}", ""]
-        lines.append(f"{'':24}{'median':>12}{'10 %':>12}{'90 %':>12}{'median stderr':>16}")
+        """Return the number of rows of each status, those to look at, and quantiles."""
+        remarks = self.remarks()
+        remarkable = np.any(list(remarks.values()), 0)
+        counts = []
+        for state in STATES:
+            n_rows = np.count_nonzero(self.status == state)
+            if state != "converged":
+                counts.append(f"{n_rows} {state}")
+                continue
+            n_remarkable = np.count_nonzero(remarkable)
+            counts.append(f"{n_rows - n_remarkable} converged")
+            if n_remarkable:
+                counts.append(f"{n_remarkable} converged with remarks")
+        lines = [f"{self.function}: {len(self)} fits, {', '.join(counts)}"]
+        reasons = {state: self.status == state for state in STATES[1:]} | remarks
+        for text, holds in reasons.items():
+            if holds.any():
+                first = self.name(int(np.argmax(holds)))
+                lines.append(f"    {text}: {np.count_nonzero(holds)}, the first is {first}")
+        lines += ["", f"{'':24}{'median':>12}{'10 %':>12}{'90 %':>12}{'median stderr':>16}"]
         for name, values in self.values.items():
             median, low, high = _finite_quantiles(values, (0.5, 0.1, 0.9))
             (error,) = _finite_quantiles(self.stderr[name], (0.5,))
             lines.append(f"{name:24}{median:12.6g}{low:12.6g}{high:12.6g}{error:16.6g}")
         return "\n".join([*lines, *fixed_section(self.params, self.values)])
 
-    def to_dataset(self) -> "xarray.Dataset":
-        """Return an `xarray.Dataset` along `row`."""
+    def columns(self) -> Arrays:
+        """Return the columns of the table of results by name."""
         columns = dict(self.values)
         for name, errors in self.stderr.items():
             columns[f"{name}_stderr"] = errors
-        columns |= {"chi_square": self.chi_square, "n_data": self.n_data}
         for name, sides in self.at_bound.items():
             columns[f"{name}_at_bound"] = sides
-        columns |= {"n_reached": self.n_reached, "status": self.status}
+        for name in ("chi_square", "reduced_chi_square", "aic", "bic", "null_aic"):
+            if (column := getattr(self, name)) is not None:
+                columns[name] = column
+        columns |= {"n_data": self.n_data, "n_reached": self.n_reached, "status": self.status}
+        remarks = [""] * len(self)
+        for text, holds in self.remarks().items():
+            for i in np.flatnonzero(holds):
+                remarks[i] += f"; {text}" if remarks[i] else text
+        return {**columns, "remarks": np.array(remarks)}
+
+    def to_dataset(self) -> "xarray.Dataset":
+        """Return an `xarray.Dataset` along the rows, with the covariance of the free parameters."""
         xr = require("xarray", "sweep")
-        return xr.Dataset({name: ("row", column) for name, column in columns.items()})
+        dim = self.labels.dim
+        variables: dict[str, Any] = {name: (dim, data) for name, data in self.columns().items()}
+        dims = (dim, "parameter", "other_parameter")
+        names = list(self.names)
+        coords = {"parameter": names, "other_parameter": names, **self.labels.coords}
+        return xr.Dataset({**variables, "covariance": (dims, self.covariance)}, coords)
+
+    def to_dataframe(self) -> "pandas.DataFrame":
+        """Return a `pandas.DataFrame` with a row for each fit."""
+        pandas = require("pandas", "sweep")
+        return pandas.DataFrame(
+            self.columns(), pandas.Index(self.labels.names, name=self.labels.dim)
+        )
+
+    def plot(
+        self, n_rows: int = 24, x: Any = None, xlabel: str | None = None, ylabel: str | None = None
+    ) -> "Figure":
+        """Plot data and fit of up to `n_rows` rows in small panels, the worst fits first.
+
+        Rows that did not converge are the worst, then those with the largest reduced chi-square.
+        `x` and the labels are those of `FitResult.plot`.
+        """
+        from rbn_jax.fitting.figure import plot_rows
+
+        return plot_rows(self, n_rows, x, xlabel, ylabel)
+
+    def has_rounded_residuals(self) -> np.ndarray:
+        """Whether standard errors are made of residuals that are mostly rounding, (rows,)."""
+        eps = np.finfo(self._objective.dtype).eps
+        rounding = (_ROUNDED * eps) ** 2 * self._ends.squares
+        freedom = self.n_data > len(self.names)
+        return freedom & (not self.absolute_sigma) & (self.chi_square < rounding)
+
+    def count_without_effect(self) -> np.ndarray:
+        """Return the number of free parameters without any effect on the data (rows,)."""
+        return np.count_nonzero(self._uncertainty.norms == 0, axis=1)
+
+    def best_x(self) -> np.ndarray:
+        """Return the best parameters (rows, k) in the precision of the fit."""
+        return self._ends.x[self._ends.best]
 
 
 def _finite_quantiles(values: np.ndarray, shares: tuple[float, ...]) -> np.ndarray:
@@ -90,106 +247,118 @@ def _finite_quantiles(values: np.ndarray, shares: tuple[float, ...]) -> np.ndarr
     return np.quantile(finite, shares) if finite.size else np.full(len(shares), np.nan)
 
 
-class RowResults(NamedTuple):
-    """Arrays of the fits of some rows.
-
-    x, held: (rows, k), parameters, and the bounds at which they are held
-    stderr: (rows, values), of the free and then the tied parameters
-    cost, n_reached, status: (rows,)
-    """
-
-    x: np.ndarray
-    held: np.ndarray
-    stderr: np.ndarray
-    cost: np.ndarray
-    n_reached: np.ndarray
-    status: np.ndarray
-
-
 def fit_rows(
     objective: Objective,
     parameters: Parameters,
-    u: np.ndarray,
-    n_rows: int,
+    starts: np.ndarray,
+    labels: RowLabels,
+    notes: tuple[str, ...],
     batch_size: int | None,
-    progress: bool | None,
+    progress: Progress,
+    null_aic: np.ndarray | None = None,
 ) -> FitRows:
-    """Fit each row of the targets from starts u (starts, k).
+    """Fit each row of the targets from the starts z (n_starts, k).
 
     Ctrl-C stops between batches: rows that are not fitted by then are marked.
+
+    Args:
+        objective: with the targets of all rows.
+        parameters: those that the user gave, in their own dtype.
+        starts, batch_size: as in `search_all`, and `fit`.
+        labels: of the rows.
+        notes: further advice.
+        progress: counts the starts of all rows.
+        null_aic: of the null model, (rows,).
     """
-    k = len(objective.names)
-    results = RowResults(
-        x=np.full((n_rows, k), np.nan),
-        held=np.full((n_rows, k), np.nan),
-        stderr=np.full((n_rows, k + len(objective.ties)), np.nan),
-        cost=np.full(n_rows, np.nan),
-        n_reached=np.zeros(n_rows, int),
-        status=np.full(n_rows, "not fitted", dtype="<U13"),
-    )
-    batch = min(n_rows, batch_size or _default_batch_size(objective, u))
-    try:
-        with progress_bar(progress, n_rows, " fits") as bar:
-            for first in range(0, n_rows, batch):
-                # the last batch repeats the last row: another shape would be compiled again
-                rows = np.minimum(np.arange(first, first + batch), n_rows - 1)
-                batch_results = fit_batch(objective.select_rows(rows), u)
-                count = min(batch, n_rows - first)
-                for array, batch_array in zip(results, batch_results, strict=True):
-                    array[first : first + count] = batch_array[:count]
-                bar.update(count)
-    except KeyboardInterrupt:
-        done = np.count_nonzero(results.status != "not fitted")
-        message = f"stopped: {done} of {n_rows} rows are fitted, the others marked 'not fitted'"
+    n_rows = len(next(iter(objective.weight.values())))
+    batch = min(n_rows, batch_size or _default_batch_size(objective))
+    parts: list[tuple[np.ndarray, ...]] = []
+    n_done = 0
+    # Ctrl-C during a search ends the search; here it comes between two searches
+    with contextlib.suppress(KeyboardInterrupt):
+        for first in range(0, n_rows, batch):
+            # the last batch repeats the last row: another shape would be compiled again
+            numbers = np.minimum(np.arange(first, first + batch), n_rows - 1)
+            rows = objective.select_rows(numbers)
+            ends, n_ended = search_all(rows, starts, min(batch, n_rows - first), progress)
+            best = ends.best
+            matrix, known = kernels.curvature(rows, ends.x[best], ~ends.held[best])
+            parts.append((*ends, np.asarray(matrix), np.asarray(known)))
+            n_done = first + n_ended
+            if n_ended < min(batch, n_rows - first):
+                break
+    if not n_done:
+        raise KeyboardInterrupt
+    if n_done < n_rows:
+        message = f"stopped: {n_done} of {n_rows} rows are fitted, the others marked 'not fitted'"
         warnings.warn(message, RuntimeWarning, stacklevel=3)
-    columns = objective.values(results.x.T)
-    values = {name: np.asarray(column) for name, column in columns.items()}
+    # the rows that are not fitted repeat one that is, until they are marked
+    numbers = np.minimum(np.arange(n_rows), n_done - 1)
+    *end_arrays, matrix, known = (
+        np.concatenate(part)[numbers] for part in zip(*parts, strict=True)
+    )
+    ends = Ends(*end_arrays)
+    best, k = ends.best, starts.shape[1]
+    x = ends.x[best]
+    n_data = count_data(objective)
+    status = np.where(ends.converged[best], "converged", "not converged")
+    status = np.where(np.isfinite(ends.cost).any(1), status, "not finite")
+    status = np.where(n_data > 0, status, "no data")
+    status = np.where(np.arange(n_rows) < n_done, status, "not fitted")
+    failed = ~np.isin(status, STATES[:2])
+    uncertainty = decompose(objective, matrix, known)
+    chi_square = 2 * ends.cost[best].astype(float)
+    chi_square[failed] = np.nan
+    reduced = reduced_chi_square(chi_square, n_data, k)
+    # of the data, in units of sigma^2
+    variance = np.ones(n_rows) if objective.absolute_sigma else reduced
+    errors = standard_errors(objective, x, uncertainty, variance)
+    covariance = scale_variance(uncertainty.covariance(), variance[:, None, None])
+    values = {name: np.asarray(v, float) for name, v in objective.values(x.T).items()}
+    held = ends.held[best]
+    at_bound = {}
+    for i, name in enumerate(objective.names):
+        is_low = x[:, i] == np.asarray(objective.variables.low[i], x.dtype)
+        side = np.where(is_low, "low", "high")
+        at_bound[name] = np.where(held[:, i] & ~failed, side, "")
+    for array in (covariance, *values.values(), *errors.values()):
+        array[failed] = np.nan
+    deviance = chi_square
+    if objective.loss is None:
+        with np.errstate(divide="ignore", invalid="ignore"):  # perfect fits, and no data
+            deviance = n_data * np.log(chi_square / n_data)
+    with np.errstate(divide="ignore"):
+        bic = deviance + k * np.log(n_data)
     return FitRows(
         function=function_name(objective.fn),
+        method="lm" if objective.loss is None else "newton",
         params=parameters.replace(values).build(),
         names=objective.names,
         values=values,
-        stderr=dict(zip(values, results.stderr.T, strict=True)),
-        at_bound=uncertainty.active_sides(objective.coordinates, results.held.T),
-        chi_square=2 * results.cost,
-        n_data=count_data(objective),
-        n_reached=results.n_reached,
-        n_starts=len(u),
-        status=results.status,
-    )
-
-
-def _default_batch_size(objective: Objective, u: np.ndarray) -> int:
-    """Return the number of rows whose residuals and Jacobians at all starts take about 64 MB."""
-    n_starts, k = u.shape
-    n_residuals = sum(weight[0].size for weight in objective.weight.values())
-    return max(1, _BATCH_BYTES // (8 * n_residuals * (k + 3) * n_starts))
-
-
-def fit_batch(objective: Objective, u: np.ndarray) -> RowResults:
-    """Fit all rows of data at once."""
-    minima = multistart(objective, u)
-    best = minima.best_ends()
-    n_data = count_data(objective)
-    status = np.where(minima.at_best(minima.converged), "converged", "not converged")
-    status = np.where(minima.failed, "not finite", status)
-    status = np.where(n_data > 0, status, "no data")
-    failed = np.isin(status, ("not finite", "no data"))
-    # an eigenvalue of J^T J has a rounding error of eps
-    tolerance = np.sqrt(1e2 * np.finfo(best.hessian.dtype).eps)
-    errors = uncertainty.from_hessian(best.hessian, np.isnan(best.held), tolerance)
-    reduced = uncertainty.reduced_chi_square(2 * best.cost, n_data, u.shape[1])
-    # of the data, in units of sigma^2
-    variance = 1.0 if objective.absolute_sigma else reduced
-    errors_by_name = uncertainty.standard_errors(objective, best.x, errors, variance)
-    stderr = np.stack(list(errors_by_name.values()), -1)
-    for array in (best.x, best.held, stderr, best.cost):
-        array[failed] = np.nan
-    return RowResults(
-        x=best.x,
-        held=best.held,
-        stderr=stderr,
-        cost=best.cost,
-        n_reached=np.where(failed, 0, minima.reached.sum(1)),
+        stderr=errors,
+        covariance=covariance,
+        at_bound=at_bound,
+        chi_square=chi_square,
+        reduced_chi_square=reduced,
+        aic=deviance + 2 * k,
+        bic=bic,
+        null_aic=null_aic,
+        n_data=n_data,
+        n_reached=np.where(failed, 0, ends.reached.sum(1)),
+        n_lost=ends.is_lost.sum(1),
+        n_starts=len(starts),
         status=status,
+        absolute_sigma=objective.absolute_sigma,
+        labels=labels,
+        _objective=objective,
+        _parameters=parameters,
+        _ends=ends,
+        _uncertainty=uncertainty,
+        _notes=notes,
     )
+
+
+def _default_batch_size(objective: Objective) -> int:
+    """Return the number of rows whose Jacobians take about 64 MB."""
+    n_residuals = sum(weight[0].size for weight in objective.weight.values())
+    return max(1, _BATCH_BYTES // (8 * n_residuals * (len(objective.names) + 3)))

@@ -1,46 +1,31 @@
 """The function `fit`: check the arguments, minimise from many starts, and return the result."""
 
+import contextlib
+import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict, Unpack, get_args, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rbn_jax.fitting.free_parameters import (
-    Coordinate,
-    FreeMapping,
-    read_free,
-    share_to_coordinate,
-)
-from rbn_jax.fitting.kernels import minimise_by_scipy
-from rbn_jax.fitting.multistart import LocalMinima, multistart, progress_bar, to_local_minima
-from rbn_jax.fitting.objective import (
-    Dtype,
-    FittedFunction,
-    Loss,
-    Objective,
-    Robust,
-    read_measurements,
-)
+from rbn_jax.fitting.free_parameters import FreeMapping, Variables, read_free
+from rbn_jax.fitting.measurements import RowLabels, read_measurements
+from rbn_jax.fitting.multistart import make_starts
+from rbn_jax.fitting.objective import Dtype, FittedFunction, Loss, Objective, Robust
 from rbn_jax.fitting.result import FitResult
 from rbn_jax.fitting.rows import FitRows, fit_rows
-from rbn_jax.fitting.summary import summarise
 from rbn_jax.parameters import checks, domains
 from rbn_jax.parameters.access import Parameters, read_parameters
-from rbn_jax.parameters.optional import require
+from rbn_jax.parameters.labels import function_name
+from rbn_jax.system.progress import Progress
 
 if TYPE_CHECKING:
     import xarray
 
     Measured = ArrayLike | Mapping[str, ArrayLike] | xarray.DataArray | xarray.Dataset
-
-Method = Literal["lm", "trf"]
-
-# points of the Sobol sequence keep this share of the range from the bounds
-_SOBOL_MARGIN = 0.5e-6
 
 
 class FitOptions(TypedDict, total=False):
@@ -49,10 +34,10 @@ class FitOptions(TypedDict, total=False):
     sigma: "Measured | None"
     n_starts: int
     seed: int
-    method: Method
     dtype: Dtype | np.dtype
     robust: Robust
     loss: Loss | None
+    null: Mapping[str, float] | None
     max_steps: int
     batch_size: int | None
     progress: bool | None
@@ -104,11 +89,11 @@ def fit(
     sigma: "Measured | None" = None,
     n_starts: int = 64,
     seed: int = 0,
-    method: Method = "lm",
     dtype: Dtype | np.dtype = "float64",
     robust: Robust = "linear",
     loss: Loss | None = None,
-    max_steps: int = 200,
+    null: Mapping[str, float] | None = None,
+    max_steps: int = 1000,
     batch_size: int | None = None,
     progress: bool | None = None,
 ) -> FitResult | FitRows:
@@ -116,8 +101,8 @@ def fit(
 
     Minimises chi^2 = sum ((fn(params) - target) / sigma)^2, or a loss, over the free parameters.
     The starts are points of a Sobol sequence within the bounds, the first at the values in
-    `params`. All starts are minimised at once. An end near a bound across which the cost would
-    fall is minimised again with the parameter at the bound.
+    `params`. All starts of all rows are minimised at once, by the method of Levenberg and
+    Marquardt within the bounds.
 
     Args:
         fn: a function as `sweep` takes it. It is compiled once: pass the same one again.
@@ -136,18 +121,18 @@ def fit(
         n_starts: starts of each fit, the first at the present values; where one is outside its
             bounds, at their middle.
         seed: of the Sobol sequence.
-        method: "lm", the method of Levenberg and Marquardt, all starts at once; or "trf",
-            SciPy's trust region with true bounds, one start after the other.
         dtype: "float64" or "float32".
         robust: "linear", or "soft_l1" or "huber" as `scipy.optimize.least_squares` has them, of
             residuals in units of sigma. Standard errors are then approximate.
-        loss: loss(prediction, target), one number that JAX can trace, minimised by BFGS instead;
-            standard errors are right where it is a negative logarithm of a likelihood. It is
-            given the target as it is, NaN included.
-        max_steps: of each start.
+        loss: loss(prediction, target), one number that JAX can trace, minimised by damped Newton
+            steps instead; standard errors are right where it is a negative logarithm of a
+            likelihood. It is given the target as it is, NaN included.
+        null: values of some free parameters that make a null model, as {"amplitude": 0.0}. It is
+            fitted too, and its AIC tells whether there is an effect.
+        max_steps: evaluations of each start.
         batch_size: rows fitted at once; by default as many as take about 64 MB.
-        progress: a bar over the rows, or over the starts of one fit: True, False, or None for
-            one in a terminal.
+        progress: a bar over the starts of all rows: True, False, or None for one in a terminal
+            or a notebook, and for a line on stderr every 30 seconds elsewhere.
 
     Returns:
         A `FitResult`; of a target with one more axis, `FitRows`.
@@ -156,8 +141,8 @@ def fit(
         ValueError: an unknown free parameter, or a tie without a free one; bounds not low to
             high, a start outside; a target of another shape, or NaN everywhere; rows that the
             target does not have; a sigma that is not positive; fn is NaN at every start; an
-            unknown method, robust loss or dtype.
-        ImportError: optimistix or SciPy is missing.
+            unknown robust loss or dtype.
+        ImportError: SciPy is missing.
 
     >>> import numpy as np
     >>> from rbn_jax import NetworkParams, calculate_RBN_weights
@@ -176,7 +161,6 @@ def fit(
         batch_size = checks.to_whole_number("batch_size", batch_size, 1)
     dtype_name: Any = getattr(dtype, "name", dtype)
     for name, choice, choices in (
-        ("method", method, Method),
         ("robust loss", robust, Robust),
         ("dtype", dtype_name, Dtype),
     ):
@@ -187,18 +171,24 @@ def fit(
             raise ValueError(f"{name}={flag!r}: must be True, False or None")
     if loss is not None and not callable(loss):
         raise ValueError(f"loss is a {type(loss).__name__}: must be loss(prediction, target)")
-    if loss is not None and (robust != "linear" or method != "lm"):
-        raise ValueError("loss= is minimised by BFGS: leave method and robust as they are")
+    if loss is not None and robust != "linear":
+        raise ValueError("robust is for least squares: leave it out with a loss of your own")
     parameters = read_parameters(params)
     free_parameters = read_free(parameters, free)
-    _check_parameters(parameters, free_parameters.coordinates)
+    _check_parameters(parameters, free_parameters.variables)
     if sigma is None and (free_parameters.priors or robust != "linear"):
         raise ValueError("a prior or a robust loss is in units of sigma: give sigma too")
     if sigma is not None and loss is not None:
         raise ValueError("sigma is for least squares: a loss of your own has its own")
-    with jax.enable_x64(dtype_name == "float64"):
+    null_values = _read_null(null, free_parameters.variables.names)
+    with (
+        jax.enable_x64(dtype_name == "float64"),
+        # a start where fn is NaN is lost, and ends the search; it is no error
+        jax.debug_nans(False),
+        jax.numpy_rank_promotion("allow"),
+    ):
         converted = parameters.astype(dtype_name)
-        target_arrays, weight, n_rows = read_measurements(
+        measured = read_measurements(
             fn, converted, target, sigma, rows, loss is not None, dtype_name
         )
         objective = Objective(
@@ -211,69 +201,82 @@ def fit(
             absolute_sigma=sigma is not None or loss is not None,
             max_steps=max_steps,
             parameters=converted,
-            coordinates=free_parameters.coordinates,
-            target=target_arrays,
-            weight=weight,
+            variables=free_parameters.variables,
+            target=measured.target,
+            weight=measured.weight,
         )
-        u = start_coordinates(objective, free_parameters.first_start, n_starts, seed)
-        if n_rows is None:
-            row = objective.select_rows(None)
-            minima = _minimise_one_row(row, u, method, progress)
-            return summarise(objective, parameters, minima, method, free_parameters.notes)
-        if method == "trf":
-            raise ValueError("method='trf' is for one fit: take method='lm' for many rows")
-        return fit_rows(
-            objective,
-            parameters,
-            u,
-            n_rows,
-            batch_size,
-            progress,
-        )
+        is_single = measured.n_rows is None
+        if is_single:
+            objective = objective.select_rows(None)
+        starts = make_starts(objective, free_parameters.first_start, n_starts, seed)
+        null_aic = None
+        if null_values:
+            null_aic = _null_aic(objective, null_values, starts, measured.labels, batch_size)
+        n_problems = (measured.n_rows or 1) * n_starts
+        title = f"fit of {function_name(fn)}"
+        bar = Progress(progress, title, "", n_problems, n_problems, "starts")
+        with contextlib.closing(bar):
+            result = fit_rows(
+                objective,
+                parameters,
+                starts,
+                measured.labels,
+                free_parameters.notes,
+                batch_size,
+                bar,
+                null_aic,
+            )
+        if not is_single:
+            return result
+        if result.status[0] == "not finite":
+            _raise_not_finite(objective, result, starts[0])
+        return result[0]
 
 
-def _minimise_one_row(
-    row: Objective, u: np.ndarray, method: Method, progress: bool | None
-) -> LocalMinima:
-    """Return the local minima of one fit.
-
-    Raises:
-        ValueError: fn is NaN at every start, or at every end.
-    """
-    with progress_bar(progress, len(u), " starts") as bar:
-        if method == "trf":
-            ends = minimise_by_scipy(row.select_rows(0), u, bar)
-            minima = to_local_minima(row, ends)
-        else:
-            minima = multistart(row, u, bar)
-    if not minima.usable.any():
-        values = row.values(row.to_values(jnp.asarray(u[0])))
-        start = ", ".join(f"{name} {float(value):g}" for name, value in values.items())
-        raise ValueError(
-            f"fn, or its distance to the target, is not finite at any start: ({start})"
-        )
-    if minima.failed[0]:
+def _raise_not_finite(objective: Objective, rows: FitRows, start: np.ndarray) -> NoReturn:
+    if rows.n_lost[0] < rows.n_starts:
         raise ValueError("every start ended where fn is NaN: narrow the bounds")
-    return minima
+    values = objective.values(objective.variables.to_values(jnp.asarray(start)))
+    text = ", ".join(f"{name} {float(value):g}" for name, value in values.items())
+    raise ValueError(f"fn, or its distance to the target, is not finite at any start: ({text})")
 
 
-def start_coordinates(
-    objective: Objective, first_start: np.ndarray, n_starts: int, seed: int
+def _read_null(null: object, names: tuple[str, ...]) -> dict[str, float]:
+    """Return the values of the null model; empty without one."""
+    if null is None:
+        return {}
+    if not isinstance(null, Mapping) or not null:
+        raise ValueError(f"null={null!r}: must map names of free parameters to numbers")
+    checks.check_names(null, names, "free parameter in null")
+    return {name: float(checks.to_number(f"null of {name}", value)) for name, value in null.items()}
+
+
+def _null_aic(
+    objective: Objective,
+    null_values: dict[str, float],
+    starts: np.ndarray,
+    labels: RowLabels,
+    batch_size: int | None,
 ) -> np.ndarray:
-    """Return coordinates of the starts (n_starts, k): `first_start`, then Sobol points."""
-    # NaN stands for the middle, where the coordinate is 0
-    first = np.nan_to_num(objective.from_values(first_start))
-    if n_starts == 1:
-        return first[None]
-    qmc = require("scipy.stats", "fit").qmc
-    # a Sobol sequence is balanced if its length is a power of 2
-    power = math.ceil(math.log2(n_starts - 1))
-    sobol = qmc.Sobol(len(first), scramble=True, rng=seed).random_base2(power)
-    shares = _SOBOL_MARGIN + sobol[: n_starts - 1] * (1 - 2 * _SOBOL_MARGIN)
-    return np.vstack([first, share_to_coordinate(shares)]).astype(objective.dtype)
+    """Return the AIC (rows,) of the null model, whose other parameters are fitted again.
+
+    A parameter that has no effect then, as the latency of no response, counts as none.
+    """
+    kept = [i for i, name in enumerate(objective.names) if name not in null_values]
+    if not kept:
+        raise ValueError("null fixes every free parameter: must leave one")
+    null = dataclasses.replace(
+        objective,
+        parameters=objective.parameters.replace(null_values).astype(objective.dtype),
+        variables=objective.variables.select(kept),
+        priors=tuple(prior for prior in objective.priors if prior[0] not in null_values),
+    )
+    bar = Progress(False, "", "", 0, 0)
+    rows = fit_rows(null, objective.parameters, starts[:, kept], labels, (), batch_size, bar)
+    return rows.aic - 2 * rows.count_without_effect()
 
 
-def _check_parameters(parameters: Parameters, coordinates: tuple[Coordinate, ...]) -> None:
+def _check_parameters(parameters: Parameters, variables: Variables) -> None:
     """Raise a ValueError for a bad network, or bounds outside the domain of a parameter.
 
     A bound of 0 is allowed for a parameter > 0: it is open.
@@ -282,11 +285,11 @@ def _check_parameters(parameters: Parameters, coordinates: tuple[Coordinate, ...
     if isinstance(params, checks.ParameterSet):
         params.check()
     messages = []
-    for c in coordinates:
-        field = parameters.field(parameters.locate(c.name))
+    for name, *bounds in zip(variables.names, variables.low, variables.high, strict=True):
+        field = parameters.field(parameters.locate(name))
         # whole numbers are fitted as real ones
         domain = domains.POSITIVE if field.domain is domains.COUNT else field.domain
-        for bound in (c.low, c.high):
+        for bound in bounds:
             if math.isfinite(bound) and bound != 0:
-                messages.append(checks.check_domain(c.name, bound, domain, field.unit))
+                messages.append(checks.check_domain(name, float(bound), domain, field.unit))
     checks.raise_if_any(messages, "Move the bounds inside.")

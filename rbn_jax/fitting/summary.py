@@ -1,143 +1,103 @@
-"""From the local minima of one fit to its result: uncertainty, optima and advice."""
+"""The result of one row of fits: its optima, what the data leave open, and advice."""
 
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from rbn_jax.fitting import kernels, uncertainty
-from rbn_jax.fitting.kernels import Endpoints
-from rbn_jax.fitting.multistart import LocalMinima
-from rbn_jax.fitting.objective import Arrays, Objective, count_data
-from rbn_jax.fitting.result import FitResult, Identifiability, Optimum
-from rbn_jax.parameters.access import Parameters
-from rbn_jax.parameters.labels import function_name
+from rbn_jax.fitting import kernels
+from rbn_jax.fitting.identifiability import identify
+from rbn_jax.fitting.multistart import Ends
+from rbn_jax.fitting.objective import Arrays, Objective
+from rbn_jax.fitting.result import FitResult, Optimum
+from rbn_jax.fitting.uncertainty import Uncertainty, correlation
 
-# A singular value up to this one, of columns of norm 1, is 0 up to rounding. Singular values
-# from a Hessian are roots of its eigenvalues, so their rounding error is that of squares.
-_JACOBIAN_TOLERANCE = {"float32": 1e-4, "float64": 1e-8}
-_HESSIAN_TOLERANCE = {"float32": 1e-2, "float64": 1e-6}
-# two optima are distinct if they differ by more in a parameter, as `Coordinate.position` gives it
+if TYPE_CHECKING:
+    from rbn_jax.fitting.rows import FitRows
+
+# two optima are distinct if they differ by more in a variable, in shares of its range
 _MIN_DISTANCE = 1e-3
 
 
-def summarise(
-    objective: Objective,
-    parameters: Parameters,
-    minima: LocalMinima,
-    method: str,
-    notes: tuple[str, ...],
-) -> FitResult:
-    """Return the result at the best local minimum; there is one row.
-
-    parameters: those that the user gave, in their own dtype
-    notes: further advice
-    """
-    best = Endpoints._make(array[0] for array in minima.best_ends())
-    x = best.x
-    converged = minima.at_best(minima.converged)[0]
-    errors = _decompose(objective, best)
-    step = uncertainty.parameter_steps(objective.coordinates, x)
-    directions = uncertainty.open_directions(objective.coordinates, errors, step)
-    chi_square = 2 * float(best.cost)
-    k = len(x)
-    n_data = int(count_data(objective.select_rows(None))[0])
-    reduced = uncertainty.reduced_chi_square(chi_square, n_data, k)
-    # of the data, in units of sigma^2
-    variance = 1.0 if objective.absolute_sigma else reduced
-    covariance = uncertainty.scale_variance(errors.covariance(), variance)
-    stderr = uncertainty.standard_errors(objective, x, errors, variance)
-    deviance = chi_square
-    if objective.loss is None:
-        deviance = n_data * math.log(chi_square / n_data) if chi_square > 0 else -math.inf
-    sides = uncertainty.active_sides(objective.coordinates, best.held)
-    values = _to_floats(objective.values(x))
+def summarise(rows: "FitRows", row: int) -> FitResult:
+    """Return the result of one row that was fitted."""
+    objective = rows._objective.select_rows(slice(row, row + 1))
+    ends = Ends(*(array[row : row + 1] for array in rows._ends))
+    parts = vars(rows._uncertainty).values()
+    uncertainty = Uncertainty(*(array[row : row + 1] for array in parts))
+    x = ends.x[ends.best][0]
+    with jax.enable_x64(objective.dtype == "float64"):
+        identifiability = identify(objective, uncertainty, x)
+        residuals = jax.device_get(kernels.row_residuals(objective, x[None]))
+        optima = _find_optima(objective, ends, bool(identifiability.directions))
+    values = _select(rows.values, row)
     result = FitResult(
-        function=function_name(objective.fn),
-        method=method if objective.loss is None else "bfgs",
-        params=parameters.replace(values).build(),
-        names=objective.names,
+        function=rows.function,
+        method=rows.method,
+        params=rows._parameters.replace(values).build(),
+        names=rows.names,
         values=values,
-        stderr=_to_floats(stderr),
-        covariance=covariance,
-        correlation=uncertainty.correlation(covariance),
-        residuals=_residuals(objective, x),
-        chi_square=chi_square,
-        reduced_chi_square=float(reduced),
-        aic=deviance + 2 * k,
-        bic=deviance + k * math.log(n_data),
-        n_data=n_data,
-        n_starts=minima.usable.size,
-        n_lost=int(np.count_nonzero(~minima.usable)),
-        n_reached=int(np.count_nonzero(minima.reached)),
-        optima=_optima(objective, minima, bool(directions)),
-        start_costs=np.sort(minima.ends.cost[0]),
-        at_bound={name: str(side) for name, side in sides.items() if side},
-        identifiability=Identifiability(errors.relative_singular_values(step), directions),
-        status="converged" if converged else "not converged",
+        stderr=_select(rows.stderr, row),
+        covariance=rows.covariance[row],
+        correlation=correlation(rows.covariance[row]),
+        residuals={name: array[0] for name, array in residuals.items()},
+        chi_square=float(rows.chi_square[row]),
+        reduced_chi_square=float(rows.reduced_chi_square[row]),
+        aic=float(rows.aic[row]),
+        bic=float(rows.bic[row]),
+        null_aic=None if rows.null_aic is None else float(rows.null_aic[row]),
+        n_data=int(rows.n_data[row]),
+        n_starts=rows.n_starts,
+        n_lost=int(rows.n_lost[row]),
+        n_reached=int(rows.n_reached[row]),
+        optima=optima,
+        start_costs=np.sort(ends.cost[0]),
+        at_bound={name: str(sides[row]) for name, sides in rows.at_bound.items() if sides[row]},
+        identifiability=identifiability,
+        status=str(rows.status[row]),
         advice=(),
-        absolute_sigma=objective.absolute_sigma,
-        _objective=objective,
+        absolute_sigma=rows.absolute_sigma,
+        _objective=objective.select_rows(0),
         _best=x,
     )
-    return dataclasses.replace(result, advice=(*_advice(result, objective), *notes))
+    advice = _advise(result, rows, row) + list(rows._notes)
+    return dataclasses.replace(result, advice=tuple(advice))
 
 
-def _decompose(objective: Objective, best: Endpoints) -> uncertainty.Uncertainty:
-    free = np.isnan(best.held)
-    if objective.loss is None:
-        jacobian = np.asarray(kernels.jacobian(objective, best.x), float)
-        return uncertainty.from_jacobian(jacobian, free, _JACOBIAN_TOLERANCE[objective.dtype])
-    hessian = best.hessian.astype(float)
-    return uncertainty.from_hessian(hessian, free, _HESSIAN_TOLERANCE[objective.dtype])
+def _select(columns: Arrays, row: int) -> dict[str, float]:
+    return {name: float(column[row]) for name, column in columns.items()}
 
 
-def _to_floats(numbers: Arrays) -> dict[str, float]:
-    return {name: float(number) for name, number in numbers.items()}
+def _find_optima(objective: Objective, ends: Ends, is_degenerate: bool) -> tuple[Optimum, ...]:
+    """Return the distinct local minima of one row, the best first.
 
-
-def _residuals(objective: Objective, x: np.ndarray) -> Arrays:
-    """Return (prediction - target) / sigma by name; NaN where nothing was measured."""
-    prediction = jax.device_get(objective.predict(jnp.asarray(x)))
-    residuals = {}
-    for name, weight in objective.weight.items():
-        weight_or_nan = np.where(weight > 0, weight, np.nan)
-        residuals[name] = weight_or_nan * (prediction[name] - objective.target[name])
-    return residuals
-
-
-def _optima(objective: Objective, minima: LocalMinima, degenerate: bool) -> tuple[Optimum, ...]:
-    """Return the distinct local minima, the best first.
-
-    degenerate: the data leave a direction open: minima of the same cost then are one, wherever
-    they are
+    is_degenerate: the data leave a direction open: minima of the same cost then are one,
+        wherever they are
     """
-    x, cost = minima.ends.x[0], minima.ends.cost[0]
-    columns = zip(objective.coordinates, x.T, strict=True)
-    positions = np.stack([c.position(column) for c, column in columns], axis=1)
-    best = minima.best[0]
+    x, cost, tolerance = ends.x[0], ends.cost[0], ends.tolerance[0]
+    z = objective.variables.from_values(x)
+    best = ends.best[1][0]
     by_cost = np.argsort(cost, kind="stable")
-    is_minimum = minima.converged[0] & (np.arange(len(cost)) != best)
+    is_minimum = ends.converged[0] & (np.arange(len(cost)) != best)
     remaining = np.concatenate([[best], by_cost[is_minimum[by_cost]]])
     optima = []
     while len(remaining):
         first = remaining[0]
-        distances = np.abs(positions[remaining] - positions[first]).max(1)
+        distances = np.abs((z[remaining] - z[first]) / objective.variables.units).max(1)
         is_same = distances < _MIN_DISTANCE
-        # also where a position is infinite, and its distance to itself NaN
+        # also where a logarithm is infinite, and its distance to itself NaN
         is_same[0] = True
-        if degenerate:
-            tolerance = minima.rtol * abs(cost[first]) + minima.atol[0]
-            is_same |= cost[remaining] <= cost[first] + tolerance
-        values = _to_floats(objective.values(x[first]))
+        if is_degenerate:
+            is_same |= cost[remaining] <= cost[first] + tolerance[first]
+        values = {name: float(value) for name, value in objective.values(x[first]).items()}
         optima.append(Optimum(values, float(cost[first]), int(is_same.sum())))
         remaining = remaining[~is_same]
     return tuple(optima)
 
 
-def _advice(result: FitResult, objective: Objective) -> list[str]:
+def _advise(result: FitResult, rows: "FitRows", row: int) -> list[str]:
     advice = []
     n_data, k = result.n_data, len(result.names)
     if result.status != "converged":
@@ -151,11 +111,15 @@ def _advice(result: FitResult, objective: Objective) -> list[str]:
     for name, side in result.at_bound.items():
         value = result.values[name]
         advice.append(f"{name} lies on its {side} bound, {value:g}: widen it, or fix it")
+    if rows.has_rounded_residuals()[row]:
+        advice.append("the residuals are hardly more than rounding: so are the standard errors")
     if result.n_lost:
         advice.append(f"fn is not finite at {result.n_lost} of {result.n_starts} starts")
     if result.n_starts > 4 and result.n_reached == 1:
         advice.append("only one start reached the best optimum: raise n_starts")
-    for c in objective.coordinates:
-        if math.inf > result.stderr[c.name] > c.high - c.low:
-            advice.append(f"{c.name} is known no better than its bounds: fix it, or measure more")
+    variables = rows._objective.variables
+    ranges = np.subtract(variables.high, variables.low)
+    for name, range_ in zip(result.names, ranges, strict=True):
+        if math.inf > result.stderr[name] > range_:
+            advice.append(f"{name} is known no better than its bounds: fix it, or measure more")
     return advice

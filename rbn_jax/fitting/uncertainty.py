@@ -1,4 +1,4 @@
-"""Standard errors, covariance, and directions of the parameters that the data leave open."""
+"""Standard errors and covariance at many optima at once."""
 
 import dataclasses
 
@@ -6,36 +6,41 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbn_jax.fitting.free_parameters import Coordinate
 from rbn_jax.fitting.objective import Arrays, Objective
 
-Numbers = np.ndarray | float
-"""A number for each of many optima, or that of one."""
+# A singular value up to this one, of columns of norm 1, is 0 up to rounding. Singular values
+# from a Hessian are roots of its eigenvalues, so their rounding error is that of squares.
+_JACOBIAN_TOLERANCE = {"float32": 1e-4, "float64": 1e-8}
+_HESSIAN_TOLERANCE = {"float32": 1e-2, "float64": 1e-6}
 
 
 @dataclasses.dataclass(frozen=True)
 class Uncertainty:
-    """The singular value decomposition of the Jacobian J at one or many optima.
+    """The singular value decomposition of the Jacobian J at many optima.
 
     J diag(scale) = U diag(singular_values) V^T. Columns are scaled to a norm of 1: neither the
     size of a parameter nor the sigmas of the data that depend on it decide what is constrained.
-    Arrays may begin with further axes, one element for each optimum.
 
-    known: (k,), whether a parameter is free and has a derivative
-    scale: (k,)
-    singular_values: (k,)
-    vectors: (k, k), V^T
-    is_null: (k,), whether a singular value counts as 0: the data leave its vector open
+    known: (rows, k), whether a parameter is free and has a derivative
+    norms: (rows, k), of the columns of J; 0 for a parameter without an effect on the data
+    singular_values: (rows, k)
+    vectors: (rows, k, k), V^T
+    is_null: (rows, k), whether a singular value counts as 0: the data leave its vector open
     """
 
     known: np.ndarray
-    scale: np.ndarray
+    norms: np.ndarray
     singular_values: np.ndarray
     vectors: np.ndarray
     is_null: np.ndarray
 
+    @property
+    def scale(self) -> np.ndarray:
+        """1 / norm (rows, k); 1 for a parameter that has no effect."""
+        return _inverse(self.norms)
+
     def variance(self, slope: np.ndarray) -> np.ndarray:
-        """Return the variance of a quantity with this slope in the parameters (k,).
+        """Return the variance (rows,) of a quantity with this slope in the parameters (rows, k).
 
         It is infinite if an open direction changes the quantity, NaN if the quantity depends
         on a parameter that is not known.
@@ -50,66 +55,55 @@ class Uncertainty:
         return np.where(is_unknown, np.nan, np.where(is_open, np.inf, variance))
 
     def covariance(self) -> np.ndarray:
-        """Return the covariance of the parameters (k, k) at one optimum."""
-        weighted = self.vectors / np.where(self.is_null, np.inf, self.singular_values)[:, None]
-        covariance = weighted.T @ weighted * np.outer(self.scale, self.scale)
-        variances = self.variance(np.eye(len(self.scale)))
+        """Return the covariance of the parameters (rows, k, k)."""
+        weighted = self.vectors / np.where(self.is_null, np.inf, self.singular_values)[..., None]
+        covariance = np.swapaxes(weighted, 1, 2) @ weighted
+        covariance *= self.scale[:, :, None] * self.scale[:, None, :]
+        variances = np.stack([self.variance(slope) for slope in np.eye(self.scale.shape[1])], 1)
         finite = np.isfinite(variances)
-        covariance[~np.outer(finite, finite)] = np.nan
-        np.fill_diagonal(covariance, variances)
+        covariance[~(finite[:, :, None] & finite[:, None, :])] = np.nan
+        diagonal = np.arange(self.scale.shape[1])
+        covariance[:, diagonal, diagonal] = variances
         return covariance
 
-    def relative_singular_values(self, step: np.ndarray) -> tuple[float, ...]:
-        """Return the singular values of J diag(step) at one optimum, of the known parameters."""
-        factor = step / self.scale
-        jacobian = self.singular_values[:, None] * self.vectors * factor
-        return tuple(np.linalg.svd(jacobian[:, self.known], compute_uv=False).tolist())
 
+def decompose(objective: Objective, matrix: np.ndarray, known: np.ndarray) -> Uncertainty:
+    """Decompose what `kernels.curvature` returns: R, or the Hessian of a loss (rows, k, k).
 
-def from_jacobian(jacobian: np.ndarray, free: np.ndarray, tolerance: float) -> Uncertainty:
-    """Decompose the Jacobian (n, k) of residuals at one optimum.
-
-    free: (k,); tolerance: singular values up to this one count as 0
+    In a Hessian, a direction of negative curvature counts as open.
     """
-    known = free & np.isfinite(jacobian).all(0)
-    columns = np.where(known, jacobian, 0)
-    scale = _scale(np.linalg.norm(columns, axis=0))
-    # one more row for each parameter, which keeps those that are not known out of the open
-    # directions, and makes the SVD return k vectors for any n
-    stacked = np.concatenate([columns * scale, np.diag(~known).astype(float)])
-    _, singular_values, vectors = np.linalg.svd(stacked, full_matrices=False)
-    return Uncertainty(known, scale, singular_values, vectors, singular_values <= tolerance)
+    matrix = matrix.astype(float)
+    unknown = np.eye(known.shape[1]) * ~known[:, None, :]
+    if objective.loss is None:
+        norms = np.linalg.norm(matrix, axis=1)
+        scale = _inverse(norms)
+        # one more row for each parameter, which keeps those that are not known out of the open
+        # directions
+        stacked = np.concatenate([matrix * scale[:, None, :], unknown], 1)
+        _, singular_values, vectors = np.linalg.svd(stacked, full_matrices=False)
+        tolerance = _JACOBIAN_TOLERANCE[objective.dtype]
+    else:
+        norms = np.sqrt(np.abs(np.diagonal(matrix, axis1=1, axis2=2)))
+        scale = _inverse(norms)
+        squares, columns = np.linalg.eigh(matrix * scale[:, :, None] * scale[:, None, :] + unknown)
+        singular_values = np.sqrt(np.maximum(squares, 0))
+        vectors = np.swapaxes(columns, 1, 2)
+        tolerance = _HESSIAN_TOLERANCE[objective.dtype]
+    return Uncertainty(known, norms, singular_values, vectors, singular_values <= tolerance)
 
 
-def from_hessian(hessian: np.ndarray, free: np.ndarray, tolerance: float) -> Uncertainty:
-    """Decompose J^T J, or the Hessian of a loss, (..., k, k) at each optimum.
-
-    A direction of negative curvature counts as open. See `from_jacobian`.
-    """
-    known = free & np.isfinite(np.where(free[..., None, :], hessian, 0)).all(-1)
-    both_known = known[..., :, None] & known[..., None, :]
-    matrix = np.where(both_known, hessian, 0)
-    scale = _scale(np.sqrt(np.abs(np.diagonal(matrix, axis1=-2, axis2=-1))))
-    scaled = matrix * scale[..., :, None] * scale[..., None, :]
-    scaled += np.eye(known.shape[-1], dtype=scaled.dtype) * ~known[..., None, :]
-    squares, columns = np.linalg.eigh(scaled)
-    singular_values = np.sqrt(np.maximum(squares, 0))
-    vectors = np.swapaxes(columns, -1, -2)
-    return Uncertainty(known, scale, singular_values, vectors, singular_values <= tolerance)
-
-
-def _scale(norms: np.ndarray) -> np.ndarray:
+def _inverse(norms: np.ndarray) -> np.ndarray:
     """Return 1 / norm; 1 for a parameter that has no effect."""
     return 1 / np.where(norms > 0, norms, 1)
 
 
-def reduced_chi_square(chi_square: Numbers, n_data: Numbers, k: int) -> np.ndarray:
+def reduced_chi_square(chi_square: np.ndarray, n_data: np.ndarray, k: int) -> np.ndarray:
     """Return chi-square over the degrees of freedom; NaN where there are none."""
-    freedom = np.asarray(n_data - k)
+    freedom = n_data - k
     return np.where(freedom > 0, chi_square / np.maximum(freedom, 1), np.nan)
 
 
-def scale_variance(variance: np.ndarray, factor: Numbers) -> np.ndarray:
+def scale_variance(variance: np.ndarray, factor: np.ndarray | float) -> np.ndarray:
     """Return variance times factor; an infinite variance stays infinite."""
     # the other side of where() may be 0 times infinity
     with np.errstate(invalid="ignore"):
@@ -120,11 +114,11 @@ def standard_errors(
     objective: Objective,
     x: np.ndarray,
     uncertainty: Uncertainty,
-    factor: Numbers,
+    factor: np.ndarray | float,
 ) -> Arrays:
-    """Return standard errors of free and tied parameters at x (..., k), by name.
+    """Return standard errors (rows,) of free and tied parameters at x (rows, k), by name.
 
-    factor: the variance of a datum in units of sigma^2, (...)
+    factor: the variance of a datum in units of sigma^2, (rows,)
     """
     slopes = dict(zip(objective.names, np.eye(len(objective.names)), strict=True))
     for name, _ in objective.ties:
@@ -145,81 +139,3 @@ def correlation(covariance: np.ndarray) -> np.ndarray:
     errors = np.sqrt(np.diag(covariance))
     errors = np.where(np.isfinite(errors) & (errors > 0), errors, np.nan)
     return covariance / np.outer(errors, errors)
-
-
-def parameter_steps(coordinates: tuple[Coordinate, ...], x: np.ndarray) -> np.ndarray:
-    """Return the unit of change of each parameter (k,): its value, or its width."""
-    steps = []
-    for c, value in zip(coordinates, x, strict=True):
-        steps.append(abs(value) if _is_relative(c) and value != 0 else c.width)
-    return np.array(steps)
-
-
-def _is_relative(c: Coordinate) -> bool:
-    """Return whether changes of a parameter are told relative to its value."""
-    return c.log or c.low >= 0
-
-
-def active_sides(coordinates: tuple[Coordinate, ...], held: np.ndarray) -> Arrays:
-    """Return "low" or "high" by name, the bound that a parameter is held at; "" where it is free.
-
-    held: (k, ...), the values at which parameters are held; NaN where they are free
-    """
-    sides = {}
-    for c, values in zip(coordinates, held, strict=True):
-        is_low = np.isclose(values, c.low, rtol=1e-6, atol=0)
-        is_high = np.isclose(values, c.high, rtol=1e-6, atol=0)
-        sides[c.name] = np.where(is_low, "low", np.where(is_high, "high", ""))
-    return sides
-
-
-def open_directions(
-    coordinates: tuple[Coordinate, ...], uncertainty: Uncertainty, step: np.ndarray
-) -> tuple[str, ...]:
-    """Describe each direction that the data leave open, by as few parameters as possible."""
-    null_vectors = uncertainty.vectors[uncertainty.is_null]
-    reduced = _row_echelon_form(null_vectors * uncertainty.scale / step)
-    return tuple(_describe(coordinates, row) for row in reduced)
-
-
-def _row_echelon_form(vectors: np.ndarray) -> np.ndarray:
-    """Return the reduced row echelon form: a sparse, so readable, basis of the same space."""
-    rows = vectors.copy()
-    rank = 0
-    for column in range(rows.shape[1]):
-        if rank == len(rows):
-            break
-        pivot = rank + int(np.argmax(np.abs(rows[rank:, column])))
-        if abs(rows[pivot, column]) < 1e-6:
-            continue
-        rows[[rank, pivot]] = rows[[pivot, rank]]
-        rows[rank] /= rows[rank, column]
-        others = np.arange(len(rows)) != rank
-        rows[others] -= np.outer(rows[others, column], rows[rank])
-        rank += 1
-    return rows
-
-
-def _describe(coordinates: tuple[Coordinate, ...], direction: np.ndarray) -> str:
-    moving = np.flatnonzero(np.abs(direction) > 1e-5 * np.abs(direction).max())
-    names = [coordinates[i].name for i in moving]
-    if len(moving) == 1:
-        return f"{names[0]} has no effect on the data"
-    shares = direction[moving] / direction[moving[0]]
-    relative = all(_is_relative(coordinates[i]) for i in moving)
-    if relative and len(moving) == 2:
-        # d ln a + shares[1] d ln b leaves a b^exponent as it is
-        exponent = -1 / shares[1]
-        operator = "x" if exponent > 0 else "/"
-        combination = "product" if exponent > 0 else "ratio"
-        power = ""
-        if abs(abs(exponent) - 1) >= 1e-4:
-            power = f"^{abs(exponent):.4g}"
-            combination = "combination"
-        return (
-            f"{names[0]} {operator} {names[1]}{power} can vary together: "
-            f"only their {combination} enters"
-        )
-    unit = "relative changes" if relative else "changes, in values or widths,"
-    ratio = " : ".join(f"{share:.3g}" for share in shares)
-    return f"{', '.join(names)} can vary together, in {unit} of {ratio}"

@@ -90,8 +90,8 @@ def run_tasks(
             return
         total = sum(map(blocks.task_points, tasks))
         remaining = sum(map(blocks.task_points, missing))
-        name = sink.evaluator.function.attrs["function"]
-        bar = Progress(progress, name, sink.evaluator.preparation, total, remaining)
+        title = f"sweep of {sink.evaluator.function.attrs['function']}"
+        bar = Progress(progress, title, sink.evaluator.preparation, total, remaining)
         with noticed_interrupts() as interrupted, contextlib.closing(bar):
             _run_concurrently(sink, accept, missing, client, bar, interrupted)
     except KeyboardInterrupt:

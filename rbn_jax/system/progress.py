@@ -1,4 +1,4 @@
-"""The progress of a sweep: a bar in a terminal or a notebook, lines of a log elsewhere."""
+"""The progress of long work: a bar in a terminal or a notebook, lines of a log elsewhere."""
 
 import sys
 import time
@@ -7,20 +7,29 @@ from rbn_jax.parameters.optional import require
 
 
 class Progress:
-    """Points done, points per second and time left.
+    """Units of work done, units per second and time left.
 
-    name: of the function
-    preparation: what is done before the first point
-    total: points of the sweep
-    missing: points that are not computed yet
+    title: what is done, for the lines of a log
+    preparation: what is done before the first unit; "" shows nothing of work that is done soon
+    total: number of units
+    missing: units that are not computed yet
     shown: False for nothing; True for a bar; None for a bar in a terminal or a notebook, and for
         a line on stderr every 30 seconds elsewhere, as in the log of a batch job
     log_interval: seconds between lines; None without a log
     """
 
-    def __init__(self, shown: bool | None, name: str, preparation: str, total: int, missing: int):
+    def __init__(
+        self,
+        shown: bool | None,
+        title: str,
+        preparation: str,
+        total: int,
+        missing: int,
+        unit: str = "points",
+    ):
         self.log_interval: float | None = None
-        self._name = name
+        self._title = title
+        self._unit = unit
         self._total = total
         self._start = self._last_log = time.monotonic()
         self._done = self._initial = total - missing
@@ -32,18 +41,24 @@ class Progress:
         in_notebook = tqdm.__module__ == "tqdm.auto"
         if shown or in_notebook or sys.stderr.isatty():
             self._bar = tqdm(
-                desc=preparation, total=total, initial=self._done, unit=" points", unit_scale=True
+                desc=preparation,
+                total=total,
+                initial=self._done,
+                unit=f" {unit}",
+                unit_scale=True,
+                delay=0 if preparation else 0.5,
             )
             return
         self.log_interval = 30.0
-        self._print(preparation)
+        if preparation:
+            self._print(preparation)
 
-    def add(self, points: int) -> None:
-        """Count points that are done."""
-        self._done += points
+    def add(self, units: int) -> None:
+        """Count units that are done."""
+        self._done += units
         if self._bar is not None:
             self._bar.set_description(refresh=False)
-            self._bar.update(points)
+            self._bar.update(units)
 
     def log(self) -> None:
         """Print a line if it is time to."""
@@ -53,7 +68,8 @@ class Progress:
         self._last_log = now
         rate = (self._done - self._initial) / (now - self._start)
         left = f"{(self._total - self._done) / rate:.0f} s left" if rate else "no block done yet"
-        self._print(f"{self._done:,} of {self._total:,} points, {rate:.3g} points/s, {left}")
+        done = f"{self._done:,} of {self._total:,} {self._unit}"
+        self._print(f"{done}, {rate:.3g} {self._unit}/s, {left}")
 
     def close(self) -> None:
         """End the bar."""
@@ -61,4 +77,4 @@ class Progress:
             self._bar.close()
 
     def _print(self, text: str) -> None:
-        print(f"sweep of {self._name}: {text}", file=sys.stderr, flush=True)
+        print(f"{self._title}: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,203 @@
+"""Read and check what was measured: targets, their standard deviations, and their rows."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from rbn_jax.fitting.objective import Arrays, Dtype, FittedFunction, Objective
+from rbn_jax.parameters import checks, domains
+from rbn_jax.parameters.access import Parameters
+from rbn_jax.parameters.labels import Variable, explain_trace_errors, label_result, record_labels
+
+
+class RowLabels(NamedTuple):
+    """The name of the axis that counts rows, the label of each, and all coordinates by name."""
+
+    dim: str
+    names: np.ndarray
+    coords: Mapping[str, Any]
+
+
+class Measurements(NamedTuple):
+    """What a fit is compared with.
+
+    target: by name of what fn returns, 0 where not measured; those of a loss keep their NaN
+    weight: 1 / sigma by name, 0 where not measured
+    n_rows: None for one fit
+    labels: of the rows
+    """
+
+    target: Arrays
+    weight: Arrays
+    n_rows: int | None
+    labels: RowLabels
+
+
+def read_measurements(
+    fn: FittedFunction,
+    parameters: Parameters,
+    target: object,
+    sigma: object,
+    rows: bool | None,
+    has_loss: bool,
+    dtype: Dtype,
+) -> Measurements:
+    """Read and check targets and sigmas.
+
+    Args:
+        fn: the function; its result is traced, not computed.
+        parameters: the parameters of fn.
+        target, sigma, rows: as `fit` takes them.
+        has_loss: whether the user's loss is minimised, which takes the target with its NaN.
+        dtype: of the arrays.
+
+    Raises:
+        ValueError: a target of another shape, nothing measured, or a bad sigma.
+    """
+    with explain_trace_errors(fn), record_labels():
+        template = _labelled_result.eval_shape(fn, parameters)
+    targets = _arrays_by_name(target, template, "target")
+    n_rows = _count_rows(targets, template, rows)
+    sigmas = _sigmas(sigma, targets, template)
+    weights = {}
+    for name, array in targets.items():
+        array = array.astype(dtype)
+        if np.isinf(array).any():
+            raise ValueError(f"the target {name} is infinite: must be finite, or NaN if not known")
+        measured = np.isfinite(array) & np.isfinite(sigmas[name])
+        weights[name] = np.where(measured, 1 / sigmas[name], 0).astype(dtype)
+        targets[name] = array if has_loss else np.where(measured, array, 0)
+    if not any((weight > 0).any() for weight in weights.values()):
+        raise ValueError("the target is NaN everywhere: nothing was measured")
+    labels = _row_labels(target, template, n_rows or 1)
+    return Measurements(targets, weights, n_rows, labels)
+
+
+# compiled only so that JAX keeps what it has traced
+@functools.partial(jax.jit, static_argnums=0)
+def _labelled_result(fn: FittedFunction, parameters: Parameters) -> dict[str, Variable]:
+    return label_result(fn, fn(parameters.build()))
+
+
+def count_data(objective: Objective) -> np.ndarray:
+    """Return the numbers measured in each row (rows,), and priors; 0 if none was measured."""
+    counts = 0
+    for weight in objective.weight.values():
+        counts += np.count_nonzero(weight, axis=tuple(range(1, weight.ndim)))
+    return np.where(counts > 0, counts + len(objective.priors), 0)
+
+
+def _row_labels(target: Any, template: Mapping[str, Variable], n_rows: int) -> RowLabels:
+    """Return the labels of the rows, those of an xarray or a pandas object where there is one."""
+    dims_of_result = {dim for variable in template.values() for dim in variable.dims}
+    dim, coords = "row", {}
+    for array in target.values() if isinstance(target, Mapping) else (target,):
+        own_dims = [name for name in getattr(array, "dims", ()) if name not in dims_of_result]
+        if own_dims:
+            dim = str(own_dims[0])
+            coords |= {key: coord for key, coord in array.coords.items() if coord.dims == (dim,)}
+        if hasattr(array, "iloc"):
+            dim = str(array.index.name or dim)
+            coords[dim] = np.asarray(array.index)
+    index = coords.setdefault(dim, np.arange(n_rows))
+    return RowLabels(dim, np.asarray(index), coords)
+
+
+def _arrays_by_name(arrays: Any, template: Mapping[str, Variable], what: str) -> Arrays:
+    """Return float arrays by name from an array, a mapping or an xarray object."""
+    if hasattr(arrays, "data_vars"):
+        arrays = {str(name): array for name, array in arrays.data_vars.items()}
+    if not isinstance(arrays, Mapping):
+        if len(template) > 1:
+            raise ValueError(f"{what}: fn returns {', '.join(template)}: give a mapping of these")
+        arrays = {next(iter(template)): arrays}
+    numbers = {}
+    for name, array in arrays.items():
+        if name not in template:
+            raise checks.unknown_name_error(name, template, f"name in the {what}")
+        array = _align(array, template[name], f"{what} {name}")
+        try:
+            if isinstance(array, np.ma.MaskedArray):
+                array = np.ma.filled(array.astype(float), np.nan)
+            numbers[name] = np.asarray(array, float)
+        except (TypeError, ValueError):
+            raise ValueError(f"the {what} {name} is no array of numbers: {array!r}") from None
+    if not numbers:
+        raise ValueError(f"{what}={arrays!r}: must hold {', '.join(template)}")
+    return numbers
+
+
+def _align(array: Any, variable: Variable, what: str) -> Any:
+    """Put dimensions and labels of an xarray object in the order of fn's result."""
+    dims = getattr(array, "dims", ())
+    if not set(variable.dims) & set(dims):
+        return array
+    array = array.expand_dims([dim for dim in variable.dims if dim not in dims])
+    array = array.transpose(..., *variable.dims)
+    for name, coord_dims, labels in variable.coords:
+        if (name,) != coord_dims or name not in array.indexes:
+            continue
+        index = array.indexes[name]
+        if set(index) != set(labels):
+            raise ValueError(f"the {what} has {name} {list(index)}: fn {list(labels)}")
+        array = array.sel({name: list(labels)})
+    return array
+
+
+def _count_rows(targets: Arrays, template: Mapping[str, Variable], rows: bool | None) -> int | None:
+    """Return the length of the additional first axis; None if there is none."""
+    lengths: set[int | None] = set()
+    for name, array in targets.items():
+        shape = template[name].data.shape
+        if array.shape == shape:
+            lengths.add(None)
+        elif array.shape and array.shape[1:] == shape and len(array):
+            lengths.add(len(array))
+        else:
+            raise ValueError(
+                f"the target {name} has the shape {array.shape}: fn returns {shape}; for many "
+                "fits at once, one more axis in front"
+            )
+    if len(lengths) > 1:
+        raise ValueError(f"the targets have different numbers of rows: {sorted(map(str, lengths))}")
+    n_rows = lengths.pop()
+    if rows is True and n_rows is None:
+        raise ValueError(
+            "rows=True: the target has the shape of one result of fn: must have one more axis in "
+            "front, which counts the rows"
+        )
+    if rows is False and n_rows is not None:
+        raise ValueError(
+            f"rows=False: the target has {n_rows} rows: must have the shape of one result of fn"
+        )
+    return n_rows
+
+
+def _sigmas(sigma: Any, targets: Arrays, template: Mapping[str, Variable]) -> Arrays:
+    """Return the standard deviations of each target, broadcast to its shape."""
+    if sigma is None:
+        sigma = 1.0
+    if isinstance(sigma, Mapping) or np.ndim(sigma) > 0:
+        sigma_by_name = _arrays_by_name(sigma, template, "sigma")
+    else:
+        sigma_by_name = dict.fromkeys(template, sigma)
+    sigmas = {}
+    for name, target in targets.items():
+        if name not in sigma_by_name:
+            raise ValueError(f"sigma lacks {name}, which the target has")
+        given: Any = sigma_by_name[name]
+        # an infinite sigma leaves the datum out, as NaN does
+        is_array = isinstance(given, np.ndarray)
+        checked = np.where(np.isfinite(given) | (given < 0), given, 1) if is_array else given
+        message = checks.check_domain(f"sigma of {name}", checked, domains.POSITIVE)
+        checks.raise_if_any([message], "It is a standard deviation of the target.")
+        try:
+            sigmas[name] = np.broadcast_to(np.asarray(given, float), target.shape)
+        except ValueError:
+            raise ValueError(
+                f"sigma of {name} has the shape {np.shape(given)}: must broadcast to {target.shape}"
+            ) from None
+    return sigmas
