@@ -230,6 +230,7 @@ def test_failures_are_told_from_fits_by_the_null_model():
     assert "no better than the null model: 2, the first is 1" in rows.report()
     assert rows[0].null_aic == rows.null_aic[0]
     assert "Akaike of the null model" in rows[0].report()
+    assert "the null model is as good" in rows[1].report()
 
 
 def test_figure_of_rows_shows_the_worst_first():

@@ -9,7 +9,7 @@ import reference
 
 import rbn_jax as rbn
 from rbn_jax.numerics import coefficients
-from rbn_jax.numerics.least_squares import minimise
+from rbn_jax.numerics.minimise import Box, Evaluation, minimise, no_minima
 
 RELATIVE_GAPS = (1.0, 0.3, 0.1, 1e-2, 1e-4, 1e-8, 1e-15, 0.0)
 # ratios at which the kernels change from one formula to another
@@ -226,38 +226,62 @@ def decay_residuals(x):
     return x[0] * jnp.exp(-t / x[1]) - 3 * jnp.exp(-t / 2)
 
 
-def fit_decay(fixed, bounds):
-    """Minimise from x = (1, 1); a fixed parameter has dx/du = 0."""
+def minimise_decay(starts, low, high, by_reach=False, batch_size=2, problems=None):
+    """Fit the decay from some starts (problems, 2) within bounds."""
+    starts = jnp.asarray(starts, float)
 
-    def to_parameters(u):
-        return u, jnp.where(jnp.array(fixed), 0.0, 1.0)
+    def evaluate(number, z):
+        residuals = decay_residuals(z)
+        jacobian = jax.jacfwd(decay_residuals)(z)
+        gradient = residuals @ jacobian
+        return Evaluation(0.5 * (residuals @ residuals), gradient, jacobian.T @ jacobian)
 
-    low, high = jnp.array(bounds).T
-    return minimise(decay_residuals, to_parameters, (low, high), jnp.ones(2), 100, 1e-12, 1e-20)
-
-
-def test_minimum_of_a_least_squares_problem_is_found(x64):
-    end, first_cost = fit_decay((False, False), [(0.1, 10.0), (0.1, 10.0)])
-    np.testing.assert_allclose(end.x, [3.0, 2.0], rtol=1e-6)
-    assert first_cost == pytest.approx(0.5 * np.sum(np.square(decay_residuals(np.ones(2)))))
-    jacobian = np.asarray(jax.jacfwd(decay_residuals)(end.x))
-    np.testing.assert_allclose(end.normal_matrix, jacobian.T @ jacobian, rtol=1e-12)
-    np.testing.assert_allclose(end.gradient, jacobian.T @ decay_residuals(end.x), atol=1e-12)
-
-
-def test_least_squares_stays_within_bounds_and_keeps_fixed_parameters(x64):
-    end, _ = fit_decay((True, False), [(0.1, 10.0), (0.1, 10.0)])
-    assert end.x[0] == 1.0
-    assert abs(end.gradient[1]) < 1e-6
-    end, _ = fit_decay((False, False), [(0.1, 2.5), (0.1, 10.0)])
-    assert end.x[0] == 2.5
-
-
-def test_least_squares_from_a_start_whose_cost_is_nan_stays_there():
-    start = jnp.array([jnp.nan, 1.0])
-    bounds = jnp.full(2, 0.1), jnp.full(2, 10.0)
-    end, first_cost = minimise(
-        decay_residuals, lambda u: (u, jnp.ones(2)), bounds, start, 100, 1e-6, 1e-9
+    box = Box(*map(jnp.asarray, (low, high, np.ones(2), np.ones(2))))
+    return minimise(
+        evaluate,
+        lambda number: starts[number],
+        box,
+        lambda number, cost: (1e-16 * cost + 1e-28, 1e-7 * cost + 1e-20),
+        by_reach,
+        100,
+        (0, len(starts)) if problems is None else problems,
+        no_minima(2, len(starts), starts.dtype.name),
+        batch_size,
     )
-    assert jnp.isnan(first_cost)
-    np.testing.assert_array_equal(end.u, start)
+
+
+LOW, HIGH = np.full(2, 0.1), np.full(2, 10.0)
+
+
+@pytest.mark.parametrize("by_reach", [False, True])
+def test_minima_of_more_problems_than_fit_into_a_batch_are_found(x64, by_reach):
+    starts = np.random.default_rng(0).uniform(0.5, 6, (7, 2))
+    ends = minimise_decay(starts, LOW, HIGH, by_reach)
+    np.testing.assert_allclose(ends.z, np.tile([[3.0], [2.0]], 7), rtol=1e-6)
+    costs = [0.5 * np.sum(np.square(decay_residuals(start))) for start in starts]
+    np.testing.assert_allclose(ends.first_cost, costs)
+    assert ends.converged.all()
+    assert not ends.held.any()
+
+
+def test_some_of_the_problems_are_solved_and_the_others_left(x64):
+    ends = minimise_decay(np.ones((5, 2)), LOW, HIGH, problems=(1, 3))
+    assert np.isfinite(ends.cost).tolist() == [False, True, True, False, False]
+
+
+def test_minimum_stays_within_bounds_and_keeps_fixed_variables(x64):
+    ends = minimise_decay([[1.0, 1.0]], np.array([1.0, 0.1]), np.array([1.0, 10.0]))
+    assert ends.z[0, 0] == 1.0
+    assert ends.held[:, 0].tolist() == [True, False]
+    slopes = jax.jacfwd(decay_residuals)(ends.z[:, 0])
+    assert abs(decay_residuals(ends.z[:, 0]) @ slopes[:, 1]) < 1e-6
+    ends = minimise_decay([[1.0, 1.0]], LOW, np.array([2.5, 10.0]))
+    assert ends.z[0, 0] == 2.5
+    assert ends.held[:, 0].tolist() == [True, False]
+
+
+def test_problem_whose_first_cost_is_nan_is_lost_and_others_are_solved(x64):
+    ends = minimise_decay([[1.0, 1.0], [np.nan, 1.0], [2.0, 2.0]], LOW, HIGH)
+    assert ends.cost[1] == np.inf
+    assert np.isnan(ends.first_cost[1])
+    np.testing.assert_allclose(ends.z[:, ::2], np.tile([[3.0], [2.0]], 2), rtol=1e-6)

@@ -111,6 +111,8 @@ def _advise(result: FitResult, rows: "FitRows", row: int) -> list[str]:
     for name, side in result.at_bound.items():
         value = result.values[name]
         advice.append(f"{name} lies on its {side} bound, {value:g}: widen it, or fix it")
+    if result.null_aic is not None and result.null_aic <= result.aic:
+        advice.append("the null model is as good by Akaike's criterion: there may be no effect")
     if rows.has_rounded_residuals()[row]:
         advice.append("the residuals are hardly more than rounding: so are the standard errors")
     if result.n_lost:
