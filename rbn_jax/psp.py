@@ -175,7 +175,7 @@ def psp_trace(t: ArrayLike, params: PspTrace | Mapping[str, ArrayLike]) -> Array
 
     >>> import numpy as np
     >>> print(np.asarray(psp_trace(np.array([0.0, 4.0]), {"baseline": -65.0}), float).round(3))
-    [-65.    -64.001]
+    [-65. -64.]
     """
     if isinstance(params, Mapping):
         params = PspTrace(**params)

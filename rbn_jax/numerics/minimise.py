@@ -137,7 +137,7 @@ def minimise(
     ...     return jnp.zeros(2)
     >>> def tolerance(number, cost):
     ...     return 1e-6, 1e-4
-    >>> ends = no_minima(2, 1, "float32")
+    >>> ends = no_minima(2, 1, box.low.dtype.name)
     >>> ends = minimise(evaluate, start, box, tolerance, False, 20, (0, 1), ends, 1)
     >>> [f"{z:.2f}" for z in ends.z[:, 0]], ends.held[:, 0].tolist()
     (['1.00', '3.00'], [False, True])
