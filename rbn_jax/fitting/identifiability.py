@@ -18,8 +18,6 @@ _TRIAL_STEP = 0.3
 # changes of the result below this share of those by one parameter alone are rounding
 _ROUNDING = {"float32": 1e-3, "float64": 1e-6}
 
-Predict = Callable[[np.ndarray], np.ndarray]
-
 
 @dataclasses.dataclass(frozen=True)
 class Identifiability:
@@ -98,9 +96,9 @@ def _describe(
     if len(moving) == 1:
         return f"{where}{names[0]} has no effect on the data"
     if len(moving) == 2 and in_logarithms:
-        return _describe_product(names, relative[moving])
+        return _describe_pair(names, relative[moving], is_product=True)
     if len(moving) == 2 and in_values:
-        return _describe_sum(names, changes[moving])
+        return _describe_pair(names, changes[moving], is_product=False)
     if in_values:
         unit, shares = "changes", changes
     elif in_logarithms or is_relative[moving].all():
@@ -111,30 +109,23 @@ def _describe(
     return f"{where}{', '.join(names)} can vary together, in {unit} of {ratio}"
 
 
-def _describe_product(names: list[str], changes: np.ndarray) -> str:
-    """Describe d ln a : d ln b, which leaves a b^exponent as it is."""
-    exponent = -changes[0] / changes[1]
-    operator = "x" if exponent > 0 else "/"
-    combination = "product" if exponent > 0 else "ratio"
-    power = ""
-    if abs(abs(exponent) - 1) >= 1e-4:
-        power = f"^{abs(exponent):.4g}"
-        combination = "combination"
-    pair = f"{names[0]} {operator} {names[1]}{power}"
-    return f"{pair} can vary together: only their {combination} enters"
+def _describe_pair(names: list[str], changes: np.ndarray, is_product: bool) -> str:
+    """Describe two parameters of which only a product or ratio, or a sum or difference, enters.
 
-
-def _describe_sum(names: list[str], changes: np.ndarray) -> str:
-    """Describe da : db, which leaves a + factor b as it is."""
+    changes: d ln a : d ln b, which leaves a b^factor as it is, or da : db, which leaves
+        a + factor b as it is
+    """
     factor = -changes[0] / changes[1]
-    operator = "+" if factor > 0 else "-"
-    combination = "sum" if factor > 0 else "difference"
-    multiple = ""
+    if is_product:
+        operator, combination = ("x", "product") if factor > 0 else ("/", "ratio")
+    else:
+        operator, combination = ("+", "sum") if factor > 0 else ("-", "difference")
+    second = names[1]
     if abs(abs(factor) - 1) >= 1e-4:
-        multiple = f"{abs(factor):.4g} "
+        size = f"{abs(factor):.4g}"
+        second = f"{second}^{size}" if is_product else f"{size} {second}"
         combination = "combination"
-    pair = f"{names[0]} {operator} {multiple}{names[1]}"
-    return f"{pair} can vary together: only their {combination} enters"
+    return f"{names[0]} {operator} {second} can vary together: only their {combination} enters"
 
 
 def _leaves_open(

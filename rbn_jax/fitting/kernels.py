@@ -15,8 +15,8 @@ from jax import Array
 from rbn_jax.fitting.objective import Objective
 from rbn_jax.numerics.minimise import Minima, minimise, no_minima
 
-# the arrays of the problems in a batch should fit into a CPU's cache (measured in
-# benchmarks/results/fitting.md); an accelerator needs many problems to be busy
+# the arrays of the problems in a batch should fit into a CPU's cache; an accelerator needs many
+# problems to be busy
 _CPU_BATCH_BYTES = 2**18
 _LARGEST_CPU_BATCH = 256
 _ACCELERATOR_BATCH_SIZE = 8192

@@ -156,9 +156,9 @@ class Objective:
             total += jnp.nansum(ratio * ratio, tuple(range(batch_ndim, ratio.ndim)))
         return total
 
-    def rounding_cost(self, batch_ndim: int = 0) -> Array:
+    def rounding_cost(self) -> Array:
         """Return the cost of residuals that are a rounding error of their targets."""
-        return ROUNDING[self.dtype] ** 2 * self.squares(batch_ndim)
+        return ROUNDING[self.dtype] ** 2 * self.squares()
 
     def select_rows(self, rows: Any) -> "Objective":
         """Index the first axis of targets and weights; None adds an axis of length 1."""
