@@ -330,6 +330,14 @@ def test_fit_works_under_options_of_jax(option):
     try:
         result = fit(root, {"a": 1.0}, 2 * np.arange(1.0, 4), {"a": (-10, 10)}, n_starts=4)
         rows = fit(root, {"a": 1.0}, np.ones((2, 3)), {"a": (-5, -1)}, n_starts=2)
+        # NaN marks what was not measured, also in what is computed later
+        target = np.array([[2.0, np.nan, 6.1], [1.0, 2.0, 3.1]])
+        gaps = fit(root, {"a": 1.0}, target, {"a": (0.1, 10)}, sigma=0.1, n_starts=1)
+        assert np.isnan(gaps.residuals["root"]).tolist() == np.isnan(target).tolist()
+        low, high = gaps[0].confidence("a")
+        assert low < gaps[0].values["a"] < high
+        gaps[0].plot()
+        gaps.plot(1)
     finally:
         jax.config.update(name, before)
     assert result.values["a"] == pytest.approx(4)

@@ -52,7 +52,7 @@ def fit(
       scale = "linear", prior = [5, 2] }, or tau_syn = { tie = "0.2 * tau_m" }; "w[0]" is an element
 
     * null = { amplitude = 0 }: the model without an effect, which is fitted too, to compare
-      Akaike's criterion; psp_trace has it unless you say otherwise
+      Akaike's criterion; psp_trace has this one without the key
 
     * n_starts = 64, seed = 0, max_steps = 1000, dtype = "float32", robust = "soft_l1",
       preset = "nest" (of calculate_RBN_weights)

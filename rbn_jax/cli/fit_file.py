@@ -93,7 +93,8 @@ def read_fit_file(path: Path) -> FitProblem:
     for key in _OPTIONS:
         if key in spec:
             problem.options[key] = spec[key]
-    if function == "psp_trace" and "amplitude" in problem.free and len(problem.free) > 1:
+    varied = [name for name, entry in problem.free.items() if getattr(entry, "tie", None) is None]
+    if function == "psp_trace" and "amplitude" in varied and len(varied) > 1:
         # whether there is a response at all
         problem.options.setdefault("null", {"amplitude": 0.0})
     return problem

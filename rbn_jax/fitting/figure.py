@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rbn_jax.fitting.objective import Arrays, Objective
+from rbn_jax.fitting import kernels
+from rbn_jax.fitting.objective import Arrays, Objective, fit_settings
 from rbn_jax.fitting.result import FitResult
 from rbn_jax.fitting.rows import FitRows
 from rbn_jax.parameters.checks import to_whole_number
@@ -39,7 +40,7 @@ def plot_fit(
     panels: Any = np.ravel(np.asarray(axes, object))
     if len(panels) not in (1, 3):
         raise ValueError(f"axes: {len(panels)} were given: must be one or three")
-    with jax.enable_x64(objective.dtype == "float64"):
+    with fit_settings(objective.dtype):
         predictions = jax.device_get(objective.predict(result._best))
         floor = 2 * float(objective.rounding_cost())
     residuals = {name: result.residuals[name] for name in objective.weight}
@@ -80,10 +81,12 @@ def plot_rows(
         squeeze=False,
         sharex=True,
     )
-    all_residuals = rows.residuals
-    for ax, row in zip(axes.flat, order, strict=False):
-        objective = rows._objective.select_rows(row)
-        residuals = {name: array[row] for name, array in all_residuals.items()}
+    shown = rows._objective.select_rows(order)
+    with fit_settings(shown.dtype):
+        shown_residuals = jax.device_get(kernels.row_residuals(shown, rows.best_x()[order]))
+    for i, (ax, row) in enumerate(zip(axes.flat, order, strict=False)):
+        objective = shown.select_rows(i)
+        residuals = {name: array[i] for name, array in shown_residuals.items()}
         predictions = {}
         for name, residual in residuals.items():
             weight = objective.weight[name]

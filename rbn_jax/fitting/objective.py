@@ -1,7 +1,8 @@
 """The function that a fit minimises: weighted residuals, or a loss of the user's own."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import jax
@@ -27,6 +28,20 @@ COST_RTOL = 1e-6
 """Costs with a smaller relative difference are of the same optimum."""
 ROUNDING = {"float32": 1e-6, "float64": 1e-10}
 """A residual below this share of its target is rounding."""
+
+
+@contextlib.contextmanager
+def fit_settings(dtype: Dtype) -> Iterator[None]:
+    """Set JAX's options for what a fit computes.
+
+    A start where fn is NaN is lost, and NaN marks what was not measured: neither is an error.
+    """
+    with (
+        jax.enable_x64(dtype == "float64"),
+        jax.debug_nans(False),
+        jax.numpy_rank_promotion("allow"),
+    ):
+        yield
 
 
 @jax.tree_util.register_dataclass

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from rbn_jax.fitting import kernels
 from rbn_jax.fitting.identifiability import Identifiability
-from rbn_jax.fitting.objective import Objective
+from rbn_jax.fitting.objective import Objective, fit_settings
 from rbn_jax.parameters import access, checks
 from rbn_jax.parameters.optional import require
 
@@ -139,7 +139,7 @@ class FitResult:
         start = variables.from_values(self._best)
 
         def excess(trial: float) -> float:
-            with jax.enable_x64(objective.dtype == "float64"):
+            with fit_settings(objective.dtype):
                 fixed = dataclasses.replace(row, variables=variables.fix(index, trial))
                 z = np.clip(start, fixed.variables.box.low, fixed.variables.box.high)
                 chi_square = 2 * kernels.search_at(fixed, z.astype(objective.dtype)).cost.item()
@@ -160,7 +160,7 @@ class FitResult:
         """
         objective = self._with_function()
         free = np.array([name not in self.at_bound for name in self.names])
-        with jax.enable_x64(objective.dtype == "float64"):
+        with fit_settings(objective.dtype):
             slopes = jax.device_get(kernels.sensitivity(objective, self._best, free))
         sensitivities = {}
         for i, name in enumerate(self.names):

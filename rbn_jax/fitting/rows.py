@@ -12,7 +12,7 @@ import numpy as np
 from rbn_jax.fitting import kernels
 from rbn_jax.fitting.measurements import RowLabels, count_data
 from rbn_jax.fitting.multistart import Ends, search_all
-from rbn_jax.fitting.objective import Arrays, Objective
+from rbn_jax.fitting.objective import Arrays, Objective, fit_settings
 from rbn_jax.fitting.report import fixed_section
 from rbn_jax.fitting.result import FitResult
 from rbn_jax.fitting.summary import summarise
@@ -132,7 +132,7 @@ class FitRows:
 
         It is NaN where nothing was measured.
         """
-        with jax.enable_x64(self._objective.dtype == "float64"):
+        with fit_settings(self._objective.dtype):
             return jax.device_get(kernels.row_residuals(self._objective, self.best_x()))
 
     def remarks(self) -> dict[str, np.ndarray]:

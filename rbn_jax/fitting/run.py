@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict, Unpack, get_args, overload
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,7 +13,14 @@ from numpy.typing import ArrayLike
 from rbn_jax.fitting.free_parameters import FreeMapping, Variables, read_free
 from rbn_jax.fitting.measurements import RowLabels, read_measurements
 from rbn_jax.fitting.multistart import make_starts
-from rbn_jax.fitting.objective import Dtype, FittedFunction, Loss, Objective, Robust
+from rbn_jax.fitting.objective import (
+    Dtype,
+    FittedFunction,
+    Loss,
+    Objective,
+    Robust,
+    fit_settings,
+)
 from rbn_jax.fitting.result import FitResult
 from rbn_jax.fitting.rows import FitRows, fit_rows
 from rbn_jax.parameters import checks, domains
@@ -181,12 +187,7 @@ def fit(
     if sigma is not None and loss is not None:
         raise ValueError("sigma is for least squares: a loss of your own has its own")
     null_values = _read_null(null, free_parameters.variables.names)
-    with (
-        jax.enable_x64(dtype_name == "float64"),
-        # a start where fn is NaN is lost, and ends the search; it is no error
-        jax.debug_nans(False),
-        jax.numpy_rank_promotion("allow"),
-    ):
+    with fit_settings(dtype_name):
         converted = parameters.astype(dtype_name)
         measured = read_measurements(
             fn, converted, target, sigma, rows, loss is not None, dtype_name

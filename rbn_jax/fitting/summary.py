@@ -10,7 +10,7 @@ import numpy as np
 from rbn_jax.fitting import kernels
 from rbn_jax.fitting.identifiability import identify
 from rbn_jax.fitting.multistart import Ends
-from rbn_jax.fitting.objective import Arrays, Objective
+from rbn_jax.fitting.objective import Arrays, Objective, fit_settings
 from rbn_jax.fitting.result import FitResult, Optimum
 from rbn_jax.fitting.uncertainty import Uncertainty, correlation
 
@@ -28,7 +28,7 @@ def summarise(rows: "FitRows", row: int) -> FitResult:
     parts = vars(rows._uncertainty).values()
     uncertainty = Uncertainty(*(array[row : row + 1] for array in parts))
     x = ends.x[ends.best][0]
-    with jax.enable_x64(objective.dtype == "float64"):
+    with fit_settings(objective.dtype):
         identifiability = identify(objective, uncertainty, x)
         residuals = jax.device_get(kernels.row_residuals(objective, x[None]))
         optima = _find_optima(objective, ends, bool(identifiability.directions))
