@@ -68,7 +68,9 @@ def test_ctrl_c_keeps_the_rows_fitted_so_far(monkeypatch):
     targets = np.stack([noisy_trace(seed) for seed in range(12)])
     interrupt_after(monkeypatch, 2)
     with pytest.warns(RuntimeWarning, match="8 of 12 rows are fitted"):
-        rows = fit(psp, TRUTH, targets, BOUNDS, n_starts=8, batch_size=4)
+        rows = fit(psp, TRUTH, targets, BOUNDS, n_starts=8, batch_size=4, null={"weight": 500})
+    # the null model is not fitted after Ctrl-C
+    assert rows.null_aic is None
     assert list(rows.status) == ["converged"] * 8 + ["not fitted"] * 4
     assert rows.n_data.tolist() == [60] * 12
     with pytest.raises(ValueError, match="row 9 has no result: not fitted"):

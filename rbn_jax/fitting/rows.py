@@ -57,7 +57,7 @@ class FitRows:
         covariance: (rows, k, k), of `names`, in their units.
         at_bound: (rows,) of "low", "high" or "" by free name.
         chi_square, reduced_chi_square, aic, bic: (rows,), as in `FitResult`.
-        null_aic: (rows,), the AIC of the null model; None without one.
+        null_aic: (rows,), the AIC of the null model; None without one, or if the fit was stopped.
         n_data: (rows,), numbers measured, and priors.
         n_reached, n_lost: (rows,), the starts that reached the best optimum, and those where fn
             was not finite.
@@ -255,7 +255,6 @@ def fit_rows(
     notes: tuple[str, ...],
     batch_size: int | None,
     progress: Progress,
-    null_aic: np.ndarray | None = None,
 ) -> FitRows:
     """Fit each row of the targets from the starts z (n_starts, k).
 
@@ -268,7 +267,6 @@ def fit_rows(
         labels: of the rows.
         notes: further advice.
         progress: counts the starts of all rows.
-        null_aic: of the null model, (rows,).
     """
     n_rows = len(next(iter(objective.weight.values())))
     batch = min(n_rows, batch_size or _default_batch_size(objective))
@@ -342,7 +340,7 @@ def fit_rows(
         reduced_chi_square=reduced,
         aic=deviance + 2 * k,
         bic=bic,
-        null_aic=null_aic,
+        null_aic=None,
         n_data=n_data,
         n_reached=np.where(failed, 0, ends.reached.sum(1)),
         n_lost=ends.is_lost.sum(1),

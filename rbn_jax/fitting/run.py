@@ -210,9 +210,6 @@ def fit(
         if is_single:
             objective = objective.select_rows(None)
         starts = make_starts(objective, free_parameters.first_start, n_starts, seed)
-        null_aic = None
-        if null_values:
-            null_aic = _null_aic(objective, null_values, starts, measured.labels, batch_size)
         n_problems = (measured.n_rows or 1) * n_starts
         title = f"fit of {function_name(fn)}"
         bar = Progress(progress, title, "", n_problems, n_problems, "starts")
@@ -225,8 +222,10 @@ def fit(
                 free_parameters.notes,
                 batch_size,
                 bar,
-                null_aic,
             )
+        if null_values and not (result.status == "not fitted").any():
+            null_aic = _null_aic(objective, null_values, starts, measured.labels, batch_size)
+            result = dataclasses.replace(result, null_aic=null_aic)
         if not is_single:
             return result
         if result.status[0] == "not finite":
@@ -249,7 +248,12 @@ def _read_null(null: object, names: tuple[str, ...]) -> dict[str, float]:
     if not isinstance(null, Mapping) or not null:
         raise ValueError(f"null={null!r}: must map names of free parameters to numbers")
     checks.check_names(null, names, "free parameter in null")
-    return {name: float(checks.to_number(f"null of {name}", value)) for name, value in null.items()}
+    values = {}
+    for name, value in null.items():
+        values[name] = float(checks.to_number(f"null of {name}", value))
+    if len(values) == len(names):
+        raise ValueError("null fixes every free parameter: must leave one")
+    return values
 
 
 def _null_aic(
@@ -264,8 +268,6 @@ def _null_aic(
     A parameter that has no effect then, as the latency of no response, counts as none.
     """
     kept = [i for i, name in enumerate(objective.names) if name not in null_values]
-    if not kept:
-        raise ValueError("null fixes every free parameter: must leave one")
     null = dataclasses.replace(
         objective,
         parameters=objective.parameters.replace(null_values).astype(objective.dtype),
