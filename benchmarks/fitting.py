@@ -3,8 +3,8 @@
     python -m benchmarks.fitting            run all on one core
     python -m benchmarks.fitting speed      run one of families, coverage, nist, recordings, speed
 
-Each prints a table. Instances and noise are seeded. Times are medians of one run. The packages of
-the dependency group bench-fits are needed: `uv run --group bench-fits python -m benchmarks...`.
+Each prints a table. Instances and noise are seeded. Times are medians of one run. The dependency
+group bench-fits has the packages that it is compared with.
 """
 
 import os

@@ -379,6 +379,24 @@ def test_directions_are_described_as_they_are(combine, words, bounds):
     assert text.startswith(words)
 
 
+@pytest.mark.parametrize("bounds", [(-1, 1), (0, 1), (None, None)], ids=str)
+def test_direction_of_a_parameter_that_is_0_is_described(bounds):
+    def alone(p):
+        return p["a"] * jnp.arange(1.0, 5)
+
+    def sums(p):
+        return (p["a"] + p["b"]) * jnp.arange(1.0, 5)
+
+    start = {"a": 2.0, "b": 0.0}
+    free = {"a": (None, None), "b": Free(*bounds, start=0.0)}
+    target = 2 * np.arange(1.0, 5)
+    options = {"sigma": 0.1, "n_starts": 1}
+    (text,) = fit(alone, start, target, free, **options).identifiability.directions
+    assert text == "b has no effect on the data"
+    (text,) = fit(sums, start, target, free, **options).identifiability.directions
+    assert text == "a + b can vary together: only their sum enters"
+
+
 def test_direction_of_three_parameters_is_described():
     def fn(p):
         return p["a"] * p["b"] * p["c"] * jnp.arange(1.0, 4)

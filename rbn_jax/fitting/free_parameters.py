@@ -165,11 +165,6 @@ class Variables:
         spread = np.subtract(self.box.high, self.box.low)
         return np.where(np.isfinite(spread), spread, self.box.reach)
 
-    @property
-    def is_relative(self) -> np.ndarray:
-        """Whether changes of each parameter are told relative to its value (k,)."""
-        return np.array(self.is_log) | (np.asarray(self.low) >= 0)
-
 
 class FreeParameters(NamedTuple):
     """What `fit` is given as `free`, read and checked.

@@ -15,6 +15,8 @@ from rbn_jax.fitting.uncertainty import Uncertainty
 
 # the step that tries a direction, in relative changes or in shares of the range
 _TRIAL_STEP = 0.3
+# a parameter on a linear scale is near 0 if it is less than this share of its range
+_NEAR_ZERO = 1e-3
 # changes of the result below this share of those by one parameter alone are rounding
 _ROUNDING = {"float32": 1e-3, "float64": 1e-6}
 
@@ -25,7 +27,8 @@ class Identifiability:
 
     Args:
         singular_values: those of the Jacobian of the residuals, the largest first; in relative
-            changes of parameters that cannot be negative, else in shares of their range.
+            changes of parameters that cannot be negative and are not near 0, else in shares of
+            their range.
         directions: each direction of the parameters that does not change the residuals, in
             words. "near the optimum" says that a finite step does change them.
     """
@@ -41,7 +44,9 @@ def identify(objective: Objective, uncertainty: Uncertainty, x: np.ndarray) -> I
     uncertainty: of that row
     """
     variables = objective.variables
-    is_relative = (variables.is_relative & (x != 0)) | np.array(variables.is_log)
+    # relative changes of a parameter near 0 are too small to tell anything
+    is_far_from_0 = np.abs(x) > _NEAR_ZERO * variables.units
+    is_relative = np.array(variables.is_log) | ((np.asarray(variables.low) >= 0) & is_far_from_0)
     steps = np.where(is_relative, np.abs(x), variables.units)
     known, vectors = uncertainty.known[0], uncertainty.vectors[0]
     # of J diag(steps)
@@ -87,7 +92,7 @@ def _describe(
     changes = direction * steps
     with np.errstate(divide="ignore", invalid="ignore"):  # of parameters that are 0
         relative = np.where(direction == 0, 0, changes / x)
-    relative = relative / np.abs(relative).max()
+        relative = relative / np.abs(relative).max()
     in_logarithms = bool(np.isfinite(relative).all()) and _leaves_open(
         objective, x, relative, lambda part: x * np.exp(part)
     )

@@ -242,7 +242,7 @@ def no_minima(k: int, count: int, dtype: str) -> Minima:
 
 
 def _pack(minima: Minima) -> Array:
-    """Return minima as one array (2k + 3, ...), which takes less time to compile."""
+    """Return minima as one array (2k + 3, ...), as `solve_batches` keeps results."""
     z, cost, first_cost, held, converged = minima
     rows = [z, cost[None], first_cost[None], held.astype(z.dtype), converged[None].astype(z.dtype)]
     return jnp.concatenate(rows)

@@ -10,7 +10,8 @@ class Progress:
     """Units of work done, units per second and time left.
 
     title: what is done, for the lines of a log
-    preparation: what is done before the first unit; "" shows nothing of work that is done soon
+    preparation: what is done before the first unit; "" for work that is often short, which shows
+        no bar in its first half second, and no line in its first 30 seconds
     total: number of units
     missing: units that are not computed yet
     shown: False for nothing; True for a bar; None for a bar in a terminal or a notebook, and for
