@@ -266,6 +266,8 @@ def read_parameters(params: object) -> Parameters:
 
 def to_plain(params: object) -> dict[str, Any]:
     """Return numbers, lists of them and choices by name, for JSON and TOML."""
+    if isinstance(params, Parameters):
+        params = params.build()
     if isinstance(params, ParameterSet):
         values = params.to_dict()
     else:
@@ -319,7 +321,7 @@ def _read_node(
             children.append(_read_node(child, child_path, numbers, fields))
         return _Mapping(tuple(value), tuple(children))
     if _is_dataclass(value):
-        for name, field in number_fields(value).items():
+        for name, field in number_fields(type(value)).items():
             fields[_join(path, name)] = field
     if not jax.tree_util.all_leaves([value]):
         return _read_pytree(value, path, numbers, fields)

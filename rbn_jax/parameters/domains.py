@@ -1,7 +1,9 @@
 """The values that a parameter may take, and the dataclass fields that hold parameters."""
 
 import dataclasses
+import functools
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,7 +88,8 @@ def choice(default: object, *options: object) -> Any:
     return dataclasses.field(default=default, metadata={"static": True, "options": options})
 
 
-def number_fields(dataclass: Any) -> dict[str, NumberField]:
+@functools.lru_cache
+def number_fields(dataclass: type) -> Mapping[str, NumberField]:
     """Return what is known of every field with a unit, long_name or domain in its metadata."""
     fields = {}
     for field in dataclasses.fields(dataclass):

@@ -314,7 +314,9 @@ def encode_text(dataset: "xarray.Dataset") -> "xarray.Dataset":
 
     Zarr warns of NumPy's texts of fixed length, because its format 3 does not specify them.
     """
-    for coord in dataset.coords.values():
+    for name in dataset.coords:
+        # as dataset.coords[name] it would be a DataArray, which takes longer to make
+        coord = dataset.variables[name]
         if coord.dtype.kind == "U":
             coord.encoding["dtype"] = np.dtypes.StringDType()
     return dataset

@@ -109,7 +109,7 @@ def mean_field(
 def _mean_field(params: NetworkParams | Populations, theory: MeanFieldTheory) -> MeanField:
     arrays = []
     core_ndims = []
-    for name, field in number_fields(params).items():
+    for name, field in number_fields(type(params)).items():
         array = getattr(params, name)
         if array is not None:
             arrays.append(array)

@@ -152,12 +152,13 @@ class ReductionSink:
             for coord_name, coord_dims, labels in variable.coords:
                 coords[coord_name] = (coord_dims, list(labels))
         coords |= axes.labels()
-        dataset = xr.Dataset(variables, attrs=function.attrs)
-        # coordinates of dimensions that were reduced would add these dimensions again
+        dims = {dim for array_dims, _, _ in variables.values() for dim in array_dims}
+        kept_coords = {}
         for name, coord in coords.items():
-            if set(xr.as_variable(coord).dims) <= set(dataset.dims):
-                dataset = dataset.assign_coords({name: coord})
-        return encode_text(dataset)
+            # coordinates of dimensions that were reduced would add these dimensions again
+            if dims.issuperset(xr.as_variable(coord).dims):
+                kept_coords[name] = coord
+        return encode_text(xr.Dataset(variables, kept_coords, function.attrs))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

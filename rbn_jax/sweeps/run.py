@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 from numpy.typing import DTypeLike
 
+from rbn_jax.parameters.access import read_parameters
 from rbn_jax.parameters.checks import to_whole_number
 from rbn_jax.reductions import ReduceArgument, Reduction, is_float, read_reductions
 from rbn_jax.sweeps.axes import read_axes
@@ -169,7 +170,8 @@ def sweep(
     if host is not False:
         _check_host(host, dtype=dtype, reduce=reduce, block_size=block_size)
     reductions = () if reduce is None else read_reductions(reduce)
-    checked_axes = read_axes(params, axes)
+    parameters = read_parameters(params)
+    checked_axes = read_axes(parameters, axes)
     path = None if store is None else checked_path(store)
     with contextlib.ExitStack() as stack:
         if host:
@@ -179,12 +181,12 @@ def sweep(
             if path and not overwrite and (path / "zarr.json").exists():
                 # the store tells what fn returns, so that no point is computed again
                 template = StoreDirectory.read(path).template
-            function = HostFunction(fn, params, checked_axes, processes, template)
+            function = HostFunction(fn, parameters, checked_axes, processes, template)
             blocks = function.blocks
         else:
             numbered = enumerate(reduction.condition for reduction in reductions)
             conditions = tuple((i, condition) for i, condition in numbered if condition)
-            function = TracedFunction(fn, params, checked_axes, dtype, conditions)
+            function = TracedFunction(fn, parameters, checked_axes, dtype, conditions)
             _check_reductions(function, reductions)
             blocks = Blocks(checked_axes.sizes, checked_axes.sizes, checked_axes.sizes)
             if path or reductions or block_size is not None:
