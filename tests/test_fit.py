@@ -297,6 +297,27 @@ def test_ties_may_use_all_values_and_earlier_ties():
     assert np.isnan(result.sensitivity()["x"]["fn"]).all()
 
 
+def test_a_fit_by_a_loss_can_be_repeated_and_differentiated():
+    """Half the sum of squares as a loss has the optimum of the fit by least squares."""
+
+    def loss(prediction, target):
+        return 0.5 * jnp.sum((prediction - target) ** 2)
+
+    target = noisy_trace()
+    by_loss = fit(psp, TRUTH, target, BOUNDS, n_starts=2, loss=loss)
+    by_squares = fit(psp, TRUTH, target, BOUNDS, n_starts=2)
+    other = jnp.asarray(target * 1.001)
+    with jax.enable_x64(True):
+        again, expected = by_loss.refit(other), by_squares.refit(other)
+    slopes, expected_slopes = by_loss.sensitivity(), by_squares.sensitivity()
+    for name in BOUNDS:
+        # the loss is minimised to a decrease of 1e-6 in its value, of about 1e-3
+        assert again[name] == pytest.approx(float(expected[name]), rel=1e-2)
+        np.testing.assert_allclose(
+            slopes[name]["psp"], expected_slopes[name]["psp"], rtol=0.02, atol=1e-3
+        )
+
+
 def test_derivatives_in_the_targets_equal_differences_of_fits():
     target = noisy_trace()
     result = fit(psp, TRUTH, target, BOUNDS, n_starts=8)

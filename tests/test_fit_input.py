@@ -243,7 +243,7 @@ BAD_INPUT = [
     ),
     ({"free": {"gei": Free(tie="nan * gie"), "gie": (1, 2)}}, "must be a name, as '2"),
     ({"sigma": np.ones(5)}, r"sigma.*\(5,\)"),
-    ({"null": {}}, "null={}: must map names of free parameters"),
+    ({"null": {}}, "null={}: must map names to numbers"),
     ({"null": {"gii": 1}}, "unknown free parameter in null 'gii'"),
     ({"null": {"gei": "no"}}, "null of gei"),
     ({"null": {"gei": 1}}, "null fixes every free parameter"),

@@ -235,6 +235,24 @@ def test_failures_are_told_from_fits_by_the_null_model():
     assert "the null model is as good" in rows[1].report()
 
 
+def test_a_null_model_may_lie_outside_the_bounds():
+    """An amplitude on a log scale is never 0, and the null model is the baseline alone."""
+
+    def line(p):
+        return p["baseline"] + p["amplitude"] * jnp.exp(-jnp.asarray(TIMES) / p["tau"])
+
+    start = {"baseline": 1.0, "amplitude": 1.0, "tau": 10.0}
+    rng = np.random.default_rng(0)
+    targets = 2.0 + 0.1 * rng.standard_normal((2, TIMES.size))
+    targets[0] += 3 * np.exp(-TIMES / 10)
+    free = {"baseline": (None, None), "amplitude": (1e-3, 10), "tau": (1, 100)}
+    rows = fit(line, start, targets, free, sigma=0.1, n_starts=4, null={"amplitude": 0.0})
+    chi_square = np.sum((targets - targets.mean(1, keepdims=True)) ** 2, 1) / 0.1**2
+    n = TIMES.size
+    np.testing.assert_allclose(rows.null_aic, n * np.log(chi_square / n) + 2)
+    assert rows.null_aic[0] > rows.aic[0] + 100
+
+
 def test_figure_of_rows_shows_the_worst_first():
     traces = np.stack([noisy_trace(seed) for seed in range(7)])
     traces[4] += 0.05 * np.cos(TIMES)

@@ -1,7 +1,6 @@
 """`rbn-jax fit`: fit parameters to data, as a TOML file specifies."""
 
 import csv
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +13,8 @@ from rbn_jax.cli.options import AsJson, Quiet
 from rbn_jax.cli.output import save_figure
 from rbn_jax.fitting import FitResult, FitRows
 from rbn_jax.fitting import fit as run_fit
-from rbn_jax.fitting.result import to_plain
 from rbn_jax.system.files import atomic_file
+from rbn_jax.system.json_text import to_json
 
 
 def fit(
@@ -78,7 +77,7 @@ def fit(
         columns = {result.labels.dim: result.labels.names, **result.columns()}
         if out is not None:
             _write_csv(columns, out)
-        text = json.dumps(to_plain(columns), allow_nan=False)
+        text = to_json(columns)
     else:
         text = result.to_json()
     print(text if as_json else result.report())

@@ -122,11 +122,12 @@ class Variables:
         return np.log(x, out=x.copy(), where=np.array(self.is_log))
 
     def from_shares(self, shares: np.ndarray) -> np.ndarray:
-        """Return z at shares (..., k) of the range, which are in (0, 1).
+        """Return z at shares (..., k) of the range, from 0 to 1; none is at a bound.
 
         Without two bounds the same shares are spread around the middle, with long tails.
         """
         low, high, middle, reach = map(np.asarray, self.box)
+        shares = np.clip(shares, _START_MARGIN, 1 - _START_MARGIN)
         root = np.sqrt(shares / (1 - shares))
         with np.errstate(invalid="ignore"):  # of open bounds, which are not selected
             within = low + (high - low) * shares
@@ -142,22 +143,13 @@ class Variables:
         is_fixed = np.zeros(len(self.names), bool)
         is_fixed[index] = True
         value = np.where(is_fixed, x, 1.0)
-        z = self.from_values(value)
+        # of a number without a logarithm any z will do, since x at a bound is the bound
+        z = self.from_values(np.where(np.array(self.is_log) & (value <= 0), 1.0, value))
         box = self.box._replace(
             low=np.where(is_fixed, z, self.box.low), high=np.where(is_fixed, z, self.box.high)
         )
         low, high = np.where(is_fixed, value, self.low), np.where(is_fixed, value, self.high)
         return dataclasses.replace(self, low=low, high=high, box=box)
-
-    def select(self, indices: list[int]) -> "Variables":
-        """Return some of these variables."""
-        return Variables(
-            names=tuple(self.names[i] for i in indices),
-            is_log=tuple(self.is_log[i] for i in indices),
-            low=self.low[indices],
-            high=self.high[indices],
-            box=Box(*(array[indices] for array in self.box)),
-        )
 
     @property
     def units(self) -> np.ndarray:

@@ -5,13 +5,15 @@ tried with a step of finite length, in logarithms of the parameters and in the p
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
+import jax
 import numpy as np
 
 from rbn_jax.fitting import kernels
 from rbn_jax.fitting.objective import Objective
-from rbn_jax.fitting.uncertainty import Uncertainty
+from rbn_jax.numerics.covariance import Uncertainty, row_echelon_form
 
 # the step that tries a direction, in relative changes or in shares of the range
 _TRIAL_STEP = 0.3
@@ -52,31 +54,13 @@ def identify(objective: Objective, uncertainty: Uncertainty, x: np.ndarray) -> I
     # of J diag(steps)
     matrix = uncertainty.singular_values[0][:, None] * vectors * (steps / uncertainty.scale[0])
     singular_values = np.linalg.svd(matrix[:, known], compute_uv=False)
-    directions = _row_echelon_form(vectors[uncertainty.is_null[0]] * uncertainty.scale[0] / steps)
+    directions = row_echelon_form(vectors[uncertainty.is_null[0]] * uncertainty.scale[0] / steps)
     texts = []
     for direction in directions:
         moving = np.abs(direction) > 1e-5 * np.abs(direction).max()
         direction = np.where(moving, direction, 0) / np.abs(direction).max()
         texts.append(_describe(objective, x, direction, steps, is_relative))
     return Identifiability(tuple(singular_values.tolist()), tuple(texts))
-
-
-def _row_echelon_form(vectors: np.ndarray) -> np.ndarray:
-    """Return the reduced row echelon form: a sparse, so readable, basis of the same space."""
-    rows = vectors.copy()
-    rank = 0
-    for column in range(rows.shape[1]):
-        if rank == len(rows):
-            break
-        pivot = rank + int(np.argmax(np.abs(rows[rank:, column])))
-        if abs(rows[pivot, column]) < 1e-6:
-            continue
-        rows[[rank, pivot]] = rows[[pivot, rank]]
-        rows[rank] /= rows[rank, column]
-        others = np.arange(len(rows)) != rank
-        rows[others] -= np.outer(rows[others, column], rows[rank])
-        rank += 1
-    return rows
 
 
 def _describe(
@@ -149,12 +133,14 @@ def _leaves_open(
     first_alone[moving[0]] = change[moving[0]]
 
     def difference(part: np.ndarray) -> float:
-        residuals = []
-        for point in (x, move(part)):
-            by_name = kernels.row_residuals(objective, point[None].astype(objective.dtype))
-            residuals.append(np.concatenate([np.ravel(array) for array in by_name.values()]))
-        is_measured = np.isfinite(residuals[0])
-        return float(np.linalg.norm((residuals[1] - residuals[0])[is_measured]))
+        points = np.stack([x, move(part)]).astype(objective.dtype)
+        before_and_after = jax.device_get(kernels.predictions(objective, points))
+        squares = 0.0
+        for name, weight in objective.weight.items():
+            before, after = before_and_after[name]
+            change = np.where(weight > 0, weight * (after - before), 0)
+            squares += np.sum(change**2, dtype=float)
+        return math.sqrt(squares)
 
     rounding = _ROUNDING[objective.dtype]
     limit = rounding**2 * np.sqrt(float(objective.squares()))

@@ -3,16 +3,13 @@
 Shapes: variables z and parameters x are (k,), or (rows, k) where this is said.
 """
 
-import dataclasses
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from rbn_jax.fitting.objective import Objective
+from rbn_jax.numerics.batches import map_batches
 from rbn_jax.numerics.minimise import Minima, minimise, no_minima
 
 # the arrays of the problems in a batch should fit into a CPU's cache; an accelerator needs many
@@ -24,9 +21,8 @@ _ACCELERATOR_BATCH_SIZE = 8192
 
 def batch_size(objective: Objective, n_problems: int) -> int:
     """Return the number of searches that are worked on at once."""
-    n_residuals = sum(weight[0].size for weight in objective.weight.values())
     if jax.default_backend() == "cpu":
-        problem_bytes = 8 * n_residuals * (len(objective.names) + 2)
+        problem_bytes = 8 * objective.n_residuals * (len(objective.names) + 2)
         largest = min(max(_CPU_BATCH_BYTES // problem_bytes, 1), _LARGEST_CPU_BATCH)
     else:
         largest = _ACCELERATOR_BATCH_SIZE
@@ -106,7 +102,8 @@ def curvature(objective: Objective, x: Array, free: Array) -> tuple[Array, Array
         n_missing = max(len(x) - len(matrix), 0)
         return jnp.linalg.qr(jnp.pad(matrix, ((0, n_missing), (0, 0))), mode="r"), known
 
-    return _map_rows(objective, curvature_of_row, x, free)
+    numbers = jnp.arange(len(x))
+    return map_batches(curvature_of_row, batch_size(objective, len(x)), numbers, x, free)
 
 
 def _derivatives(objective: Objective, x: Array) -> Array:
@@ -117,48 +114,6 @@ def _derivatives(objective: Objective, x: Array) -> Array:
 
 
 @jax.jit
-def row_residuals(objective: Objective, x: Array) -> dict[str, Array]:
-    """Return (prediction - target) / sigma by name at x (rows, k); NaN where not measured."""
-    objective = jax.tree.map(jnp.asarray, objective)
-
-    def residuals_of_row(number: Array, x: Array) -> dict[str, Array]:
-        row = objective.select_rows(number)
-        prediction = row.predict(x)
-        residuals = {}
-        for name, weight in row.weight.items():
-            difference = weight * (prediction[name] - row.target[name])
-            residuals[name] = jnp.where(weight > 0, difference, jnp.nan)
-        return residuals
-
-    return _map_rows(objective, residuals_of_row, x)
-
-
-def _map_rows(objective: Objective, function: Callable[..., Any], *arrays: Array) -> Any:
-    """Return function(number, *elements) for all rows, of which a cache's worth at once."""
-    n_rows = len(arrays[0])
-    size = batch_size(objective, n_rows)
-    # The last batch is filled up with the first rows. lax.map(batch_size=) would compile the
-    # function once more, for the remainder.
-    numbers = jnp.resize(jnp.arange(n_rows), (-(-n_rows // size), size))
-    batches = (numbers, *(array[numbers] for array in arrays))
-    results = jax.lax.map(lambda batch: jax.vmap(function)(*batch), batches)
-    return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:])[:n_rows], results)
-
-
-@jax.jit
-def sensitivity(objective: Objective, x: Array, free: Array) -> dict[str, Array]:
-    """Return dx/dtarget (k, ...) at an optimum x, by name of the target.
-
-    By the implicit function theorem: the gradient g in x stays 0, so dx/dt = -H^-1 dg/dt with
-    the exact Hessian H. Parameters that are not free do not move.
-    """
-
-    def gradient(target: dict[str, Any]) -> Array:
-        return jax.grad(dataclasses.replace(objective, target=target).cost)(x)
-
-    target_slopes = jax.jacfwd(gradient)(objective.target)
-    both_free = free[:, None] & free[None, :]
-    # the identity stands in for parameters that are not free, so that H is regular
-    regular = jnp.where(both_free, jax.hessian(objective.cost)(x), jnp.eye(len(x), dtype=x.dtype))
-    inverse = jnp.where(both_free, jnp.linalg.inv(regular), 0)
-    return jax.tree.map(lambda slope: -jnp.tensordot(inverse, slope, 1), target_slopes)
+def predictions(objective: Objective, x: Array) -> dict[str, Array]:
+    """Return what fn returns at x (rows, k), by name."""
+    return map_batches(objective.predict, batch_size(objective, len(x)), x)

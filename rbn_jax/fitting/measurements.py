@@ -11,6 +11,7 @@ from rbn_jax.fitting.objective import Arrays, Dtype, FittedFunction, Objective
 from rbn_jax.parameters import checks, domains
 from rbn_jax.parameters.access import Parameters
 from rbn_jax.parameters.labels import Variable, explain_trace_errors, label_result, record_labels
+from rbn_jax.parameters.results import read_arrays
 
 
 class RowLabels(NamedTuple):
@@ -59,7 +60,7 @@ def read_measurements(
     """
     with explain_trace_errors(fn), record_labels():
         template = _labelled_result.eval_shape(fn, parameters)
-    targets = _arrays_by_name(target, template, "target")
+    targets = read_arrays(target, template, "target")
     n_rows = _count_rows(targets, template, rows)
     sigmas = _sigmas(sigma, targets, template)
     weights = {}
@@ -106,47 +107,6 @@ def _row_labels(target: Any, template: Mapping[str, Variable], n_rows: int) -> R
     return RowLabels(dim, np.asarray(index), coords)
 
 
-def _arrays_by_name(arrays: Any, template: Mapping[str, Variable], what: str) -> Arrays:
-    """Return float arrays by name from an array, a mapping or an xarray object."""
-    if hasattr(arrays, "data_vars"):
-        arrays = {str(name): array for name, array in arrays.data_vars.items()}
-    if not isinstance(arrays, Mapping):
-        if len(template) > 1:
-            raise ValueError(f"{what}: fn returns {', '.join(template)}: give a mapping of these")
-        arrays = {next(iter(template)): arrays}
-    numbers = {}
-    for name, array in arrays.items():
-        if name not in template:
-            raise checks.unknown_name_error(name, template, f"name in the {what}")
-        array = _align(array, template[name], f"{what} {name}")
-        try:
-            if isinstance(array, np.ma.MaskedArray):
-                array = np.ma.filled(array.astype(float), np.nan)
-            numbers[name] = np.asarray(array, float)
-        except (TypeError, ValueError):
-            raise ValueError(f"the {what} {name} is no array of numbers: {array!r}") from None
-    if not numbers:
-        raise ValueError(f"{what}={arrays!r}: must hold {', '.join(template)}")
-    return numbers
-
-
-def _align(array: Any, variable: Variable, what: str) -> Any:
-    """Put dimensions and labels of an xarray object in the order of fn's result."""
-    dims = getattr(array, "dims", ())
-    if not set(variable.dims) & set(dims):
-        return array
-    array = array.expand_dims([dim for dim in variable.dims if dim not in dims])
-    array = array.transpose(..., *variable.dims)
-    for name, coord_dims, labels in variable.coords:
-        if (name,) != coord_dims or name not in array.indexes:
-            continue
-        index = array.indexes[name]
-        if set(index) != set(labels):
-            raise ValueError(f"the {what} has {name} {list(index)}: fn {list(labels)}")
-        array = array.sel({name: list(labels)})
-    return array
-
-
 def _count_rows(targets: Arrays, template: Mapping[str, Variable], rows: bool | None) -> int | None:
     """Return the length of the additional first axis; None if there is none."""
     lengths: set[int | None] = set()
@@ -181,7 +141,7 @@ def _sigmas(sigma: Any, targets: Arrays, template: Mapping[str, Variable]) -> Ar
     if sigma is None:
         sigma = 1.0
     if isinstance(sigma, Mapping) or np.ndim(sigma) > 0:
-        sigma_by_name = _arrays_by_name(sigma, template, "sigma")
+        sigma_by_name = read_arrays(sigma, template, "sigma")
     else:
         sigma_by_name = dict.fromkeys(template, sigma)
     sigmas = {}

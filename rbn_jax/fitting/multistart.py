@@ -1,7 +1,6 @@
 """Search from many starts in every row, and select the best end of each."""
 
 import contextlib
-import math
 import time
 from typing import NamedTuple
 
@@ -11,11 +10,9 @@ from jax import Array
 from rbn_jax.fitting import kernels
 from rbn_jax.fitting.objective import COST_RTOL, ROUNDING, Objective
 from rbn_jax.numerics.minimise import Minima, no_minima
-from rbn_jax.parameters.optional import require
+from rbn_jax.parameters.spacing import sobol_points
 from rbn_jax.system.progress import Progress
 
-# points of the Sobol sequence keep this share of the range from the bounds
-_SOBOL_MARGIN = 0.5e-6
 # the number of searches in one call grows while a call is faster than this [s]
 _CALL_SECONDS = 0.3
 
@@ -65,14 +62,13 @@ class Ends(NamedTuple):
 
 def make_starts(objective: Objective, first: np.ndarray, n_starts: int, seed: int) -> np.ndarray:
     """Return the starts z (n_starts, k): the first one, then points of a Sobol sequence."""
-    if n_starts == 1:
-        return first[None].astype(objective.dtype)
-    qmc = require("scipy.stats", "fit").qmc
-    # a Sobol sequence is balanced if its length is a power of 2
-    power = math.ceil(math.log2(n_starts - 1))
-    sobol = qmc.Sobol(len(first), scramble=True, rng=seed).random_base2(power)
-    shares = _SOBOL_MARGIN + sobol[: n_starts - 1] * (1 - 2 * _SOBOL_MARGIN)
-    return np.vstack([first, objective.variables.from_shares(shares)]).astype(objective.dtype)
+    starts = first[None]
+    if n_starts > 1:
+        others = objective.variables.from_shares(
+            sobol_points(n_starts - 1, len(first), seed, "fit")
+        )
+        starts = np.vstack([starts, others])
+    return starts.astype(objective.dtype)
 
 
 def search_all(
@@ -92,9 +88,8 @@ def search_all(
     if objective.loss is None and missed.size and n_done == n_wanted:
         # another choice of the damping finds the way from some of these starts
         problems = np.resize(missed, n_problems)
-        no_progress = Progress(False, "", "", 0, 0)
         again, n_again = _search_problems(
-            objective, starts, problems, True, missed.size, no_progress
+            objective, starts, problems, True, missed.size, Progress.silent()
         )
         is_better = again.cost < minima.cost[problems]
         is_better[n_again:] = False

@@ -12,10 +12,10 @@ from jax import Array
 
 from rbn_jax.fitting.free_parameters import Priors, Ties, Variables, static_field
 from rbn_jax.numerics.minimise import Evaluation
+from rbn_jax.numerics.robust import Robust, robust_residuals
 from rbn_jax.parameters.access import Parameters
 from rbn_jax.parameters.labels import label_result
 
-Robust = Literal["linear", "soft_l1", "huber"]
 Dtype = Literal["float32", "float64"]
 FittedFunction = Callable[[Any], Any]
 """Computes what is compared with the target from the parameters."""
@@ -80,6 +80,11 @@ class Objective:
         """The names of the free parameters."""
         return self.variables.names
 
+    @property
+    def n_residuals(self) -> int:
+        """The number of residuals of a row of many."""
+        return sum(weight[0].size for weight in self.weight.values())
+
     def values(self, x: Array | np.ndarray) -> dict[str, Any]:
         """Return the values of the free and the tied parameters by name.
 
@@ -112,8 +117,16 @@ class Objective:
         for name, weight in self.weight.items():
             weighted = weight * (prediction[name] - self.target[name])
             residuals.append(jnp.where(weight > 0, weighted, 0).ravel())
-        robust = _apply_robust_loss(self.robust, jnp.concatenate(residuals))
+        robust = robust_residuals(self.robust, jnp.concatenate(residuals))
         return jnp.concatenate([robust, self.prior_residuals(x)])
+
+    def measured_residuals(self, prediction: Arrays) -> Arrays:
+        """Return (prediction - target) / sigma by name in NumPy, NaN where not measured."""
+        residuals = {}
+        for name, weight in self.weight.items():
+            difference = weight * (prediction[name] - self.target[name])
+            residuals[name] = np.where(weight > 0, difference, np.nan)
+        return residuals
 
     def prior_residuals(self, x: Array) -> Array:
         """Return (x - mean) / standard deviation of each prior."""
@@ -180,18 +193,3 @@ class Objective:
         target = {name: array[rows] for name, array in self.target.items()}
         weight = {name: array[rows] for name, array in self.weight.items()}
         return dataclasses.replace(self, target=target, weight=weight)
-
-
-def _apply_robust_loss(robust: Robust, residuals: Array) -> Array:
-    """Return r' with r'^2 = rho(r^2) and the sign of r."""
-    if robust == "soft_l1":
-        # rho(r^2) = 2 (sqrt(1 + r^2) - 1), written without cancellation
-        return residuals * jnp.sqrt(2 / (1 + jnp.sqrt(1 + residuals * residuals)))
-    if robust == "huber":
-        # rho(r^2) = r^2 up to |r| = 1, then 2 |r| - 1
-        size = jnp.abs(residuals)
-        outlier = size > 1
-        # the inner where keeps the root, and so the derivative, finite for small residuals
-        root = jnp.sqrt(2 * jnp.where(outlier, size, 1) - 1)
-        return jnp.where(outlier, jnp.sign(residuals) * root, residuals)
-    return residuals

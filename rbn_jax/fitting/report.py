@@ -2,15 +2,11 @@
 
 import html
 import math
-import textwrap
-from collections.abc import Iterable
-
-import numpy as np
+from collections.abc import Iterable, Iterator
 
 from rbn_jax.fitting.result import FitResult
-from rbn_jax.parameters.access import Location, Parameters, read_parameters
-
-_NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
+from rbn_jax.parameters.access import read_parameters
+from rbn_jax.parameters.description import describe_others
 
 
 def report(result: FitResult) -> str:
@@ -28,8 +24,8 @@ def report(result: FitResult) -> str:
         f"    Akaike {result.aic:.6g}, Bayes {result.bic:.6g}{null}",
         "[[Variables]]",
     ]
-    parameters = read_parameters(result.params)
-    lines += [_variable(result, parameters, name) for name in result.values]
+    for name, value, unit, error in _variables(result):
+        lines.append(f"    {name:24}{value:14.8g} {unit:5} {error}")
     lines += fixed_section(result.params, result.values)
     if correlations := _correlations(result):
         lines += ["[[Correlations]] (above 0.1)", *correlations]
@@ -48,11 +44,9 @@ def report(result: FitResult) -> str:
 
 def to_html(result: FitResult) -> str:
     """Return the variables and the advice as HTML."""
-    parameters = read_parameters(result.params)
     rows = []
-    for name, value in result.values.items():
-        unit = parameters.field(parameters.locate(name)).unit
-        cells = (name, f"{value:.6g}", unit, _error_text(result, name))
+    for name, value, unit, error in _variables(result):
+        cells = (name, f"{value:.6g}", unit, error)
         rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
     advice = "".join(f"<li>{html.escape(text)}</li>" for text in result.advice)
     title = f"Fit of {result.function}: {result.status}, chi-square {result.chi_square:.6g}"
@@ -63,10 +57,12 @@ def to_html(result: FitResult) -> str:
     )
 
 
-def _variable(result: FitResult, parameters: Parameters, name: str) -> str:
-    """Return the line of a free or tied parameter."""
-    unit = parameters.field(parameters.locate(name)).unit
-    return f"    {name:24}{result.values[name]:14.8g} {unit:5} {_error_text(result, name)}"
+def _variables(result: FitResult) -> Iterator[tuple[str, float, str, str]]:
+    """Yield name, value, unit and error of the free and the tied parameters."""
+    parameters = read_parameters(result.params)
+    for name, value in result.values.items():
+        unit = parameters.field(parameters.locate(name)).unit
+        yield name, value, unit, _error_text(result, name)
 
 
 def _error_text(result: FitResult, name: str) -> str:
@@ -88,35 +84,8 @@ def _error_text(result: FitResult, name: str) -> str:
 
 def fixed_section(params: object, varied: Iterable[str]) -> list[str]:
     """Return the section of the fixed parameters; an empty one without its heading."""
-    parameters = read_parameters(params)
-    varied_locations = {parameters.locate(name) for name in varied}
-    varied_paths = {location.path for location in varied_locations}
-    names = [path for path in parameters.numbers if path not in varied_paths]
-    for name in parameters.names():
-        location = parameters.locate(name)
-        is_varied = location in varied_locations or Location(location.path) in varied_locations
-        # the other elements of an array of which some vary, but not all
-        if location.path in varied_paths and not is_varied:
-            names.append(name)
-    if not names:
-        return []
-    items = [_fixed_parameter(parameters, name) for name in names]
-    # so that no line is broken between a number and its unit
-    unbroken = ", ".join(item.replace(" ", _NO_BREAK_SPACE) for item in items)
-    text = textwrap.indent(textwrap.fill(unbroken, 92), "    ")
-    return ["[[Fixed]]", *text.replace(_NO_BREAK_SPACE, " ").splitlines()]
-
-
-def _fixed_parameter(parameters: Parameters, name: str) -> str:
-    """Return name, value and unit; the value of a long array is shortened."""
-    location = parameters.locate(name)
-    array = np.asarray(parameters.read(location))
-    if array.ndim == 0:
-        text = f"{array:.6g}"
-    else:
-        text = np.array2string(array, precision=6, separator=", ", threshold=9, edgeitems=2)
-    unit = parameters.field(location).unit
-    return " ".join([name, *text.split(), unit]).rstrip()
+    lines = [f"    {line}" for line in describe_others(params, varied)]
+    return ["[[Fixed]]", *lines] if lines else []
 
 
 def _correlations(result: FitResult) -> list[str]:

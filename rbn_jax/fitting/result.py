@@ -1,7 +1,6 @@
 """The result of one fit: a report, JSON, a figure, intervals and derivatives."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,12 +13,15 @@ from numpy.typing import ArrayLike
 
 from rbn_jax.fitting import kernels
 from rbn_jax.fitting.identifiability import Identifiability
-from rbn_jax.fitting.objective import Objective, fit_settings
+from rbn_jax.fitting.objective import Arrays, Objective, fit_settings
 from rbn_jax.parameters import access, checks
 from rbn_jax.parameters.optional import require
+from rbn_jax.system.json_text import from_json, to_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from rbn_jax.plot.fits import Traces
 
 # of the search for an end of a profile interval: each step is twice as long as the last one
 _MAX_BRACKET_STEPS = 60
@@ -128,13 +130,13 @@ class FitResult:
         if not checks.is_number(level) or not 0 < level < 1:
             raise ValueError(f"level={level!r}: must be between 0 and 1")
         index = self.names.index(name)
-        low, high = float(objective.variables.low[index]), float(objective.variables.high[index])
+        variables = objective.variables
+        low, high = float(variables.low[index]), float(variables.high[index])
         value, error = self.values[name], self.stderr[name]
         quantile = self._quantile(level)
         rise = quantile if self.absolute_sigma else quantile * self.reduced_chi_square
         if not math.isfinite(rise) or error == math.inf:
             return low, high
-        variables = objective.variables
         row = dataclasses.replace(objective.select_rows(None), max_steps=_MAX_PROFILE_STEPS)
         start = variables.from_values(self._best)
 
@@ -159,14 +161,17 @@ class FitResult:
         constrain.
         """
         objective = self._with_function()
-        free = np.array([name not in self.at_bound for name in self.names])
+
+        def optimum(targets: dict[str, Any]) -> dict[str, Array]:
+            # the targets are those of the fit, whose optimum is known
+            return self._optimum(targets, lambda _, start: start)
+
         with fit_settings(objective.dtype):
-            slopes = jax.device_get(kernels.sensitivity(objective, self._best, free))
-        sensitivities = {}
-        for i, name in enumerate(self.names):
-            factor = np.nan if math.isinf(self.stderr[name]) else 1.0
-            sensitivities[name] = {key: factor * slope[i] for key, slope in slopes.items()}
-        return sensitivities
+            slopes = jax.device_get(jax.jit(jax.jacobian(optimum))(objective.target))
+        for name, error in self.stderr.items():
+            if math.isinf(error) and name in slopes:
+                slopes[name] = {key: np.nan * slope for key, slope in slopes[name].items()}
+        return slopes
 
     def refit(self, target: ArrayLike | dict[str, ArrayLike]) -> dict[str, Array]:
         """Return the optimum nearest to this one for other targets; JAX code.
@@ -178,35 +183,22 @@ class FitResult:
             target: as `fit` has it, without NaN.
 
         Raises:
-            ValueError: another name or shape than the target's, or a fit by a loss.
+            ValueError: another name or shape than the target's.
         """
         objective = self._with_function()
         targets = target if isinstance(target, dict) else {next(iter(objective.target)): target}
         shapes = {name: np.shape(array) for name, array in objective.target.items()}
         if {name: np.shape(array) for name, array in targets.items()} != shapes:
             raise ValueError(f"target: must have the names and shapes {shapes}")
-        if objective.loss is not None:
-            raise ValueError("refit is for least squares; sensitivity() is there for any loss")
         targets = {name: jnp.asarray(array, objective.dtype) for name, array in targets.items()}
-        with_targets = dataclasses.replace(objective, target=targets)
-        is_held = np.array([name in self.at_bound for name in self.names])
-
-        def gradient(x: Array) -> Array:
-            # parameters on a bound stay there
-            return jnp.where(is_held, x - self._best, jax.grad(with_targets.cost)(x))
 
         def solve(_: Callable[[Array], Array], start: Array) -> Array:
-            row = with_targets.select_rows(None)
-            row = dataclasses.replace(row, variables=row.variables.fix(is_held, self._best))
+            row = dataclasses.replace(objective, target=targets).select_rows(None)
+            row = dataclasses.replace(row, variables=row.variables.fix(self._is_held, self._best))
             z = row.variables.from_values(self._best)
             return row.variables.to_values(kernels.search_at(row, z).z[:, 0])
 
-        def solve_linear(derivative: Callable[[Array], Array], change: Array) -> Array:
-            return jnp.linalg.solve(jax.jacobian(derivative)(change), change)
-
-        # differentiates the optimum by the implicit function theorem
-        x = jax.lax.custom_root(gradient, self._best, solve, solve_linear)
-        return dict(zip(self.names, x, strict=True))
+        return self._optimum(targets, solve)
 
     def plot(
         self,
@@ -225,9 +217,22 @@ class FitResult:
         Returns:
             The axes.
         """
-        from rbn_jax.fitting.figure import plot_fit
+        from rbn_jax.plot.fits import plot_fit
 
-        return plot_fit(self, self._with_function(), axes, x, xlabel, ylabel)
+        objective = self._with_function()
+        with fit_settings(objective.dtype):
+            prediction = jax.device_get(objective.predict(self._best))
+            rounding = 2 * float(objective.rounding_cost())
+        return plot_fit(
+            axes,
+            to_traces(objective, prediction),
+            2 * self.start_costs,
+            rounding,
+            x,
+            xlabel,
+            self.function if ylabel is None else ylabel,
+            self.absolute_sigma,
+        )
 
     def _repr_html_(self) -> str:
         """Return a table for notebooks."""
@@ -242,7 +247,7 @@ class FitResult:
         if isinstance(self.params, checks.ParameterSet):
             params_class = type(self.params)
             fields["params_class"] = f"{params_class.__module__}.{params_class.__qualname__}"
-        return json.dumps(to_plain(fields), allow_nan=False)
+        return to_json(fields)
 
     @classmethod
     def from_json(cls, text: str) -> "FitResult":
@@ -250,7 +255,7 @@ class FitResult:
 
         Parameters that were no network come back as a mapping by name.
         """
-        fields = _to_numbers(json.loads(text))
+        fields = from_json(text)
         if class_name := fields.pop("params_class", None):
             fields["params"] = checks.restore_parameter_set(class_name, fields["params"])
         for name in ("covariance", "correlation", "start_costs"):
@@ -264,6 +269,30 @@ class FitResult:
         for name in ("names", "advice"):
             fields[name] = tuple(fields[name])
         return cls(**fields)
+
+    @property
+    def _is_held(self) -> np.ndarray:
+        """Whether a parameter lies on a bound, (k,)."""
+        return np.array([name in self.at_bound for name in self.names])
+
+    def _optimum(
+        self, targets: dict[str, Any], solve: Callable[[Callable[[Array], Array], Array], Array]
+    ) -> dict[str, Array]:
+        """Return the optimum by name; it has derivatives by the implicit function theorem.
+
+        solve: finds the root x of a gradient from a start
+        """
+        objective = dataclasses.replace(self._with_function(), target=targets)
+
+        def gradient(x: Array) -> Array:
+            # parameters on a bound stay there
+            return jnp.where(self._is_held, x - self._best, jax.grad(objective.cost)(x))
+
+        def solve_linear(derivative: Callable[[Array], Array], change: Array) -> Array:
+            return jnp.linalg.solve(jax.jacobian(derivative)(change), change)
+
+        x = jax.lax.custom_root(gradient, self._best, solve, solve_linear)
+        return dict(zip(self.names, x, strict=True))
 
     def _with_function(self) -> Objective:
         if self._objective is None:
@@ -299,23 +328,14 @@ def _root(excess: Callable[[float], float], value: float, step: float, bound: fl
     return bound
 
 
-def to_plain(value: object) -> Any:
-    """Return value in types that JSON has; "nan", "inf" and "-inf" as text."""
-    if isinstance(value, Optimum | Identifiability):
-        value = vars(value)
-    if isinstance(value, dict):
-        return {name: to_plain(element) for name, element in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_plain(element) for element in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return to_plain(value.tolist())
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+def to_traces(objective: Objective, prediction: Arrays) -> "Traces":
+    """Return what was measured and fitted of one row, for a figure."""
+    from rbn_jax.plot.fits import Trace
 
-
-def _to_numbers(value: object) -> Any:
-    """Return value with "nan", "inf" and "-inf" as numbers."""
-    if isinstance(value, dict):
-        return {name: _to_numbers(element) for name, element in value.items()}
-    if isinstance(value, list):
-        return [_to_numbers(element) for element in value]
-    return float(value) if value in ("nan", "inf", "-inf") else value
+    traces = {}
+    for name, weight in objective.weight.items():
+        is_measured = weight > 0
+        target = np.where(is_measured, objective.target[name], np.nan)
+        sigma = 1 / np.where(is_measured, weight, np.nan)
+        traces[name] = Trace(target, sigma, prediction[name])
+    return traces

@@ -14,16 +14,12 @@ from rbn_jax.fitting.measurements import RowLabels, count_data
 from rbn_jax.fitting.multistart import Ends, search_all
 from rbn_jax.fitting.objective import Arrays, Objective, fit_settings
 from rbn_jax.fitting.report import fixed_section
-from rbn_jax.fitting.result import FitResult
+from rbn_jax.fitting.result import FitResult, to_traces
 from rbn_jax.fitting.summary import summarise
-from rbn_jax.fitting.uncertainty import (
-    Uncertainty,
-    decompose,
-    reduced_chi_square,
-    scale_variance,
-    standard_errors,
-)
+from rbn_jax.fitting.uncertainty import decompose, reduced_chi_square, standard_errors
+from rbn_jax.numerics.covariance import Uncertainty, scale_variance
 from rbn_jax.parameters.access import Parameters
+from rbn_jax.parameters.checks import to_whole_number
 from rbn_jax.parameters.labels import function_name
 from rbn_jax.parameters.optional import require
 from rbn_jax.system.progress import Progress
@@ -133,7 +129,8 @@ class FitRows:
         It is NaN where nothing was measured.
         """
         with fit_settings(self._objective.dtype):
-            return jax.device_get(kernels.row_residuals(self._objective, self.best_x()))
+            prediction = jax.device_get(kernels.predictions(self._objective, self.best_x()))
+        return self._objective.measured_residuals(prediction)
 
     def remarks(self) -> dict[str, np.ndarray]:
         """Return for each reason to look at a converged row whether it holds, (rows,)."""
@@ -147,8 +144,8 @@ class FitRows:
             "on a bound": np.any([side != "" for side in self.at_bound.values()], 0),
             "not constrained": np.any([np.isinf(error) for error in self.stderr.values()], 0),
             "reduced chi-square far from 1": is_unusual,
+            "residuals are hardly more than rounding": self.has_rounded_residuals(),
         }
-        remarks["residuals are hardly more than rounding"] = self.has_rounded_residuals()
         if self.null_aic is not None:
             remarks["no better than the null model"] = self.null_aic <= self.aic
         return {text: converged & holds for text, holds in remarks.items()}
@@ -222,9 +219,29 @@ class FitRows:
         Rows that did not converge are the worst, then those with the largest reduced chi-square.
         `x` and the labels are those of `FitResult.plot`.
         """
-        from rbn_jax.fitting.figure import plot_rows
+        from rbn_jax.plot.fits import plot_fits
 
-        return plot_rows(self, n_rows, x, xlabel, ylabel)
+        n_rows = to_whole_number("n_rows", n_rows, 1)
+        badness = np.where(self.status == "converged", self.reduced_chi_square, np.inf)
+        # without degrees of freedom chi-square is all there is
+        badness = np.where(np.isnan(badness), self.chi_square, badness)
+        has_result = np.isin(self.status, STATES[:2])
+        order = np.argsort(-badness, kind="stable")
+        order = order[has_result[order]][:n_rows]
+        if not order.size:
+            raise ValueError("no row has a result: there is nothing to plot")
+        with fit_settings(self._objective.dtype):
+            shown = self._objective.select_rows(order)
+            prediction = jax.device_get(kernels.predictions(shown, self.best_x()[order]))
+        fits = []
+        for i, row in enumerate(order):
+            title = f"{self.name(row)}: {self.reduced_chi_square[row]:.3g}"
+            if self.status[row] != "converged":
+                title += ", not converged"
+            own_prediction = {name: array[i] for name, array in prediction.items()}
+            fits.append((title, to_traces(shown.select_rows(i), own_prediction)))
+        figure_title = f"{self.function}, row: reduced chi-square"
+        return plot_fits(fits, figure_title, x, xlabel, ylabel)
 
     def has_rounded_residuals(self) -> np.ndarray:
         """Whether standard errors are made of residuals that are mostly rounding, (rows,)."""
@@ -322,10 +339,9 @@ def fit_rows(
     for array in (covariance, *values.values(), *errors.values()):
         array[failed] = np.nan
     deviance = chi_square
-    if objective.loss is None:
-        with np.errstate(divide="ignore", invalid="ignore"):  # perfect fits, and no data
+    with np.errstate(divide="ignore", invalid="ignore"):  # perfect fits, and no data
+        if objective.loss is None:
             deviance = n_data * np.log(chi_square / n_data)
-    with np.errstate(divide="ignore"):
         bic = deviance + k * np.log(n_data)
     return FitRows(
         function=function_name(objective.fn),
@@ -358,5 +374,4 @@ def fit_rows(
 
 def _default_batch_size(objective: Objective) -> int:
     """Return the number of rows whose Jacobians take about 64 MB."""
-    n_residuals = sum(weight[0].size for weight in objective.weight.values())
-    return max(1, _BATCH_BYTES // (8 * n_residuals * (len(objective.names) + 3)))
+    return max(1, _BATCH_BYTES // (8 * objective.n_residuals * (len(objective.names) + 3)))

@@ -186,7 +186,12 @@ def fit(
         raise ValueError("a prior or a robust loss is in units of sigma: give sigma too")
     if sigma is not None and loss is not None:
         raise ValueError("sigma is for least squares: a loss of your own has its own")
-    null_values = _read_null(null, free_parameters.variables.names)
+    free_names = free_parameters.variables.names
+    null_values: dict[str, float] = {}
+    if null is not None:
+        null_values = checks.to_numbers("null", null, free_names, "free parameter in null")
+    if len(null_values) == len(free_names):
+        raise ValueError("null fixes every free parameter: must leave one")
     with fit_settings(dtype_name):
         converted = parameters.astype(dtype_name)
         measured = read_measurements(
@@ -241,21 +246,6 @@ def _raise_not_finite(objective: Objective, rows: FitRows, start: np.ndarray) ->
     raise ValueError(f"fn, or its distance to the target, is not finite at any start: ({text})")
 
 
-def _read_null(null: object, names: tuple[str, ...]) -> dict[str, float]:
-    """Return the values of the null model; empty without one."""
-    if null is None:
-        return {}
-    if not isinstance(null, Mapping) or not null:
-        raise ValueError(f"null={null!r}: must map names of free parameters to numbers")
-    checks.check_names(null, names, "free parameter in null")
-    values = {}
-    for name, value in null.items():
-        values[name] = float(checks.to_number(f"null of {name}", value))
-    if len(values) == len(names):
-        raise ValueError("null fixes every free parameter: must leave one")
-    return values
-
-
 def _null_aic(
     objective: Objective,
     null_values: dict[str, float],
@@ -265,17 +255,18 @@ def _null_aic(
 ) -> np.ndarray:
     """Return the AIC (rows,) of the null model, whose other parameters are fitted again.
 
-    A parameter that has no effect then, as the latency of no response, counts as none.
+    A parameter that is fixed, or has no effect then, as the latency of no response, counts as
+    none.
     """
-    kept = [i for i, name in enumerate(objective.names) if name not in null_values]
-    null = dataclasses.replace(
-        objective,
-        parameters=objective.parameters.replace(null_values).astype(objective.dtype),
-        variables=objective.variables.select(kept),
-        priors=tuple(prior for prior in objective.priors if prior[0] not in null_values),
+    is_fixed = np.isin(objective.names, list(null_values))
+    fixed_x = [null_values.get(name, 1.0) for name in objective.names]
+    variables = objective.variables.fix(is_fixed, fixed_x)
+    priors = tuple(prior for prior in objective.priors if prior[0] not in null_values)
+    null = dataclasses.replace(objective, variables=variables, priors=priors)
+    null_starts = np.where(is_fixed, variables.box.low, starts).astype(starts.dtype)
+    rows = fit_rows(
+        null, objective.parameters, null_starts, labels, (), batch_size, Progress.silent()
     )
-    bar = Progress(False, "", "", 0, 0)
-    rows = fit_rows(null, objective.parameters, starts[:, kept], labels, (), batch_size, bar)
     return rows.aic - 2 * rows.count_without_effect()
 
 

@@ -12,7 +12,7 @@ from rbn_jax.fitting.identifiability import identify
 from rbn_jax.fitting.multistart import Ends
 from rbn_jax.fitting.objective import Arrays, Objective, fit_settings
 from rbn_jax.fitting.result import FitResult, Optimum
-from rbn_jax.fitting.uncertainty import Uncertainty, correlation
+from rbn_jax.numerics.covariance import Uncertainty, correlation
 
 if TYPE_CHECKING:
     from rbn_jax.fitting.rows import FitRows
@@ -30,7 +30,8 @@ def summarise(rows: "FitRows", row: int) -> FitResult:
     x = ends.x[ends.best][0]
     with fit_settings(objective.dtype):
         identifiability = identify(objective, uncertainty, x)
-        residuals = jax.device_get(kernels.row_residuals(objective, x[None]))
+        prediction = jax.device_get(kernels.predictions(objective, x[None]))
+        residuals = objective.measured_residuals(prediction)
         optima = _find_optima(objective, ends, bool(identifiability.directions))
     values = _select(rows.values, row)
     result = FitResult(
@@ -83,7 +84,7 @@ def _find_optima(objective: Objective, ends: Ends, is_degenerate: bool) -> tuple
     is_minimum = ends.converged[0] & (np.arange(len(cost)) != best)
     remaining = np.concatenate([[best], by_cost[is_minimum[by_cost]]])
     optima = []
-    while len(remaining):
+    while remaining.size:
         first = remaining[0]
         distances = np.abs((z[remaining] - z[first]) / objective.variables.units).max(1)
         is_same = distances < _MIN_DISTANCE

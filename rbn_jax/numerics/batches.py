@@ -1,7 +1,7 @@
-"""A loop over many independent problems, in which none waits for another one."""
+"""Many independent problems in batches: a loop in which none waits for another, and a map."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -61,3 +61,17 @@ def solve_batches(
     loop = (numbers, numbers[0] + batch_size, begin(numbers), results)
     # until all slots are without a problem
     return lax.while_loop(lambda loop: loop[1] < stop + batch_size, step, loop)[-1]
+
+
+def map_batches(function: Callable[..., Any], batch_size: int, *arrays: Array) -> Any:
+    """Return function(*elements) for the elements along the first axis of arrays.
+
+    The function is mapped over `batch_size` elements at once, whose arrays then fit into a cache.
+    """
+    count = len(arrays[0])
+    # The last batch is filled up with the first elements. lax.map(batch_size=) would compile the
+    # function once more, for the remainder.
+    numbers = jnp.resize(jnp.arange(count), (-(-count // batch_size), batch_size))
+    batches = [array[numbers] for array in arrays]
+    results = lax.map(lambda batch: jax.vmap(function)(*batch), batches)
+    return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:])[:count], results)

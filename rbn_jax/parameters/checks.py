@@ -89,6 +89,26 @@ def is_number(value: object) -> bool:
     return array.ndim == 0 and array.dtype.kind in "iuf" and bool(np.isfinite(array))
 
 
+def to_numbers(
+    name: str, mapping: object, valid: Collection[str], what: str = "parameter"
+) -> dict[str, float]:
+    """Return numbers by name.
+
+    Args:
+        name: of the argument.
+        mapping: of names to numbers.
+        valid: the names that may be in it.
+        what: the word for a name in the error message.
+
+    Raises:
+        ValueError: the argument is no mapping or is empty; an unknown name; no number.
+    """
+    if not isinstance(mapping, Mapping) or not mapping:
+        raise ValueError(f"{name}={mapping!r}: must map names to numbers")
+    check_names(mapping, valid, what)
+    return {key: float(to_number(f"{name} of {key}", mapping[key])) for key in mapping}
+
+
 def to_whole_number(name: str, value: Any, minimum: int) -> int:
     """Return value as an integer.
 

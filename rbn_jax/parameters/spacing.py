@@ -1,6 +1,8 @@
-"""Values that a text describes, for axes and for the bins of a histogram."""
+"""Values that are spread over a range: as a text describes, or as a Sobol sequence."""
 
 import numpy as np
+
+from rbn_jax.parameters.optional import require
 
 
 def spaced(text: str) -> np.ndarray:
@@ -32,3 +34,13 @@ def spaced(text: str) -> np.ndarray:
         raise ValueError("start and stop must be > 0 on a log axis")
     space = np.geomspace if scale else np.linspace
     return space(limits[0], limits[1], int(parts[2]))
+
+
+def sobol_points(n: int, dims: int, seed: int, extra: str) -> np.ndarray:
+    """Return the first n points (n, dims) of a scrambled Sobol sequence in [0, 1).
+
+    extra: the extra of this package that has SciPy, for the error where it is missing
+    """
+    qmc = require("scipy.stats", extra).qmc
+    # SciPy warns of a number that is no power of 2, without saying what to do
+    return qmc.Sobol(dims, scramble=True, rng=seed).random_base2((n - 1).bit_length())[:n]

@@ -8,6 +8,7 @@ import numpy as np
 
 from rbn_jax.parameters.checks import is_number, to_whole_number, unknown_name_error
 from rbn_jax.parameters.optional import require
+from rbn_jax.parameters.spacing import sobol_points
 
 if TYPE_CHECKING:
     import xarray
@@ -92,13 +93,11 @@ def _unit_cube(method: Method, dims: int, n: int, seed: int) -> np.ndarray:
     """Return (n, dims) samples in [0, 1)."""
     if method == "uniform":
         return np.random.default_rng(seed).uniform(size=(n, dims))
-    qmc = require("scipy.stats", "sweep").qmc
-    sampler = qmc.Sobol if method == "sobol" else qmc.LatinHypercube
-    # SciPy also warns of n that is no power of 2, without saying what to do
-    with warnings.catch_warnings(action="ignore", category=UserWarning):
-        points = sampler(dims, rng=seed).random(n)
-    if method == "sobol" and n & (n - 1):
-        below = 1 << (int(n).bit_length() - 1)
+    if method == "latin_hypercube":
+        qmc = require("scipy.stats", "sweep").qmc
+        return qmc.LatinHypercube(dims, rng=seed).random(n)
+    if n & (n - 1):
+        below = 1 << (n.bit_length() - 1)
         text = f"{n} points of a Sobol sequence are not balanced: take {below} or {2 * below}"
         warnings.warn(text, UserWarning, stacklevel=3)
-    return points
+    return sobol_points(n, dims, seed, "sweep")

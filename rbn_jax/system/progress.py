@@ -54,6 +54,11 @@ class Progress:
         if preparation:
             self._print(preparation)
 
+    @classmethod
+    def silent(cls) -> "Progress":
+        """Return one that shows nothing, of work that is a part of other work."""
+        return cls(False, "", "", 0, 0)
+
     def add(self, units: int) -> None:
         """Count units that are done."""
         self._done += units
