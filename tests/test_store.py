@@ -71,7 +71,8 @@ def test_only_missing_and_damaged_chunks_are_computed_again(tmp_path):
     files[3].unlink()
     assert store_status(store)["missing"] == [0, 1, 3]
     second = rbn.sweep(fn, NET, axes, store=store).load()
-    assert sorted(calls) == [1, 2, 3, 4, 5, 6, 10, 11, 12]
+    # block 2 is computed once more, and compared: a function that calls Python may be another one
+    assert sorted(calls) == sorted(axes["tau_E"])
     xr.testing.assert_identical(first, second)
     assert store_status(store)["points_done"] == 12
 
@@ -204,7 +205,8 @@ def test_a_block_of_fill_values_counts_as_done(tmp_path, value):
         rbn.sweep(fn, NET, **arguments, block_size=3)
     assert store_status(tmp_path / "a.zarr")["missing"] == []
     rbn.sweep(fn, NET, **arguments)
-    assert len(calls) == 12
+    # one block is compared with the function as it is now
+    assert len(calls) == 15
 
 
 def test_a_second_call_changes_no_file(tmp_path):

@@ -12,6 +12,7 @@ from stored import AXES, NET, never, weights
 
 import rbn_jax as rbn
 from rbn_jax.sweeps import store as store_module
+from rbn_jax.sweeps.identity import IDENTITY_KEY, identity_attributes
 from rbn_jax.sweeps.store import store_status
 
 
@@ -63,9 +64,9 @@ def change_identity(store, **changes):
     """Change the record of the sweep that a store is of, as if another program had made it."""
     file = store / "zarr.json"
     metadata = json.loads(file.read_text())
-    identity = json.loads(metadata["attributes"]["rbn_jax_sweep_2"])
+    identity = json.loads(metadata["attributes"][IDENTITY_KEY])
     assert identity.keys() >= changes.keys()
-    metadata["attributes"]["rbn_jax_sweep_2"] = json.dumps({**identity, **changes})
+    metadata["attributes"] |= identity_attributes({**identity, **changes})
     file.write_text(json.dumps(metadata))
 
 
@@ -93,7 +94,7 @@ def test_another_format_is_refused(tmp_path):
     store = tmp_path / "a.zarr"
     rbn.sweep(weights, NET, AXES, store=store)
     meta = store / "zarr.json"
-    meta.write_text(meta.read_text().replace("rbn_jax_sweep_2", "rbn_jax_sweep"))
+    meta.write_text(meta.read_text().replace(IDENTITY_KEY, "rbn_jax_sweep"))
     with pytest.raises(ValueError, match="must be a store that this version of sweep has made"):
         rbn.sweep(weights, NET, AXES, store=store)
 

@@ -78,10 +78,11 @@ def stored_points(store: str, shard: tuple[int, int] | None) -> dict[int, int]:
     try:
         directory = StoreDirectory.read(checked_path(store))
         tasks = range(first, directory.blocks.task_count, step)
+        done = directory.done_tasks()
     except ValueError:
         # the store does not exist yet; whatever else is wrong, the sweep says it
         return {}
-    return {task: directory.blocks.task_points(task) for task in tasks if directory.has(task)}
+    return {task: directory.blocks.task_points(task) for task in done if task in tasks}
 
 
 def print_status(store: str, as_json: bool, speed: dict[str, float] | None = None) -> None:

@@ -86,7 +86,37 @@ class Blocks:
 
     def task_points(self, task: int) -> int:
         """Return the number of points of a task."""
-        return sum(math.prod(self.lengths(block)) for block in self.task_blocks(task))
+        blocks = self.task_blocks(task)
+        return self._points_before(blocks.stop) - self._points_before(blocks.start)
+
+    def _points_before(self, block: int) -> int:
+        """Return the number of points of all blocks before one, without a loop over them."""
+        if block == self.count:
+            return math.prod(self.sizes)
+        points = 0
+        # of the dimensions before this one, at the index of the block
+        earlier = 1
+        region = self.region(block)
+        for axis, own in enumerate(region):
+            points += earlier * own.start * math.prod(self.sizes[axis + 1 :])
+            earlier *= own.stop - own.start
+        return points
+
+    def chunk_count(self, block: int) -> int:
+        """Return the number of chunks of a block."""
+        lengths = self.lengths(block)
+        return math.prod(map(_ceil_div, lengths, self.chunk))
+
+    def block_of_chunk(self, index: tuple[int, ...]) -> int | None:
+        """Return the block of a chunk, whose index is given; None outside of the grid."""
+        block = 0
+        for position, chunk, length, size, count in zip(
+            index, self.chunk, self.shape, self.sizes, self.grid, strict=True
+        ):
+            if position * chunk >= size:
+                return None
+            block = block * count + position * chunk // length
+        return block
 
 
 def plan_blocks(

@@ -79,6 +79,11 @@ class SweptFunction(Portable, abc.ABC):
     def program(self) -> str:
         """Return a hash of what is computed at a point; it is the same in every process."""
 
+    @property
+    @abc.abstractmethod
+    def calls_python(self) -> bool:
+        """Whether the function calls Python code that `program` does not know."""
+
 
 class TracedFunction(SweptFunction):
     """A function that JAX compiles, traced once, with conditions on what it returns."""
@@ -101,10 +106,18 @@ class TracedFunction(SweptFunction):
 
     def program(self) -> str:
         """Return a hash of the lowered program."""
+        return hashlib.sha256(self._lowered_text.encode()).hexdigest()
+
+    @property
+    def calls_python(self) -> bool:
+        """Whether the program has a callback, of whose code it holds only a number."""
+        return "python" in self._lowered_text
+
+    @functools.cached_property
+    def _lowered_text(self) -> str:
         # A callback is lowered for another platform only while the default device is of it.
         with jax.enable_x64(self.x64), jax.default_device(_first_cpu()):
-            text = self._trace().lower(lowering_platforms=("cpu",)).as_text()
-        return hashlib.sha256(text.encode()).hexdigest()
+            return self._trace().lower(lowering_platforms=("cpu",)).as_text()
 
     def _evaluate_template(self) -> Template:
         """Return fn's variables at one point as shapes and dtypes.

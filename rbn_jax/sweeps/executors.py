@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import pickle
 import random
 import threading
@@ -11,10 +12,14 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
+import numpy as np
+
 from rbn_jax.parameters.optional import require
 from rbn_jax.sweeps.host import Evaluator, HostFunction
 from rbn_jax.sweeps.reduction_sink import ReductionSink
 from rbn_jax.sweeps.sinks import MemorySink, StoreSink, TaskResult
+from rbn_jax.sweeps.store import StoreDirectory
+from rbn_jax.system.files import mark_running, stale_marks
 from rbn_jax.system.interrupts import noticed_interrupts
 from rbn_jax.system.processes import limit_xla_threads
 from rbn_jax.system.progress import Progress
@@ -24,6 +29,8 @@ _PROCESS_ID = uuid.uuid4().hex
 _unpickling = threading.Lock()
 # of the points where a function fails, those that a warning names beside the first
 _MAX_NAMED = 9
+# results of two versions of JAX differ by some rounding errors
+_ROUNDING = 1e3
 
 
 Sink = MemorySink | StoreSink | ReductionSink
@@ -54,8 +61,12 @@ def run_tasks(
     shard: tuple[int, int] | None,
     client: Any,
     progress: bool | None,
+    verify: bool,
 ) -> None:
     """Run every task of a sink that is missing; of a shard (i, n), every n-th from the i-th on.
+
+    A task that is done is read and its checksums are verified if `verify` is true, or if it was
+    written by a process that did not end in order; what is damaged is computed again.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; raised once the tasks that have started are finished.
@@ -65,10 +76,14 @@ def run_tasks(
     directory, blocks = sink.directory, sink.evaluator.blocks
     tasks = range(first, blocks.task_count, step)
     missing = list(tasks)
-    if directory:
+    mark = contextlib.nullcontext()
+    if directory and not isinstance(sink, MemorySink):
         missing = [task for task in tasks if not directory.has(task)]
+        missing += _find_damaged(sink, directory, tasks, missing, verify, progress)
         # so that processes which share a store seldom take the same task
         random.Random().shuffle(missing)
+        if missing:
+            mark = mark_running(directory.path)
     if not tasks:
         # points at the caller of `sweep`
         warnings.warn(
@@ -85,14 +100,15 @@ def run_tasks(
 
     try:
         if blocks.task_count == 1 and client is None:
-            for task in missing:
-                accept(sink.run(task))
+            with mark:
+                for task in missing:
+                    accept(sink.run(task))
             return
         total = sum(map(blocks.task_points, tasks))
         remaining = sum(map(blocks.task_points, missing))
         title = f"sweep of {sink.evaluator.function.attrs['function']}"
         bar = Progress(progress, title, sink.evaluator.preparation, total, remaining)
-        with noticed_interrupts() as interrupted, contextlib.closing(bar):
+        with mark, noticed_interrupts() as interrupted, contextlib.closing(bar):
             _run_concurrently(sink, accept, missing, client, bar, interrupted)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; {_state(sink)}") from None
@@ -101,6 +117,82 @@ def run_tasks(
         raise OSError(error.errno, text, error.filename) from error
     finally:
         _warn(sink.evaluator, problems)
+
+
+def _find_damaged(
+    sink: StoreSink | ReductionSink,
+    directory: StoreDirectory,
+    tasks: range,
+    missing: list[int],
+    verify: bool,
+    progress: bool | None,
+) -> list[int]:
+    """Return the tasks whose files are complete and damaged, and delete these files.
+
+    Those are read that a process wrote which did not end in order, and all others to verify.
+    """
+    marks = stale_marks(directory.path)
+    since = -math.inf if verify else min(marks.values(), default=math.inf)
+    is_missing = set(missing)
+    suspects = []
+    if since < math.inf:
+        done = (task for task in tasks if task not in is_missing)
+        suspects = [task for task in done if directory.changed_since(task, since)]
+    damaged = []
+    title, count = f"verification of {directory.path}", len(suspects)
+    bar = Progress(progress, title, "", count, count, sink.evaluator.blocks.task_name)
+    with contextlib.closing(bar):
+        for task in suspects:
+            if not sink.is_intact(task):
+                directory.discard(task)
+                damaged.append(task)
+            bar.add(1)
+            bar.log()
+    for mark in marks:
+        mark.unlink(missing_ok=True)
+    if damaged:
+        blocks = sink.evaluator.blocks
+        first = sink.evaluator.function.describe(blocks, blocks.task_blocks(damaged[0])[0])
+        # points at the caller of `sweep`
+        warnings.warn(
+            f"{directory.path}: {len(damaged)} of {blocks.task_count} {blocks.task_name} were "
+            f"damaged and are computed again, first {first}",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    return damaged
+
+
+def check_sample(sink: Sink, directory: StoreDirectory) -> None:
+    """Compute a block that is done once more, and compare it with what is stored.
+
+    Raises:
+        ValueError: they differ: another function has made the store.
+    """
+    assert not isinstance(sink, MemorySink)
+    task = next(filter(sink.is_intact, directory.done_tasks()), None)
+    if task is None:
+        return
+    for name, array, stored in sink.compare(task):
+        if not _agree(array, stored):
+            function = sink.evaluator.function
+            block = sink.evaluator.blocks.task_blocks(task)[0]
+            raise ValueError(
+                f"{directory.path} holds another sweep: {name} in "
+                f"{function.describe(sink.evaluator.blocks, block)} was not computed by this "
+                f"version of {function.attrs['function']}. Give another store, or overwrite this "
+                "one to start anew"
+            )
+
+
+def _agree(array: np.ndarray, stored: np.ndarray) -> bool:
+    """Return whether arrays are equal but for rounding, which another version of JAX changes."""
+    if array.dtype.kind not in "fc":
+        return np.array_equal(array, stored)
+    tolerance = _ROUNDING * float(np.finfo(array.dtype).eps)
+    finite = np.abs(stored[np.isfinite(stored)])
+    largest = float(np.max(finite, initial=0.0))
+    return np.allclose(array, stored, rtol=tolerance, atol=tolerance * largest, equal_nan=True)
 
 
 def _state(sink: Sink) -> str:

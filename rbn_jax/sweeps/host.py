@@ -75,6 +75,11 @@ class HostFunction(SweptFunction):
             texts.append(inspect.getsource(fn if inspect.isroutine(fn) else type(fn)))
         return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
+    @property
+    def calls_python(self) -> bool:
+        """False: `program` is made of the source of the function."""
+        return False
+
     def outcome(self, point: int) -> Outcome:
         """Return what fn gives at a point, in a process; on a worker of a cluster, in this one."""
         if point not in self.outcomes:

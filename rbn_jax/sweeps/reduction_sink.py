@@ -3,7 +3,7 @@
 import functools
 import json
 import math
-import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from rbn_jax.parameters.labels import Variable, encode_text
 from rbn_jax.parameters.optional import require
 from rbn_jax.reductions import LabelledArray, Reduction, Source, State, is_float
 from rbn_jax.sweeps.evaluator import TracedEvaluator, contains_nan, name_nan
-from rbn_jax.sweeps.sinks import TaskResult
+from rbn_jax.sweeps.sinks import Comparison, TaskResult
 from rbn_jax.sweeps.store import StoreDirectory
 from rbn_jax.system.files import atomic_file
 
@@ -63,6 +63,22 @@ class ReductionSink:
         _save(self.directory.part_file(task), block_states)
         return TaskResult(task, problems)
 
+    def is_intact(self, task: int) -> bool:
+        """Return whether the file of a task can be read, with its checksums."""
+        try:
+            self._load(task)
+        except OSError:
+            return False
+        return True
+
+    def compare(self, task: int) -> Iterator[Comparison]:
+        """Reduce the first block of a task once more, and compare it with what is stored."""
+        stored = self._load(task)[0]
+        states, _ = self._reduce_block(self.evaluator.blocks.task_blocks(task)[0])
+        for key, state in states.items():
+            for field, array in state.items():
+                yield key[1], array, stored[key][field]
+
     def accept(self, result: TaskResult) -> None:
         """Merge the states of a task, once those of all tasks before it are merged."""
         if self.directory:
@@ -80,10 +96,37 @@ class ReductionSink:
         if not all(map(self.directory.has, tasks)):
             return None
         for task in tasks:
-            self._merge(task, _load(self.directory.part_file(task)))
+            try:
+                block_states = self._load(task)
+            except OSError:
+                # it was damaged after it was found complete
+                self.run(task)
+                block_states = self._load(task)
+            self._merge(task, block_states)
         dataset = self._label()
         self.directory.write_dataset(dataset)
         return dataset
+
+    def _load(self, task: int) -> list[Partials]:
+        """Read the states of the blocks of a task.
+
+        Raises:
+            OSError: the file is damaged.
+        """
+        assert self.directory is not None
+        file = self.directory.part_file(task)
+        block_states: dict[int, Partials] = {}
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                for text, array in arrays.items():
+                    number, position, name, field = json.loads(text)
+                    states = block_states.setdefault(number, {})
+                    states.setdefault((position, name), {})[field] = array
+            numbers = range(len(self.evaluator.blocks.task_blocks(task)))
+            return [block_states[number] for number in numbers]
+        # the names, sizes and flags in an archive have no checksum: damage may raise anything
+        except Exception as error:
+            raise OSError(f"{file} is damaged: {error}") from error
 
     def _merge(self, task: int, block_states: list[Partials]) -> None:
         """Merge the states of the blocks of a task into those of all blocks before it."""
@@ -235,22 +278,3 @@ def _save(file: Path, block_states: list[Partials]) -> None:
                 arrays[json.dumps([number, *key, field])] = array
     with atomic_file(file) as draft:
         np.savez(draft, **arrays)
-
-
-def _load(file: Path) -> list[Partials]:
-    """Read what `_save` wrote; delete the file if its content has changed.
-
-    Raises:
-        OSError: the file was damaged.
-    """
-    block_states: dict[int, Partials] = {}
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            for text, array in arrays.items():
-                number, position, name, field = json.loads(text)
-                states = block_states.setdefault(number, {})
-                states.setdefault((position, name), {})[field] = array
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        file.unlink(missing_ok=True)
-        raise OSError(f"{file} was damaged and is removed: call again to compute it") from error
-    return list(block_states.values())

@@ -13,8 +13,9 @@ from rbn_jax.reductions import ReduceArgument, Reduction, is_float, read_reducti
 from rbn_jax.sweeps.axes import read_axes
 from rbn_jax.sweeps.blocks import Blocks, plan_blocks
 from rbn_jax.sweeps.evaluator import TracedEvaluator, TracedFunction
-from rbn_jax.sweeps.executors import run_tasks
+from rbn_jax.sweeps.executors import check_sample, run_tasks
 from rbn_jax.sweeps.host import HostEvaluator, HostFunction
+from rbn_jax.sweeps.identity import may_differ, restore_template
 from rbn_jax.sweeps.reduction_sink import ReductionSink
 from rbn_jax.sweeps.sinks import MemorySink, StoreSink
 from rbn_jax.sweeps.store import StoreDirectory, checked_path, open_store
@@ -40,6 +41,7 @@ class _Options(TypedDict, total=False):
     host: bool | int
     client: "distributed.Client | None"
     overwrite: bool
+    verify: bool
     progress: bool | None
 
 
@@ -78,6 +80,7 @@ def sweep(
     host: bool | int = False,
     client: "distributed.Client | None" = None,
     overwrite: bool = False,
+    verify: bool = False,
     progress: bool | None = None,
 ) -> "xarray.Dataset | None":
     """Evaluate fn at every point of a grid of parameters, or of a list of samples.
@@ -129,7 +132,10 @@ def sweep(
             With a client, the function is called in the workers, in any of their threads.
         client: a `dask.distributed.Client` whose workers evaluate the blocks. A store must
             then lie where all of them can write.
-        overwrite: start anew in a store that another sweep has made.
+        overwrite: start anew in a store that another sweep has made. Its own files are deleted,
+            others that are there stay.
+        verify: read all blocks that are done, verify their checksums, and compute those that are
+            damaged again. Without it this is done for blocks of a process that was killed.
         progress: where there are several blocks, True for a progress bar, False for silence;
             None for a bar in a terminal or notebook, and for lines on stderr elsewhere.
 
@@ -166,7 +172,7 @@ def sweep(
     >>> round(weights.sel(target="E", source="E", tau_syn_ex=5.0, gei=1.0).item(), 3)
     15.874
     """
-    _check_options(fn, store, shard, client, overwrite, progress)
+    _check_options(fn, store, shard, client, progress, overwrite=overwrite, verify=verify)
     if host is not False:
         _check_host(host, dtype=dtype, reduce=reduce, block_size=block_size)
     reductions = () if reduce is None else read_reductions(reduce)
@@ -180,7 +186,7 @@ def sweep(
             template = None
             if path and not overwrite and (path / "zarr.json").exists():
                 # the store tells what fn returns, so that no point is computed again
-                template = StoreDirectory.read(path).template
+                template = restore_template(StoreDirectory.read(path).identity)
             function = HostFunction(fn, parameters, checked_axes, processes, template)
             blocks = function.blocks
         else:
@@ -213,21 +219,25 @@ def sweep(
             sink = StoreSink(evaluator, directory)
         else:
             sink = MemorySink(evaluator)
-        run_tasks(sink, shard, client, progress)
+        if directory and may_differ(directory.identity, function):
+            check_sample(sink, directory)
+        run_tasks(sink, shard, client, progress, verify)
         return sink.result()
 
 
 def _check_options(
-    fn: object, store: object, shard: object, client: object, overwrite: object, progress: object
+    fn: object, store: object, shard: object, client: object, progress: object, **flags: object
 ) -> None:
     if not callable(fn):
         raise ValueError(f"fn is a {type(fn).__name__}: must be a function of the parameters")
-    if store is None and (shard is not None or overwrite):
-        raise ValueError("shard and overwrite are for a store: give store= too")
+    if store is None and (shard is not None or any(flags.values())):
+        names = ", ".join(("shard", *flags))
+        raise ValueError(f"{names} are for a store: give store= too")
     if shard is not None and not _is_shard(shard):
         raise ValueError(f"shard={shard!r}: must be (i, n), whole numbers with 0 <= i < n")
-    if not isinstance(overwrite, bool):
-        raise ValueError(f"overwrite={overwrite!r}: must be True or False")
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise ValueError(f"{name}={flag!r}: must be True or False")
     if progress is not None and not isinstance(progress, bool):
         raise ValueError(f"progress={progress!r}: must be True, False or None")
     if client is not None and not hasattr(client, "get_executor"):

@@ -6,6 +6,7 @@ the process that called `sweep`.
 
 import dataclasses
 import functools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from rbn_jax.sweeps.store import StoreDirectory
 
 if TYPE_CHECKING:
     import xarray
+
+Comparison = tuple[str, np.ndarray, np.ndarray]
+"""The name of a result, its array as it is computed now, and the stored one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +97,26 @@ class StoreSink:
         for name, array in arrays.items():
             self._arrays[name][self.evaluator.blocks.region(task)] = array
         return TaskResult(task, problems)
+
+    def is_intact(self, task: int) -> bool:
+        """Return whether a block that is done can be read, with its checksums."""
+        try:
+            self._read(task)
+        # Zarr has no class of its own for wrong checksums, and damage may raise anything
+        except Exception:
+            return False
+        return True
+
+    def compare(self, task: int) -> Iterator[Comparison]:
+        """Evaluate a block that is done once more, and compare it with what is stored."""
+        stored = self._read(task)
+        arrays, _ = self.evaluator.fetch(task)
+        for name, array in arrays.items():
+            yield name, array, stored[name]
+
+    def _read(self, task: int) -> dict[str, np.ndarray]:
+        region = self.evaluator.blocks.region(task)
+        return {name: np.asarray(array[region]) for name, array in self._arrays.items()}
 
     @functools.cached_property
     def _arrays(self) -> dict[str, Any]:

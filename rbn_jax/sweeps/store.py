@@ -6,44 +6,45 @@ has the one size that it can have. A reduction writes one file for each task, in
 processes that share a store cannot disturb one another.
 """
 
+import collections
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import itertools
 import json
 import math
 import os
 import shutil
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-import jax
 import numpy as np
 
-from rbn_jax.parameters.labels import Variable, encode_text, to_dataset
+from rbn_jax.parameters.labels import encode_text, to_dataset
 from rbn_jax.parameters.optional import require
 from rbn_jax.reductions import REDUCTION_CLASSES, Reduction
 from rbn_jax.sweeps.blocks import Blocks
-from rbn_jax.sweeps.evaluator import SweptFunction, Template
-from rbn_jax.system.files import atomic_directory, delete_directory, lock_directory
+from rbn_jax.sweeps.evaluator import SweptFunction
+from rbn_jax.sweeps.identity import (
+    Identity,
+    check_identity,
+    identity_attributes,
+    make_identity,
+    read_identity,
+)
+from rbn_jax.system.files import DRAFT_PREFIX, atomic_directory, copy_changes, lock_directory
 
 if TYPE_CHECKING:
     import xarray
 
-# the attribute of the Zarr group that holds the identity of the sweep; 2 is the format
-_IDENTITY_KEY = "rbn_jax_sweep_2"
-# Parts of the identity that may differ: blocks are taken from the store, and a JAX of another
-# version may lower the same function to another program.
-_MAY_DIFFER = {"blocks", "version", "program"}
 # the CRC-32C at the end of a chunk
 _CHECKSUM_BYTES = 4
-
-Identity = dict[str, Any]
-"""What tells a sweep from another one, as JSON holds it."""
+# of the numbers that a status lists
+_MAX_MISSING = 100_000
 
 
 class StoreStatus(TypedDict):
@@ -64,7 +65,8 @@ def store_status(store: str | os.PathLike[str]) -> StoreStatus:
     Returns:
         A dictionary: the name of the `function`; how many `units` ("blocks", or for a reduction
         "parts", which are runs of blocks) there are, `count`, and are `done`; the numbers of
-        those that are `missing`; the number of `points`, and of `points_done`.
+        those that are `missing`, at most the first 100,000; the number of `points`, and of
+        `points_done`.
 
     Raises:
         ValueError: the directory holds no sweep.
@@ -81,16 +83,17 @@ def store_status(store: str | os.PathLike[str]) -> StoreStatus:
     """
     directory = StoreDirectory.read(checked_path(store))
     blocks = directory.blocks
-    missing = [task for task in range(blocks.task_count) if not directory.has(task)]
-    points = math.prod(blocks.sizes)
+    done = directory.done_tasks()
+    is_done = set(done)
+    missing = (task for task in range(blocks.task_count) if task not in is_done)
     return {
         "function": directory.identity["function"],
         "units": blocks.task_name,
         "count": blocks.task_count,
-        "done": blocks.task_count - len(missing),
-        "points": points,
-        "points_done": points - sum(map(blocks.task_points, missing)),
-        "missing": missing,
+        "done": len(done),
+        "points": math.prod(blocks.sizes),
+        "points_done": sum(map(blocks.task_points, done)),
+        "missing": list(itertools.islice(missing, _MAX_MISSING)),
     }
 
 
@@ -106,18 +109,9 @@ class StoreDirectory:
         """Return the directory at a path.
 
         Raises:
-            ValueError: there is no directory, or it holds something else.
+            ValueError: there is no directory, it holds something else, or is damaged.
         """
-        try:
-            text = (path / "zarr.json").read_text(encoding="utf-8")
-            return cls(
-                path, json.loads(json.loads(text)["attributes"][_IDENTITY_KEY], parse_constant=str)
-            )
-        except (FileNotFoundError, KeyError, TypeError, ValueError):
-            problem = "holds no sweep" if path.exists() else "is missing"
-            raise ValueError(
-                f"{path} {problem}: must be a store that this version of sweep has made"
-            ) from None
+        return cls(path, read_identity(path))
 
     @functools.cached_property
     def blocks(self) -> Blocks:
@@ -127,13 +121,9 @@ class StoreDirectory:
         return Blocks(*shapes, task_length=blocks["task_length"])
 
     @property
-    def template(self) -> Template:
-        """What the function gives at a point, with shapes and dtypes in place of data."""
-        variables = self.identity["variables"].items()
-        return {
-            name: Variable(jax.ShapeDtypeStruct(tuple(shape), dtype), tuple(dims))
-            for name, (dims, shape, dtype) in variables
-        }
+    def is_reduction(self) -> bool:
+        """Whether the store holds parts of reductions, and no blocks."""
+        return "reduce" in self.identity
 
     def part_file(self, task: int) -> Path:
         """Return the file of a task of a reduction."""
@@ -141,28 +131,75 @@ class StoreDirectory:
 
     def has(self, task: int) -> bool:
         """Return whether the files of a task are complete."""
-        if "reduce" in self.identity:
+        if self.is_reduction:
             # it has an end, which a truncated file lacks
             return zipfile.is_zipfile(self.part_file(task))
+        sizes = self._chunk_sizes()
+        for name, file in self._chunk_files(task):
+            try:
+                if file.stat().st_size != sizes[name]:
+                    return False
+            except FileNotFoundError:
+                return False
+        return True
+
+    def done_tasks(self) -> list[int]:
+        """Return the tasks whose files are complete.
+
+        It takes time in proportion to the files, whatever number of tasks the store claims.
+        """
+        if self.is_reduction:
+            numbers = _numbers_of_parts(self.path / "parts")
+            return [task for task in numbers if task < self.blocks.task_count and self.has(task)]
+        n_complete: dict[int, int] = collections.Counter()
+        for name, size in self._chunk_sizes().items():
+            n_own_axes = len(self.identity["variables"][name][1])
+            for index, file in _files_of_chunks(self.path / name / "c"):
+                n_axes = len(index) - n_own_axes
+                if n_axes == len(self.blocks.sizes) and not any(index[n_axes:]):
+                    block = self.blocks.block_of_chunk(index[:n_axes])
+                    if block is not None and file.stat().st_size == size:
+                        n_complete[block] += 1
+        n_variables = len(self.identity["variables"])
+        tasks = []
+        for block, count in sorted(n_complete.items()):
+            if count == n_variables * self.blocks.chunk_count(block):
+                tasks.append(block)
+        return tasks
+
+    def discard(self, task: int) -> None:
+        """Delete the files of a task, which are damaged."""
+        files = [file for _, file in self._chunk_files(task)]
+        for file in [self.part_file(task)] if self.is_reduction else files:
+            file.unlink(missing_ok=True)
+
+    def changed_since(self, task: int, time: float) -> bool:
+        """Return whether a file of a task that is done was written at this time or later."""
+        files = [file for _, file in self._chunk_files(task)]
+        files = [self.part_file(task)] if self.is_reduction else files
+        return max(file.stat().st_mtime for file in files) >= time
+
+    def _chunk_sizes(self) -> dict[str, int]:
+        """Return the bytes of a chunk of each result."""
+        sizes = {}
+        for name, (_, shape, dtype) in self.identity["variables"].items():
+            # a chunk holds the dimensions of the result at a point completely
+            values = math.prod(self.blocks.chunk) * math.prod(shape)
+            sizes[name] = values * np.dtype(dtype).itemsize + _CHECKSUM_BYTES
+        return sizes
+
+    def _chunk_files(self, task: int) -> Iterator[tuple[str, Path]]:
+        """Yield the name of the result and the file of each chunk of a block."""
         chunks = []
         for points, length in zip(self.blocks.region(task), self.blocks.chunk, strict=True):
             chunks.append(range(points.start // length, -(-points.stop // length)))
-        for name, (_, shape, dtype) in self.identity["variables"].items():
-            values = math.prod(self.blocks.chunk) * math.prod(shape)
-            chunk_bytes = values * np.dtype(dtype).itemsize + _CHECKSUM_BYTES
+        for name, (_, shape, _) in self.identity["variables"].items():
             for index in itertools.product(*chunks):
-                # a chunk holds the dimensions of the result at a point completely
-                file = self.path.joinpath(name, "c", *map(str, index), *["0"] * len(shape))
-                try:
-                    if file.stat().st_size != chunk_bytes:
-                        return False
-                except FileNotFoundError:
-                    return False
-        return True
+                yield name, self.path.joinpath(name, "c", *map(str, index), *["0"] * len(shape))
 
     def state(self) -> str:
         """Say how many tasks are stored, and how to go on."""
-        done = sum(map(self.has, range(self.blocks.task_count)))
+        done = len(self.done_tasks())
         count = f"{done} of {self.blocks.task_count} {self.blocks.task_name}"
         return f"{count} are kept in {self.path}; the same call goes on there"
 
@@ -178,7 +215,8 @@ class StoreDirectory:
         """Return the dataset in the directory: lazy, text as NumPy has it."""
         xr = require("xarray", "sweep")
         dataset = xr.open_zarr(self.path, consolidated=True, decode_times=False)
-        dataset.attrs.pop(_IDENTITY_KEY, None)
+        for key in identity_attributes(self.identity):
+            dataset.attrs.pop(key, None)
         text = {}
         for name, coord in dataset.coords.items():
             if coord.dtype.kind in "OT":
@@ -186,19 +224,49 @@ class StoreDirectory:
         return encode_text(dataset.assign_coords(text))
 
     def write_dataset(self, dataset: "xarray.Dataset") -> None:
-        """Write a small dataset into the directory, text as Zarr's own strings."""
+        """Write a small dataset into the directory, and what differs only."""
+        with tempfile.TemporaryDirectory() as folder:
+            draft = StoreDirectory(Path(folder), self.identity)
+            draft.write_new_dataset(dataset)
+            copy_changes(draft.path, self.path, last="zarr.json")
+
+    def write_new_dataset(self, dataset: "xarray.Dataset") -> None:
+        """Write a small dataset with checksums, text as Zarr's own strings."""
         zarr = require("zarr", "sweep")
         text = {}
+        encoding = {}
         for name, variable in dataset.variables.items():
+            encoding[name] = {"compressors": [zarr.codecs.Crc32cCodec()]}
             # xarray writes only objects over strings that a store already has
             if variable.dtype.kind == "U":
                 text[name] = (variable.dims, variable.values.astype(object), variable.attrs)
-        dataset = dataset.assign(text).assign_attrs({_IDENTITY_KEY: json.dumps(self.identity)})
+        dataset = dataset.assign(text).assign_attrs(identity_attributes(self.identity))
         # Zarr warns that consolidated metadata are no part of version 3 yet
         with warnings.catch_warnings(action="ignore"):
-            dataset.to_zarr(self.path, mode="a", zarr_format=3, consolidated=False)
+            dataset.to_zarr(
+                self.path, mode="a", zarr_format=3, consolidated=False, encoding=encoding
+            )
             # the metadata of all arrays in one file, which xarray reads first
             zarr.consolidate_metadata(self.path)
+
+
+def _numbers_of_parts(folder: Path) -> list[int]:
+    """Return the numbers of the files "12.npz" in a folder."""
+    numbers = []
+    for file in folder.glob("*.npz"):
+        if file.stem.isdecimal() and str(int(file.stem)) == file.stem:
+            numbers.append(int(file.stem))
+    return sorted(numbers)
+
+
+def _files_of_chunks(folder: Path) -> Iterator[tuple[tuple[int, ...], Path]]:
+    """Yield index and file of each chunk of an array; that of a number is the folder itself."""
+    if folder.is_file():
+        yield (), folder
+    for file in folder.rglob("*"):
+        parts = file.relative_to(folder).parts
+        if all(part.isdecimal() for part in parts) and file.is_file():
+            yield tuple(map(int, parts)), file
 
 
 def checked_path(store: object) -> Path:
@@ -209,6 +277,8 @@ def checked_path(store: object) -> Path:
     """
     if not isinstance(store, str | os.PathLike):
         raise ValueError(f"store is a {type(store).__name__}: must be the name of a folder")
+    if not os.fspath(store):
+        raise ValueError("store is '': must be the name of a folder")
     if "://" in os.fspath(store):
         raise ValueError(
             f"store {store}: must be a folder of a file system, which locks and renames; copy the "
@@ -238,87 +308,33 @@ def open_store(
     Raises:
         ValueError: it holds another sweep, or anything else; the disk is too small.
     """
-    identity = _identity(function, planned_blocks, reductions)
+    identity = make_identity(function, planned_blocks, reductions)
     needed = 0 if reductions else math.prod(planned_blocks.sizes) * function.point_bytes
     is_new = not path.exists() or not any(path.iterdir())
     if not is_new:
         # raises if the directory is not a sweep: nothing else is searched or deleted
         StoreDirectory.read(path)
     _check_free_space(path, needed)
-    if overwrite or is_new:
-        if not is_new:
-            delete_directory(path)
-        _create(path, function, identity)
+    if is_new:
+        with atomic_directory(path) as draft:
+            _write_metadata(StoreDirectory(draft, identity), function)
+    elif overwrite:
+        with lock_directory(path, exclusive=True):
+            _delete_results(StoreDirectory.read(path))
+            _mend_metadata(StoreDirectory(path, identity), function)
     with lock_directory(path, exclusive=False):
         # read only now, as another process may have created or overwritten it until it was locked
         directory = StoreDirectory.read(path)
-        _check_identity(path, directory.identity, identity)
+        check_identity(path, directory.identity, identity)
         if block_size and directory.blocks.shape != planned_blocks.shape:
             raise ValueError(
                 f"{path} has blocks of {math.prod(directory.blocks.shape)} points: leave "
                 "block_size out, or overwrite the store"
             )
+        # a reduction writes its results, with their metadata, when all parts are done
+        if not is_new and not directory.is_reduction:
+            _mend_metadata(directory, function)
         yield directory
-
-
-def _identity(
-    function: SweptFunction, blocks: Blocks, reductions: tuple[Reduction, ...]
-) -> Identity:
-    parameters = json.loads(function.attrs["params"])
-    axes = {}
-    for name, values in function.axes.values.items():
-        # the hash stands for all values, the rest is for the reader of an error message
-        digest = hashlib.sha256(values.tobytes()).hexdigest()[:12]
-        axes[name] = f"{values.size} values from {values[0]:g} to {values[-1]:g} ({digest})"
-        parameters.pop(name, None)
-    variables = {}
-    for name, variable in function.template.items():
-        variables[name] = (variable.dims, variable.data.shape, str(variable.data.dtype))
-    identity = {
-        "function": function.attrs["function"],
-        "program": function.program(),
-        "dtype": function.dtype,
-        "dimensions": function.axes.layout,
-        "axes": axes,
-        "parameters": parameters,
-        "variables": variables,
-        "blocks": vars(blocks),
-        "computed by": function.backend[0],
-        "version": function.backend[1],
-    }
-    if reductions:
-        identity["reduce"] = [reduction.describe() for reduction in reductions]
-    # tuples become lists, as in the identity that is read from a store, and NaN equals itself
-    return json.loads(json.dumps(identity), parse_constant=str)
-
-
-def _check_identity(path: Path, stored: Identity, new: Identity) -> None:
-    """Raise a ValueError that names every difference between two sweeps."""
-    differences = []
-    for key in dict.fromkeys([*stored, *new]):
-        if key not in _MAY_DIFFER:
-            differences += _differences(stored.get(key), new.get(key), key)
-    # The lowered program is compared only if both JAX versions are equal.
-    same_version = stored["version"] == new["version"]
-    if not differences and same_version and stored["program"] != new["program"]:
-        differences = [f"the store was made by a different version of {new['function']}"]
-    if differences:
-        raise ValueError(
-            f"{path} holds another sweep: {'; '.join(differences)}. Give another store, or "
-            "overwrite this one to start anew"
-        )
-
-
-def _differences(stored: object, new: object, name: str) -> list[str]:
-    """Return the differences between two values, or between those of two dictionaries by key."""
-    if not isinstance(stored, dict) or not isinstance(new, dict):
-        if stored == new:
-            return []
-        return [f"{name}: {json.dumps(stored)} in the store, {json.dumps(new)} here"]
-    differences = []
-    for key in {**stored, **new}:
-        differences += _differences(stored.get(key), new.get(key), f"{name} {key}")
-    return differences
 
 
 def _check_free_space(path: Path, needed: int) -> None:
@@ -337,15 +353,37 @@ def _check_free_space(path: Path, needed: int) -> None:
         )
 
 
-def _create(path: Path, function: SweptFunction, identity: Identity) -> None:
-    """Create a store without results."""
-    with atomic_directory(path) as draft:
-        directory = StoreDirectory(draft, identity)
-        if "reduce" in identity:
-            (draft / "parts").mkdir()
-            directory.write_dataset(require("xarray", "sweep").Dataset(attrs=function.attrs))
-        else:
-            _create_arrays(directory, function)
+def _mend_metadata(directory: StoreDirectory, function: SweptFunction) -> None:
+    """Write coordinates and metadata of arrays again, where they are damaged or missing."""
+    with tempfile.TemporaryDirectory() as folder:
+        _write_metadata(StoreDirectory(Path(folder), directory.identity), function)
+        copy_changes(Path(folder), directory.path, last="zarr.json")
+
+
+def _delete_results(directory: StoreDirectory) -> None:
+    """Delete the arrays and parts of a sweep; other files stay, and the identity for now.
+
+    So a process that is killed here leaves the sweep that was, with blocks missing.
+    """
+    group = json.loads((directory.path / "zarr.json").read_text(encoding="utf-8"))
+    consolidated = group.get("consolidated_metadata") or {}
+    names = {*directory.identity["variables"], *directory.identity["axes"]}
+    names.update(str(name).partition("/")[0] for name in consolidated.get("metadata", {}))
+    for name in (*names, "parts"):
+        if name not in ("", ".", ".."):
+            shutil.rmtree(directory.path / name, ignore_errors=True)
+    for file in directory.path.glob(f"{DRAFT_PREFIX}*"):
+        file.unlink(missing_ok=True)
+
+
+def _write_metadata(draft: StoreDirectory, function: SweptFunction) -> None:
+    """Write a store without results."""
+    if draft.is_reduction:
+        (draft.path / "parts").mkdir()
+        attrs = draft.identity["attributes"]
+        draft.write_new_dataset(require("xarray", "sweep").Dataset(attrs=attrs))
+    else:
+        _create_arrays(draft, function)
 
 
 def _create_arrays(draft: StoreDirectory, function: SweptFunction) -> None:
@@ -358,7 +396,7 @@ def _create_arrays(draft: StoreDirectory, function: SweptFunction) -> None:
         # a view of one element, whatever the shape
         zeros = np.broadcast_to(zero, (*axes.sizes, *variable.data.shape))
         variables[name] = variable.with_data(zeros)
-    dataset = to_dataset(variables, axes.dims, axes.labels(), function.attrs)
+    dataset = to_dataset(variables, axes.dims, axes.labels(), draft.identity["attributes"])
     group = zarr.open_group(draft.path, mode="a", zarr_format=3)
     for name, array in dataset.data_vars.items():
         if "/" in str(name):
@@ -373,4 +411,4 @@ def _create_arrays(draft: StoreDirectory, function: SweptFunction) -> None:
             dimension_names=array.dims,
             attributes=array.attrs,
         )
-    draft.write_dataset(dataset.drop_vars(list(variables)))
+    draft.write_new_dataset(dataset.drop_vars(list(variables)))

@@ -13,12 +13,16 @@ try:
 except ImportError:  # Windows: nothing stops a process from overwriting a directory in use
     fcntl = None
 
+DRAFT_PREFIX = ".rbn-jax-"
+"""The start of the name of a temporary file, which a killed process may leave."""
+_MARK_PREFIX = f"{DRAFT_PREFIX}running-"
+
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[str]:
     """Yield the name of a temporary file, which replaces `path` if nothing fails."""
     # in the folder of `path`: os.replace is atomic within one file system only
-    draft = path.with_name(f".rbn-jax-{uuid.uuid4().hex}{path.suffix}")
+    draft = path.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}{path.suffix}")
     try:
         yield str(draft)
         os.replace(draft, path)
@@ -45,17 +49,24 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def delete_directory(path: Path) -> None:
-    """Delete a directory on which no other process works.
+def copy_changes(source: Path, target: Path, last: str) -> None:
+    """Make the files of a directory equal to those of another one, each at once or not at all.
 
-    Raises:
-        ValueError: another process works on it.
+    Files that are equal are not touched, nor are those that only the target has.
+
+    last: the name of the file that is written after all others
     """
-    with lock_directory(path, exclusive=True):
-        # renamed first, so that no process finds a directory of which a part is deleted
-        trash = _hidden_name(path)
-        os.rename(path, trash)
-        shutil.rmtree(trash)
+    for file in sorted(source.rglob("*"), key=lambda file: file == source / last):
+        copy = target / file.relative_to(source)
+        if file.is_dir():
+            copy.mkdir(parents=True, exist_ok=True)
+            continue
+        data = file.read_bytes()
+        if copy.is_file() and copy.stat().st_size == len(data) and copy.read_bytes() == data:
+            continue
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(copy) as draft:
+            Path(draft).write_bytes(data)
 
 
 @contextlib.contextmanager
@@ -82,6 +93,44 @@ def lock_directory(path: Path, exclusive: bool) -> Iterator[None]:
         yield
     finally:
         os.close(directory)
+
+
+@contextlib.contextmanager
+def mark_running(path: Path) -> Iterator[None]:
+    """Keep a locked file in a directory while this process works there.
+
+    A process that is killed leaves its file, unlocked; see `stale_marks`.
+    """
+    mark = path / f"{_MARK_PREFIX}{uuid.uuid4().hex}"
+    try:
+        number = os.open(mark, os.O_CREAT | os.O_RDWR)
+    except OSError:
+        # of a directory that cannot be written to, the work itself will tell
+        yield
+        return
+    try:
+        if fcntl is not None:
+            fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
+        mark.unlink(missing_ok=True)
+
+
+def stale_marks(path: Path) -> dict[Path, float]:
+    """Return the files that killed processes have left, with the times when these started."""
+    marks: dict[Path, float] = {}
+    if fcntl is None:
+        return marks
+    for mark in path.glob(f"{_MARK_PREFIX}*"):
+        # a process that ends removes its own
+        with contextlib.suppress(FileNotFoundError), mark.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            marks[mark] = mark.stat().st_mtime
+    return marks
 
 
 def _hidden_name(path: Path) -> Path:
