@@ -16,7 +16,7 @@ from rbn_jax.fitting.identifiability import Identifiability
 from rbn_jax.fitting.objective import Arrays, Objective, fit_settings
 from rbn_jax.parameters import access, checks
 from rbn_jax.parameters.optional import require
-from rbn_jax.system.json_text import from_json, to_json
+from rbn_jax.system.json_text import read_mapping, to_dataclass, to_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -254,21 +254,30 @@ class FitResult:
         """Return the result that `to_json` wrote, without its function.
 
         Parameters that were no network come back as a mapping by name.
+
+        Raises:
+            ValueError: the text is something else.
         """
-        fields = from_json(text)
-        if class_name := fields.pop("params_class", None):
-            fields["params"] = checks.restore_parameter_set(class_name, fields["params"])
-        for name in ("covariance", "correlation", "start_costs"):
-            fields[name] = np.array(fields[name], float)
-        for name, residuals in fields["residuals"].items():
-            fields["residuals"][name] = np.array(residuals, float)
-        identifiability = fields["identifiability"].items()
-        tuples = {name: tuple(elements) for name, elements in identifiability}
-        fields["identifiability"] = Identifiability(**tuples)
-        fields["optima"] = tuple(Optimum(**optimum) for optimum in fields["optima"])
-        for name in ("names", "advice"):
-            fields[name] = tuple(fields[name])
-        return cls(**fields)
+        try:
+            fields = read_mapping(text)
+            class_name = fields.pop("params_class", None)
+            result = cls(**to_dataclass(fields, cls, "fit"))
+            if class_name is not None:
+                params = checks.restore_parameter_set(str(class_name), result.params)
+                result = dataclasses.replace(result, params=params)
+            result._check_names()
+        except ValueError as error:
+            raise ValueError(f"{error}; the text must be what FitResult.to_json wrote") from None
+        return result
+
+    def _check_names(self) -> None:
+        """Raise a ValueError if parts of a result that was read are of other parameters."""
+        k = len(self.names)
+        if not set(self.names) <= self.values.keys() == self.stderr.keys():
+            raise ValueError(f"names {self.names} and values {list(self.values)} differ")
+        if not self.covariance.shape == self.correlation.shape == (k, k):
+            raise ValueError(f"covariance or correlation have not the shape {(k, k)}")
+        access.read_parameters(self.params).replace(self.values)
 
     @property
     def _is_held(self) -> np.ndarray:
