@@ -1,5 +1,7 @@
 """Entry point of `rbn-jax` and `python -m rbn_jax`."""
 
+import sys
+
 from rbn_jax.parameters.optional import require
 
 
@@ -7,11 +9,17 @@ def main() -> None:
     """Run the command line; without typer, say which extra installs it."""
     try:
         require("typer", "cli")
-    except ImportError as error:
-        raise SystemExit(f"rbn-jax: {error}") from None
-    from rbn_jax.cli import run
+        from rbn_jax.cli import run
 
-    raise SystemExit(run())
+        status = run()
+    except ImportError as error:
+        print(f"rbn-jax: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        # Ctrl-C while Python imports
+        print("rbn-jax: stopped", file=sys.stderr)
+        status = 130
+    raise SystemExit(status)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import contextlib
 import importlib
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -10,6 +12,7 @@ from typing import Annotated
 import typer
 
 import rbn_jax
+from rbn_jax.system.interrupts import noticed_interrupts
 
 COMMANDS = {
     "weights": ("weights_command", "Print the 2x2 weights [pA*sqrt(N)] of one network."),
@@ -47,7 +50,7 @@ def keep_interrupt_message() -> Iterator[None]:
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run `rbn-jax`; return 0, 2 for bad input, or 130 after Ctrl-C."""
+    """Run `rbn-jax`; return 0, 2 for bad input, 130 after Ctrl-C, or 143 after SIGTERM."""
     if arguments is None:
         arguments = sys.argv[1:]
     return run_app(_run_command, arguments, "rbn-jax")
@@ -65,12 +68,18 @@ def run_app(app: Callable[..., int | None], arguments: list[str], program: str) 
     # without standalone_mode=False typer would print errors itself, over many lines
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
+        number = signal.SIGINT
         try:
-            status = app(arguments or ["--help"], standalone_mode=False, prog_name=program)
+            with noticed_interrupts() as interrupted:
+                try:
+                    status = app(arguments or ["--help"], standalone_mode=False, prog_name=program)
+                finally:
+                    number = interrupted() or number
             return status or 0
-        except (KeyboardInterrupt, StoppedError) as error:
+        # typer turns a Ctrl-C outside of a command into its Abort
+        except (KeyboardInterrupt, StoppedError, typer.Abort) as error:
             print_line(str(error) or "stopped")
-            return 130
+            return 128 + number
         except OSError as error:
             print_line(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         except (ValueError, RuntimeError, ImportError, MemoryError) as error:
@@ -78,9 +87,14 @@ def run_app(app: Callable[..., int | None], arguments: list[str], program: str) 
         except Exception as error:
             # only typer's own errors, such as an unknown option, have this method
             format_message = getattr(error, "format_message", None)
-            if format_message is None:
+            if format_message is not None:
+                print_line(format_message())
+            elif os.environ.get("JAX_PLATFORMS"):
+                # JAX ends in an assertion where the platform has no device
+                platforms = os.environ["JAX_PLATFORMS"]
+                print_line(f"JAX_PLATFORMS={platforms}: JAX has no such device here; unset it")
+            else:
                 raise
-            print_line(format_message())
     return 2
 
 

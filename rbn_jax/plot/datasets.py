@@ -72,7 +72,7 @@ def axis_properties(
     array: "xarray.DataArray", dim: Hashable, axis: Literal["x", "y"]
 ) -> dict[str, str]:
     """Return the keywords of `Axes.set` that label and scale an axis for a dimension."""
-    properties = {f"{axis}label": f"{dim}{unit_label(array[dim])}"}
+    properties = {f"{axis}label": plain_label(dim) + unit_label(array[dim])}
     # a linear scale is not set, so that a scale that the caller has chosen stays
     if is_log_spaced(axis_values(array, dim)):
         properties[f"{axis}scale"] = "log"
@@ -86,13 +86,18 @@ def variable_label(array: "xarray.DataArray") -> str:
         if dim in array.coords and dim not in array.dims:
             entry += str(array[dim].values)
     name = array.attrs.get("long_name", array.name)
-    return f"{name} {entry}".rstrip() + unit_label(array)
+    return plain_label(f"{name} {entry}".rstrip()) + unit_label(array)
+
+
+def plain_label(name: object) -> str:
+    """Return a name as a label; its dollar signs do not begin a formula of Matplotlib's."""
+    return str(name).replace("$", r"\$")
 
 
 def unit_label(array: "xarray.DataArray") -> str:
     """Return the unit in brackets after a space, as Matplotlib has it; "" for a pure number."""
     unit = unit_text(array)
-    return f" [{_UNIT_LABELS.get(unit, unit)}]" if unit else ""
+    return f" [{_UNIT_LABELS.get(unit, plain_label(unit))}]" if unit else ""
 
 
 def unit_text(array: "xarray.DataArray") -> str:

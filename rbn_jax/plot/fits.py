@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rbn_jax.plot.datasets import plain_label
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -102,11 +104,11 @@ def plot_fits(
     )
     for ax, (fit_title, traces) in zip(axes.flat, fits, strict=False):
         _plot_traces([ax], traces, x, None, show_sigma=False)
-        ax.set_title(fit_title, fontsize=8)
+        ax.set_title(plain_label(fit_title), fontsize=8)
         ax.tick_params(labelsize=7)
     for ax in axes.flat[len(fits) :]:
         ax.set_visible(False)
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(plain_label(title), fontsize=9)
     figure.supxlabel(xlabel or "", fontsize=9)
     figure.supylabel(ylabel or "", fontsize=9)
     return figure
@@ -154,7 +156,7 @@ def _tick_labels(traces: Traces) -> list[str]:
     if len(traces) > _MAX_NAMED_VALUES:
         return []
     are_numbers = all(trace.prediction.size == 1 for trace in traces.values())
-    return list(traces) if are_numbers else []
+    return list(map(plain_label, traces)) if are_numbers else []
 
 
 def _plot_start_costs(ax: "Axes", costs: np.ndarray, floor: float) -> None:

@@ -14,6 +14,7 @@ from rbn_jax.plot.datasets import (
     axis_values,
     choose_entries,
     is_log_spaced,
+    plain_label,
     unit_label,
     variable_label,
 )
@@ -142,8 +143,8 @@ def plot_elasticity(
         )
     if array.attrs.get("long_name") != "elasticity":
         raise ValueError(f"{array.name} holds no elasticities: must come from elasticity(...)")
-    parameters = array["parameter"].values
-    rows = [label or str(array.name) for label in entries]
+    parameters = list(map(plain_label, array["parameter"].values))
+    rows = [plain_label(label or array.name) for label in entries]
     table = np.array(list(entries.values()), dtype=float)
     if ax is None:
         size = (3.0 + 0.9 * len(parameters), 2.0 + 0.5 * len(rows))
@@ -178,7 +179,7 @@ def _draw_lines(
     # values without a coordinate, such as samples, have no order: they are points
     style = "-" if dim in array.coords else "."
     for label, entry in entries.items():
-        ax.plot(axis_values(array, dim), entry, style, label=label)
+        ax.plot(axis_values(array, dim), entry, style, label=plain_label(label))
     ax.set(**axis_properties(array, dim, "x"), ylabel=variable_label(array))
     if len(entries) > 1:
         ax.legend()
@@ -194,7 +195,7 @@ def _draw_map(ax: Axes, entry: "xarray.DataArray", label: str) -> None:
         colors = {"cmap": "RdBu_r", "vmin": -bound, "vmax": bound}
     edges = [_cell_edges(axis_values(entry, dim)) for dim in entry.dims]
     mesh = ax.pcolormesh(*edges, numbers.T, rasterized=True, **colors)
-    title = label + unit_label(entry) if label else variable_label(entry)
+    title = plain_label(label) + unit_label(entry) if label else variable_label(entry)
     ax.figure.colorbar(mesh, ax=ax, label=title)
     ax.set(**axis_properties(entry, entry.dims[0], "x"))
     ax.set(**axis_properties(entry, entry.dims[1], "y"))

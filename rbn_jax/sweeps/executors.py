@@ -208,7 +208,7 @@ def _run_concurrently(
     missing: list[int],
     client: Any,
     bar: Progress,
-    interrupted: Callable[[], bool],
+    interrupted: Callable[[], int],
 ) -> None:
     """Run tasks, two for each thread; after a failure or Ctrl-C, let those that run finish."""
     task_points = sink.evaluator.blocks.task_points

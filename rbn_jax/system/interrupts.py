@@ -1,4 +1,4 @@
-"""Ctrl-C, also where Python drops the KeyboardInterrupt."""
+"""Ctrl-C and SIGTERM, also where Python drops the KeyboardInterrupt."""
 
 import contextlib
 import signal
@@ -7,30 +7,47 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 
-@contextlib.contextmanager
-def noticed_interrupts() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether Ctrl-C came; at the end, raise KeyboardInterrupt if so.
+class _Handler:
+    """Notes a signal, and raises KeyboardInterrupt.
 
-    Python drops an exception that is raised in a finalizer. The futures of Dask have one, which
-    runs often, so the KeyboardInterrupt of Python's handler alone would sometimes be lost.
-    A handler other than Python's is left unchanged.
+    number: of the signal that came; 0 before one came
     """
-    came = False
-    handler = signal.getsignal(signal.SIGINT)
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if handler is not signal.default_int_handler or not in_main_thread:
-        yield lambda: False
-        return
 
-    def note_and_raise(number: int, frame: FrameType | None) -> None:
-        nonlocal came
-        came = True
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
         signal.default_int_handler(number, frame)
 
-    signal.signal(signal.SIGINT, note_and_raise)
+
+@contextlib.contextmanager
+def noticed_interrupts() -> Iterator[Callable[[], int]]:
+    """Yield a function that tells which signal came; at the end, raise KeyboardInterrupt if so.
+
+    Ctrl-C, and SIGTERM, which batch systems send, raise KeyboardInterrupt. Python drops an
+    exception that is raised in a finalizer. The futures of Dask have one, which runs often, so
+    the KeyboardInterrupt alone would sometimes be lost.
+    A handler other than Python's is left unchanged. An inner block shares the handler of an outer
+    one, which raises at its own end.
+    """
+    outer = signal.getsignal(signal.SIGINT)
+    if isinstance(outer, _Handler):
+        yield lambda: outer.number
+        return
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if outer is not signal.default_int_handler or not in_main_thread:
+        yield lambda: 0
+        return
+    handler = _Handler()
+    numbers = [signal.SIGINT]
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        numbers.append(signal.SIGTERM)
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
-        yield lambda: came
+        yield lambda: handler.number
     finally:
-        signal.signal(signal.SIGINT, handler)
-    if came:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+    if handler.number:
         raise KeyboardInterrupt
