@@ -67,7 +67,7 @@ def interrupt_after(monkeypatch, n_calls):
 def test_ctrl_c_keeps_the_rows_fitted_so_far(monkeypatch):
     targets = np.stack([noisy_trace(seed) for seed in range(12)])
     interrupt_after(monkeypatch, 2)
-    with pytest.warns(RuntimeWarning, match="8 of 12 rows are fitted"):
+    with pytest.warns(RuntimeWarning, match="4 of 12 rows are marked"):
         rows = fit(psp, TRUTH, targets, BOUNDS, n_starts=8, batch_size=4, null={"weight": 500})
     # the null model is not fitted after Ctrl-C
     assert rows.null_aic is None
@@ -82,7 +82,7 @@ def test_ctrl_c_keeps_rows_of_the_batch_in_progress(monkeypatch):
     targets = np.stack([noisy_trace(seed) for seed in range(12)])
     interrupt_after(monkeypatch, 1)
     # the first call solves 8 problems, which are 2 rows of 4 starts
-    with pytest.warns(RuntimeWarning, match="2 of 12 rows are fitted"):
+    with pytest.warns(RuntimeWarning, match="10 of 12 rows are marked"):
         rows = fit(psp, TRUTH, targets, {**BOUNDS, "tau_m": (6, 60)}, n_starts=4)
     assert list(rows.status) == ["converged"] * 2 + ["not fitted"] * 10
     assert np.isnan(rows.values["tau_m"][2:]).all()
@@ -102,7 +102,7 @@ def test_starts_where_fn_is_nan_are_counted_as_lost():
     assert result.values["a"] == pytest.approx(4)
     assert 8 < result.n_lost < 24
     assert result.n_reached == 32 - result.n_lost
-    with pytest.raises(ValueError, match=r"not finite at any start: \(a -"):
+    with pytest.raises(ValueError, match=r"not finite at any start, of which the first is \(a -"):
         fit(root, {"a": -5.0}, np.ones(3), {"a": (-10, -1)})
 
 

@@ -9,13 +9,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
-from numpy.typing import ArrayLike
 
 from rbn_jax.numerics.minimise import Box
+from rbn_jax.numerics.variables import START_MARGIN, Variables
 from rbn_jax.parameters import checks, domains
 from rbn_jax.parameters.access import Location, read_parameters
 
@@ -32,8 +29,6 @@ _TIE_PATTERN = re.compile(
     r"\s*(?:([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*\*\s*)?"
     r"([\w.]+(?:\[[\d,\s]+\])?)\s*"
 )
-# starts are not nearer to a bound than this share of the range: there fn may have no derivative
-_START_MARGIN = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +39,7 @@ class Free:
         low, high: the bounds in the parameter's unit; None or infinite where open. The optimum
             may lie on a bound. On a log scale an open low end is 0.
         start: the value at the first start; by default the value in `params`, if that is
-            within the bounds.
+            within the bounds. A value on a bound is moved a millionth of the range inside.
         scale: "log" to vary the logarithm of the parameter, or "linear"; by default "log" where
             low > 0.
         tie: makes the parameter follow others: the name of a free parameter ("tau_E"), a
@@ -78,84 +73,6 @@ class Multiple:
     def __call__(self, values: Mapping[str, Any]) -> Any:
         """Return the value of the tied parameter."""
         return self.factor * values[self.source]
-
-
-def static_field() -> Any:
-    """Make a field that is part of the compiled program, and not a leaf of the pytree."""
-    return dataclasses.field(metadata={"static": True})
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Variables:
-    """The free parameters x (k,), and the variables z (k,) that stand for them in a search.
-
-    The numbers are leaves of a pytree, so that a fit with other bounds is not compiled again.
-
-    names: of the parameters
-    is_log: whether z = ln x
-    low, high: the bounds of x
-    box: bounds of z, and the lengths of steps
-    """
-
-    names: tuple[str, ...] = static_field()
-    is_log: tuple[bool, ...] = static_field()
-    low: Any
-    high: Any
-    box: Box
-
-    def to_values(self, z: Array | np.ndarray) -> Array:
-        """Return x at z (..., k); JAX code. At a bound x is exactly that bound."""
-        is_log = np.array(self.is_log)
-        # the inner where keeps numbers that are no logarithms from overflow
-        x = jnp.where(is_log, jnp.exp(jnp.where(is_log, z, 0)), z)
-        x = jnp.where(z <= self.box.low, self.low, x)
-        return jnp.where(z >= self.box.high, self.high, x)
-
-    def slopes(self, x: Array) -> Array:
-        """Return dx/dz at x (k,); JAX code."""
-        return jnp.where(np.array(self.is_log), x, 1)
-
-    def from_values(self, x: ArrayLike) -> np.ndarray:
-        """Return z at x (..., k)."""
-        x = np.asarray(x, float)
-        return np.log(x, out=x.copy(), where=np.array(self.is_log))
-
-    def from_shares(self, shares: np.ndarray) -> np.ndarray:
-        """Return z at shares (..., k) of the range, from 0 to 1; none is at a bound.
-
-        Without two bounds the same shares are spread around the middle, with long tails.
-        """
-        low, high, middle, reach = map(np.asarray, self.box)
-        shares = np.clip(shares, _START_MARGIN, 1 - _START_MARGIN)
-        root = np.sqrt(shares / (1 - shares))
-        with np.errstate(invalid="ignore"):  # of open bounds, which are not selected
-            within = low + (high - low) * shares
-        has_low, has_high = np.isfinite(low), np.isfinite(high)
-        return np.select(
-            [has_low & has_high, has_low, has_high],
-            [within, low + reach * root, high - reach / root],
-            middle + reach * (root - 1 / root) / 2,
-        )
-
-    def fix(self, index: int | np.ndarray, x: Any) -> "Variables":
-        """Return these variables, with those at an index (or where a mask holds) fixed at x."""
-        is_fixed = np.zeros(len(self.names), bool)
-        is_fixed[index] = True
-        value = np.where(is_fixed, x, 1.0)
-        # of a number without a logarithm any z will do, since x at a bound is the bound
-        z = self.from_values(np.where(np.array(self.is_log) & (value <= 0), 1.0, value))
-        box = self.box._replace(
-            low=np.where(is_fixed, z, self.box.low), high=np.where(is_fixed, z, self.box.high)
-        )
-        low, high = np.where(is_fixed, value, self.low), np.where(is_fixed, value, self.high)
-        return dataclasses.replace(self, low=low, high=high, box=box)
-
-    @property
-    def units(self) -> np.ndarray:
-        """The range of each z (k,); without two bounds the length of a first step."""
-        spread = np.subtract(self.box.high, self.box.low)
-        return np.where(np.isfinite(spread), spread, self.box.reach)
 
 
 class FreeParameters(NamedTuple):
@@ -227,7 +144,7 @@ def read_free(params: object, free: FreeMapping) -> FreeParameters:
     is_log = tuple(is_log.tolist())
     variables = Variables(names=names, is_log=is_log, low=low, high=high, box=Box(*box))
     middle = variables.from_shares(np.full(len(names), 0.5))
-    margin = _START_MARGIN * variables.units
+    margin = START_MARGIN * variables.units
     first_start = np.where(np.isnan(start), middle, start)
     first_start = np.clip(first_start, variables.box.low + margin, variables.box.high - margin)
     notes = []
@@ -268,7 +185,7 @@ def _read_range(name: str, spec: Free, value: float) -> _Range:
     is_log = spec.scale == "log" or (spec.scale is None and low > 0)
     if is_log and low < 0:
         raise ValueError(f"{name}: the low bound {low:g} must not be below 0 on a log scale")
-    is_usable = low < value < high
+    is_usable = low <= value <= high and (value > 0 or not is_log)
     if spec.start is not None:
         is_usable = True
         if (
@@ -310,6 +227,8 @@ def _tie(name: str, spec: Free, untied: Mapping[str, Free]) -> TieFunction:
         raise ValueError(f"{name}: a tied parameter has no bounds, start, scale or prior")
     if callable(spec.tie):
         return spec.tie
+    if spec.tie in untied:
+        return Multiple(1.0, str(spec.tie))
     match = _TIE_PATTERN.fullmatch(spec.tie) if isinstance(spec.tie, str) else None
     factor = float(match[1] or 1.0) if match else math.inf
     if match is None or not math.isfinite(factor):

@@ -22,8 +22,7 @@ _ACCELERATOR_BATCH_SIZE = 8192
 def batch_size(objective: Objective, n_problems: int) -> int:
     """Return the number of searches that are worked on at once."""
     if jax.default_backend() == "cpu":
-        problem_bytes = 8 * objective.n_residuals * (len(objective.names) + 2)
-        largest = min(max(_CPU_BATCH_BYTES // problem_bytes, 1), _LARGEST_CPU_BATCH)
+        largest = min(max(_CPU_BATCH_BYTES // objective.problem_bytes, 1), _LARGEST_CPU_BATCH)
     else:
         largest = _ACCELERATOR_BATCH_SIZE
     return min(n_problems, largest)

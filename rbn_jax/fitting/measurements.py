@@ -62,7 +62,8 @@ def read_measurements(
         template = _labelled_result.eval_shape(fn, parameters)
     targets = read_arrays(target, template, "target")
     n_rows = _count_rows(targets, template, rows)
-    sigmas = _sigmas(sigma, targets, template)
+    labels = _row_labels(target, template, n_rows or 1)
+    sigmas = _sigmas(sigma, targets, template, labels.dim)
     weights = {}
     for name, array in targets.items():
         array = array.astype(dtype)
@@ -73,7 +74,6 @@ def read_measurements(
         targets[name] = array if has_loss else np.where(measured, array, 0)
     if not any((weight > 0).any() for weight in weights.values()):
         raise ValueError("the target is NaN everywhere: nothing was measured")
-    labels = _row_labels(target, template, n_rows or 1)
     return Measurements(targets, weights, n_rows, labels)
 
 
@@ -122,7 +122,7 @@ def _count_rows(targets: Arrays, template: Mapping[str, Variable], rows: bool | 
                 "fits at once, one more axis in front"
             )
     if len(lengths) > 1:
-        raise ValueError(f"the targets have different numbers of rows: {sorted(map(str, lengths))}")
+        raise ValueError("the targets must have the same number of rows, or all of them none")
     n_rows = lengths.pop()
     if rows is True and n_rows is None:
         raise ValueError(
@@ -136,12 +136,12 @@ def _count_rows(targets: Arrays, template: Mapping[str, Variable], rows: bool | 
     return n_rows
 
 
-def _sigmas(sigma: Any, targets: Arrays, template: Mapping[str, Variable]) -> Arrays:
+def _sigmas(sigma: Any, targets: Arrays, template: Mapping[str, Variable], row_dim: str) -> Arrays:
     """Return the standard deviations of each target, broadcast to its shape."""
     if sigma is None:
         sigma = 1.0
     if isinstance(sigma, Mapping) or np.ndim(sigma) > 0:
-        sigma_by_name = read_arrays(sigma, template, "sigma")
+        sigma_by_name = read_arrays(sigma, template, "sigma", row_dim)
     else:
         sigma_by_name = dict.fromkeys(template, sigma)
     sigmas = {}

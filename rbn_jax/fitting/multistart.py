@@ -21,10 +21,10 @@ class Ends(NamedTuple):
     """Where the searches from all starts ended, for one or more rows of a target.
 
     x: parameters (rows, starts, k)
-    cost: half of chi-square, or the loss (rows, starts); infinite where fn was not finite
+    cost: half of chi-square, or the loss (rows, starts); infinite where the cost, or a derivative
+        of it, was not finite at the start
     held: (rows, starts, k), whether a parameter is held on a bound
     converged: (rows, starts), whether a further step would hardly lower the cost
-    is_lost: (rows, starts), whether the cost was not finite at the start
     tolerance: (rows, starts), differences of the cost that rounding makes
     squares: (rows,), the sum of (target / sigma)^2
     """
@@ -33,7 +33,6 @@ class Ends(NamedTuple):
     cost: np.ndarray
     held: np.ndarray
     converged: np.ndarray
-    is_lost: np.ndarray
     tolerance: np.ndarray
     squares: np.ndarray
 
@@ -73,29 +72,31 @@ def make_starts(objective: Objective, first: np.ndarray, n_starts: int, seed: in
 
 def search_all(
     objective: Objective, starts: np.ndarray, n_rows: int, progress: Progress
-) -> tuple[Ends, int]:
+) -> tuple[Ends, int, bool]:
     """Search from the starts (n_starts, k) in the first `n_rows` rows of the objective.
 
     The others, which only fill up a batch, are lost. The number of rows that were searched is
-    returned too: Ctrl-C stops between two calls.
+    returned too, and whether Ctrl-C came, which stops between two calls.
     """
     n_starts = len(starts)
     n_problems = len(next(iter(objective.weight.values()))) * n_starts
     n_wanted = n_rows * n_starts
     problems = np.arange(n_problems)
-    minima, n_done = _search_problems(objective, starts, problems, False, n_wanted, progress)
+    minima, n_done, stopped = _search_problems(
+        objective, starts, problems, False, n_wanted, progress
+    )
     missed = np.flatnonzero(np.isfinite(minima.cost) & ~minima.converged)
-    if objective.loss is None and missed.size and n_done == n_wanted:
+    if objective.loss is None and missed.size and not stopped:
         # another choice of the damping finds the way from some of these starts
         problems = np.resize(missed, n_problems)
-        again, n_again = _search_problems(
+        again, n_again, stopped = _search_problems(
             objective, starts, problems, True, missed.size, Progress.silent()
         )
         is_better = again.cost < minima.cost[problems]
         is_better[n_again:] = False
         for array, array_again in zip(minima, again, strict=True):
             array[..., problems[is_better]] = array_again[..., is_better]
-    return _to_ends(objective, minima, n_starts), n_done // n_starts
+    return _to_ends(objective, minima, n_starts), n_done // n_starts, stopped
 
 
 def _search_problems(
@@ -105,14 +106,15 @@ def _search_problems(
     by_reach: bool,
     stop: int,
     progress: Progress,
-) -> tuple[Minima, int]:
+) -> tuple[Minima, int, bool]:
     """Search in the first `stop` of the problems, which `kernels.search` describes.
 
-    The number of those that were searched is returned too: Ctrl-C stops between two calls.
+    The number of those that were searched is returned too, and whether Ctrl-C came.
     """
     minima = no_minima(starts.shape[1], len(problems), objective.dtype)
     first = 0
     size = 4 * kernels.batch_size(objective, len(problems))
+    stopped = True
     with contextlib.suppress(KeyboardInterrupt):
         while first < stop:
             begin = time.monotonic()
@@ -124,7 +126,8 @@ def _search_problems(
             first = last
             if time.monotonic() - begin < _CALL_SECONDS:
                 size *= 4
-    return Minima(*map(np.array, minima)), first
+        stopped = False
+    return Minima(*map(np.array, minima)), first, stopped
 
 
 def _to_ends(objective: Objective, minima: Minima, n_starts: int) -> Ends:
@@ -145,7 +148,6 @@ def _to_ends(objective: Objective, minima: Minima, n_starts: int) -> Ends:
         cost=cost,
         held=by_row(minima.held),
         converged=by_row(minima.converged) & np.isfinite(cost),
-        is_lost=~np.isfinite(by_row(minima.first_cost)),
         tolerance=tolerance,
         squares=squares,
     )

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rbn_jax.fitting.free_parameters import Priors, Ties, Variables, static_field
+from rbn_jax.fitting.free_parameters import Priors, Ties
 from rbn_jax.numerics.minimise import Evaluation
 from rbn_jax.numerics.robust import Robust, robust_residuals
+from rbn_jax.numerics.variables import Variables, static_field
 from rbn_jax.parameters.access import Parameters
 from rbn_jax.parameters.labels import label_result
 
@@ -56,7 +57,7 @@ class Objective:
     priors: (name, mean, standard deviation)
     parameters: those held fixed; the values of the free ones are replaced
     variables: the free parameters, in the order of x
-    target: arrays by name of what fn returns, 0 where not measured
+    target: arrays by name of what fn returns, 0 where not measured, or NaN for a loss
     weight: 1 / sigma by name, 0 where not measured
     absolute_sigma: whether sigma is known: given, or part of a loss
     max_steps: of each start
@@ -81,9 +82,10 @@ class Objective:
         return self.variables.names
 
     @property
-    def n_residuals(self) -> int:
-        """The number of residuals of a row of many."""
-        return sum(weight[0].size for weight in self.weight.values())
+    def problem_bytes(self) -> int:
+        """The bytes of residuals and Jacobian of a row of many."""
+        n_residuals = sum(weight[0].size for weight in self.weight.values())
+        return 8 * n_residuals * (len(self.names) + 2)
 
     def values(self, x: Array | np.ndarray) -> dict[str, Any]:
         """Return the values of the free and the tied parameters by name.

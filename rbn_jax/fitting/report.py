@@ -14,13 +14,16 @@ def report(result: FitResult) -> str:
     sigma = "given" if result.absolute_sigma else "taken from the residuals"
     if result.method == "newton":
         sigma = "that of the loss"
+    chi_square = f"chi-square {result.chi_square:.6g}, reduced {result.reduced_chi_square:.6g}"
+    if result.method == "newton":
+        chi_square = f"twice the loss {result.chi_square:.6g}"
     null = "" if result.null_aic is None else f", Akaike of the null model {result.null_aic:.6g}"
     lines = [
         f"[[Fit of {result.function} by {result.method}: {result.status}]]",
         f"    {result.n_reached} of {result.n_starts} starts reached the best optimum; "
         f"{result.n_lost} were lost",
         f"    data {result.n_data}, free {len(result.names)}, sigma {sigma}",
-        f"    chi-square {result.chi_square:.6g}, reduced {result.reduced_chi_square:.6g}",
+        f"    {chi_square}",
         f"    Akaike {result.aic:.6g}, Bayes {result.bic:.6g}{null}",
         "[[Variables]]",
     ]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from rbn_jax.fitting import kernels
 from rbn_jax.fitting.identifiability import Identifiability
 from rbn_jax.fitting.objective import Arrays, Objective, fit_settings
+from rbn_jax.fitting.uncertainty import HESSIAN_TOLERANCE
 from rbn_jax.parameters import access, checks
 from rbn_jax.parameters.optional import require
 from rbn_jax.system.json_text import read_mapping, to_dataclass, to_json
@@ -58,8 +59,8 @@ class FitResult:
             With a loss of the user's own chi_square is twice the loss, and aic and bic are
             chi_square + 2 k and chi_square + k ln n.
         null_aic: the AIC of the null model; None without one.
-        n_starts, n_lost, n_reached: the starts; those where fn is NaN; those that reached the
-            best optimum.
+        n_starts, n_lost, n_reached: the starts; those where fn or its derivative is NaN; those
+            that reached the best optimum.
         optima: the distinct minima, the best first.
         start_costs: the cost at the end of each start, sorted; infinite where it was lost.
         at_bound: "low" or "high" by name.
@@ -135,6 +136,8 @@ class FitResult:
         value, error = self.values[name], self.stderr[name]
         quantile = self._quantile(level)
         rise = quantile if self.absolute_sigma else quantile * self.reduced_chi_square
+        # of a perfect fit: a smaller rise is rounding
+        rise = max(rise, self._rounding())
         if not math.isfinite(rise) or error == math.inf:
             return low, high
         row = dataclasses.replace(objective.select_rows(None), max_steps=_MAX_PROFILE_STEPS)
@@ -173,7 +176,7 @@ class FitResult:
                 slopes[name] = {key: np.nan * slope for key, slope in slopes[name].items()}
         return slopes
 
-    def refit(self, target: ArrayLike | dict[str, ArrayLike]) -> dict[str, Array]:
+    def refit(self, target: ArrayLike | Mapping[str, ArrayLike]) -> dict[str, Array]:
         """Return the optimum nearest to this one for other targets; JAX code.
 
         jax.grad, jacobian and vmap differentiate it by the implicit function theorem. Call it
@@ -186,7 +189,9 @@ class FitResult:
             ValueError: another name or shape than the target's.
         """
         objective = self._with_function()
-        targets = target if isinstance(target, dict) else {next(iter(objective.target)): target}
+        targets = (
+            dict(target) if isinstance(target, Mapping) else {next(iter(objective.target)): target}
+        )
         shapes = {name: np.shape(array) for name, array in objective.target.items()}
         if {name: np.shape(array) for name, array in targets.items()} != shapes:
             raise ValueError(f"target: must have the names and shapes {shapes}")
@@ -222,16 +227,20 @@ class FitResult:
         objective = self._with_function()
         with fit_settings(objective.dtype):
             prediction = jax.device_get(objective.predict(self._best))
-            rounding = 2 * float(objective.rounding_cost())
+        costs = 2 * self.start_costs
+        is_loss = objective.loss is not None
+        if not is_loss:
+            # costs that are rounding count as 0
+            costs = np.where(costs <= self._rounding(), 0, costs)
         return plot_fit(
             axes,
             to_traces(objective, prediction),
-            2 * self.start_costs,
-            rounding,
+            costs,
+            "twice the loss" if is_loss else "chi-square",
             x,
             xlabel,
             self.function if ylabel is None else ylabel,
-            self.absolute_sigma,
+            self.absolute_sigma and not is_loss,
         )
 
     def _repr_html_(self) -> str:
@@ -270,6 +279,12 @@ class FitResult:
             raise ValueError(f"{error}; the text must be what FitResult.to_json wrote") from None
         return result
 
+    def _rounding(self) -> float:
+        """Return the chi-square of residuals that are rounding."""
+        objective = self._with_function()
+        with fit_settings(objective.dtype):
+            return 2 * float(objective.rounding_cost())
+
     def _check_names(self) -> None:
         """Raise a ValueError if parts of a result that was read are of other parameters."""
         k = len(self.names)
@@ -298,7 +313,14 @@ class FitResult:
             return jnp.where(self._is_held, x - self._best, jax.grad(objective.cost)(x))
 
         def solve_linear(derivative: Callable[[Array], Array], change: Array) -> Array:
-            return jnp.linalg.solve(jax.jacobian(derivative)(change), change)
+            hessian = jax.jacobian(derivative)(change)
+            size = jnp.abs(jnp.diagonal(hessian))
+            scale = jnp.where(size > 0, 1 / jnp.sqrt(jnp.where(size > 0, size, 1)), 1)
+            # a direction that the data leave open does not move
+            inverse = jnp.linalg.pinv(
+                hessian * jnp.outer(scale, scale), rtol=HESSIAN_TOLERANCE[objective.dtype]
+            )
+            return scale * (inverse @ (scale * change))
 
         x = jax.lax.custom_root(gradient, self._best, solve, solve_linear)
         return dict(zip(self.names, x, strict=True))
@@ -324,14 +346,13 @@ def _root(excess: Callable[[float], float], value: float, step: float, bound: fl
     """
     inner = value
     for _ in range(_MAX_BRACKET_STEPS):
-        outer = inner + step
-        if (bound - outer) * step <= 0:
-            outer = bound
-            if not math.isfinite(bound) or excess(bound) < 0:
-                return bound
-        if excess(outer) >= 0:
+        is_last = (bound - inner - step) * step <= 0
+        outer = bound if is_last else inner + step
+        if math.isfinite(outer) and excess(outer) >= 0:
             brentq = require("scipy.optimize", "fit").brentq
             return float(brentq(excess, inner, outer, xtol=1e-6 * abs(step), rtol=1e-10))
+        if is_last:
+            return bound
         inner = outer
         step *= 2
     return bound

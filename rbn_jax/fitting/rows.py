@@ -2,11 +2,11 @@
 
 import contextlib
 import dataclasses
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rbn_jax.fitting import kernels
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
-# of the Jacobians of the rows that are fitted at once
+# of the residuals and Jacobians of the rows that are fitted at once
 _BATCH_BYTES = 2**26
-STATES = ("converged", "not converged", "no data", "not finite", "not fitted")
+_WITH_VALUES = ("converged", "not converged")
+STATES = (*_WITH_VALUES, "no data", "not finite", "not fitted")
 # residuals smaller than this many rounding errors of the data tell little about their spread
 _ROUNDED = 1e3
 # a reduced chi-square outside of this range, and further from 1 than 5 of its standard deviations
@@ -40,7 +41,9 @@ _USUAL_CHI_SQUARE = (0.5, 2.0)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FitRows:
-    """Fits of many rows of a target. `rows[i]` is the `FitResult` of one, and rows can be iterated.
+    """Fits of many rows of a target. `rows[i]` is the `FitResult` of one.
+
+    Rows can be iterated; a row that has no result, as `has_result` tells, is an error then.
 
     Args:
         function: name of the function.
@@ -55,8 +58,8 @@ class FitRows:
         chi_square, reduced_chi_square, aic, bic: (rows,), as in `FitResult`.
         null_aic: (rows,), the AIC of the null model; None without one, or if the fit was stopped.
         n_data: (rows,), numbers measured, and priors.
-        n_reached, n_lost: (rows,), the starts that reached the best optimum, and those where fn
-            was not finite.
+        n_reached, n_lost: (rows,), the starts that reached the best optimum, and those where fn,
+            or its derivative, was not finite.
         n_starts: starts of each row.
         status: (rows,) of text: "converged", "not converged", "no data" (all NaN), "not finite"
             (fn is NaN at every start), "not fitted" (stopped before). Values are NaN for the
@@ -111,7 +114,7 @@ class FitRows:
             ValueError: the row could not be fitted.
         """
         number = range(len(self))[row]
-        if self.status[number] not in STATES[:2]:
+        if not self.has_result[number]:
             raise ValueError(f"row {self.name(number)} has no result: {self.status[number]}")
         return summarise(self, number)
 
@@ -123,6 +126,11 @@ class FitRows:
         return str(self.labels.names[row])
 
     @property
+    def has_result(self) -> np.ndarray:
+        """Whether a row has values, converged or not, (rows,)."""
+        return np.isin(self.status, _WITH_VALUES)
+
+    @property
     def residuals(self) -> Arrays:
         """(prediction - target) / sigma (rows, ...), by name of what fn returns.
 
@@ -130,7 +138,10 @@ class FitRows:
         """
         with fit_settings(self._objective.dtype):
             prediction = jax.device_get(kernels.predictions(self._objective, self.best_x()))
-        return self._objective.measured_residuals(prediction)
+        residuals = self._objective.measured_residuals(prediction)
+        for array in residuals.values():
+            array[~self.has_result] = np.nan
+        return residuals
 
     def remarks(self) -> dict[str, np.ndarray]:
         """Return for each reason to look at a converged row whether it holds, (rows,)."""
@@ -139,7 +150,8 @@ class FitRows:
         reduced = self.reduced_chi_square
         freedom = np.maximum(self.n_data - len(self.names), 1)
         is_far = np.abs(reduced - 1) > 5 * np.sqrt(2 / freedom)
-        is_unusual = self.absolute_sigma & is_far & ((reduced < low) | (reduced > high))
+        has_sigma = self.absolute_sigma and self._objective.loss is None
+        is_unusual = has_sigma & is_far & ((reduced < low) | (reduced > high))
         remarks = {
             "on a bound": np.any([side != "" for side in self.at_bound.values()], 0),
             "not constrained": np.any([np.isinf(error) for error in self.stderr.values()], 0),
@@ -225,9 +237,8 @@ class FitRows:
         badness = np.where(self.status == "converged", self.reduced_chi_square, np.inf)
         # without degrees of freedom chi-square is all there is
         badness = np.where(np.isnan(badness), self.chi_square, badness)
-        has_result = np.isin(self.status, STATES[:2])
         order = np.argsort(-badness, kind="stable")
-        order = order[has_result[order]][:n_rows]
+        order = order[self.has_result[order]][:n_rows]
         if not order.size:
             raise ValueError("no row has a result: there is nothing to plot")
         with fit_settings(self._objective.dtype):
@@ -252,7 +263,8 @@ class FitRows:
 
     def count_without_effect(self) -> np.ndarray:
         """Return the number of free parameters without any effect on the data (rows,)."""
-        return np.count_nonzero(self._uncertainty.norms == 0, axis=1)
+        uncertainty = self._uncertainty
+        return np.count_nonzero((uncertainty.norms == 0) & uncertainty.known, axis=1)
 
     def best_x(self) -> np.ndarray:
         """Return the best parameters (rows, k) in the precision of the fit."""
@@ -286,7 +298,7 @@ def fit_rows(
         progress: counts the starts of all rows.
     """
     n_rows = len(next(iter(objective.weight.values())))
-    batch = min(n_rows, batch_size or _default_batch_size(objective))
+    batch = min(n_rows, batch_size or max(1, _BATCH_BYTES // objective.problem_bytes))
     parts: list[tuple[np.ndarray, ...]] = []
     n_done = 0
     # Ctrl-C during a search ends the search; here it comes between two searches
@@ -295,18 +307,15 @@ def fit_rows(
             # the last batch repeats the last row: another shape would be compiled again
             numbers = np.minimum(np.arange(first, first + batch), n_rows - 1)
             rows = objective.select_rows(numbers)
-            ends, n_ended = search_all(rows, starts, min(batch, n_rows - first), progress)
+            ends, n_ended, stopped = search_all(rows, starts, min(batch, n_rows - first), progress)
             best = ends.best
             matrix, known = kernels.curvature(rows, ends.x[best], ~ends.held[best])
             parts.append((*ends, np.asarray(matrix), np.asarray(known)))
             n_done = first + n_ended
-            if n_ended < min(batch, n_rows - first):
+            if stopped:
                 break
     if not n_done:
         raise KeyboardInterrupt
-    if n_done < n_rows:
-        message = f"stopped: {n_done} of {n_rows} rows are fitted, the others marked 'not fitted'"
-        warnings.warn(message, RuntimeWarning, stacklevel=3)
     # the rows that are not fitted repeat one that is, until they are marked
     numbers = np.minimum(np.arange(n_rows), n_done - 1)
     *end_arrays, matrix, known = (
@@ -320,7 +329,7 @@ def fit_rows(
     status = np.where(np.isfinite(ends.cost).any(1), status, "not finite")
     status = np.where(n_data > 0, status, "no data")
     status = np.where(np.arange(n_rows) < n_done, status, "not fitted")
-    failed = ~np.isin(status, STATES[:2])
+    failed = ~np.isin(status, _WITH_VALUES)
     uncertainty = decompose(objective, matrix, known)
     chi_square = 2 * ends.cost[best].astype(float)
     chi_square[failed] = np.nan
@@ -329,7 +338,8 @@ def fit_rows(
     variance = np.ones(n_rows) if objective.absolute_sigma else reduced
     errors = standard_errors(objective, x, uncertainty, variance)
     covariance = scale_variance(uncertainty.covariance(), variance[:, None, None])
-    values = {name: np.asarray(v, float) for name, v in objective.values(x.T).items()}
+    by_row = jax.vmap(objective.values)(jnp.asarray(x))
+    values = {name: np.array(value, float) for name, value in by_row.items()}
     held = ends.held[best]
     at_bound = {}
     for i, name in enumerate(objective.names):
@@ -359,7 +369,7 @@ def fit_rows(
         null_aic=None,
         n_data=n_data,
         n_reached=np.where(failed, 0, ends.reached.sum(1)),
-        n_lost=ends.is_lost.sum(1),
+        n_lost=np.count_nonzero(np.isinf(ends.cost), axis=1),
         n_starts=len(starts),
         status=status,
         absolute_sigma=objective.absolute_sigma,
@@ -370,8 +380,3 @@ def fit_rows(
         _uncertainty=uncertainty,
         _notes=notes,
     )
-
-
-def _default_batch_size(objective: Objective) -> int:
-    """Return the number of rows whose Jacobians take about 64 MB."""
-    return max(1, _BATCH_BYTES // (8 * objective.n_residuals * (len(objective.names) + 3)))

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict, Unpack, get_args, overload
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rbn_jax.fitting.free_parameters import FreeMapping, Variables, read_free
+from rbn_jax.fitting.free_parameters import FreeMapping, read_free
 from rbn_jax.fitting.measurements import RowLabels, read_measurements
 from rbn_jax.fitting.multistart import make_starts
 from rbn_jax.fitting.objective import (
@@ -23,6 +24,7 @@ from rbn_jax.fitting.objective import (
 )
 from rbn_jax.fitting.result import FitResult
 from rbn_jax.fitting.rows import FitRows, fit_rows
+from rbn_jax.numerics.variables import Variables
 from rbn_jax.parameters import checks, domains
 from rbn_jax.parameters.access import Parameters, read_parameters
 from rbn_jax.parameters.labels import function_name
@@ -181,8 +183,7 @@ def fit(
         raise ValueError("robust is for least squares: leave it out with a loss of your own")
     parameters = read_parameters(params)
     free_parameters = read_free(parameters, free)
-    _check_parameters(parameters, free_parameters.variables)
-    if sigma is None and (free_parameters.priors or robust != "linear"):
+    if sigma is None and loss is None and (free_parameters.priors or robust != "linear"):
         raise ValueError("a prior or a robust loss is in units of sigma: give sigma too")
     if sigma is not None and loss is not None:
         raise ValueError("sigma is for least squares: a loss of your own has its own")
@@ -192,6 +193,7 @@ def fit(
         null_values = checks.to_numbers("null", null, free_names, "free parameter in null")
     if len(null_values) == len(free_names):
         raise ValueError("null fixes every free parameter: must leave one")
+    _check_parameters(parameters, free_parameters.variables, null_values)
     with fit_settings(dtype_name):
         converted = parameters.astype(dtype_name)
         measured = read_measurements(
@@ -228,22 +230,29 @@ def fit(
                 batch_size,
                 bar,
             )
-        if null_values and not (result.status == "not fitted").any():
-            null_aic = _null_aic(objective, null_values, starts, measured.labels, batch_size)
-            result = dataclasses.replace(result, null_aic=null_aic)
+        n_left = np.count_nonzero(result.status == "not fitted")
+        if n_left:
+            message = f"stopped: {n_left} of {len(result)} rows are marked 'not fitted'"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        elif null_values:
+            # Ctrl-C leaves out the null model only
+            with contextlib.suppress(KeyboardInterrupt):
+                null_aic = _null_aic(objective, null_values, starts, measured.labels, batch_size)
+                result = dataclasses.replace(result, null_aic=null_aic)
         if not is_single:
             return result
         if result.status[0] == "not finite":
-            _raise_not_finite(objective, result, starts[0])
+            _raise_not_finite(objective, starts[0])
         return result[0]
 
 
-def _raise_not_finite(objective: Objective, rows: FitRows, start: np.ndarray) -> NoReturn:
-    if rows.n_lost[0] < rows.n_starts:
-        raise ValueError("every start ended where fn is NaN: narrow the bounds")
+def _raise_not_finite(objective: Objective, start: np.ndarray) -> NoReturn:
     values = objective.values(objective.variables.to_values(jnp.asarray(start)))
     text = ", ".join(f"{name} {float(value):g}" for name, value in values.items())
-    raise ValueError(f"fn, or its distance to the target, is not finite at any start: ({text})")
+    raise ValueError(
+        "fn, its derivative or its distance to the target is not finite at any start, of which "
+        f"the first is ({text})"
+    )
 
 
 def _null_aic(
@@ -261,23 +270,31 @@ def _null_aic(
     is_fixed = np.isin(objective.names, list(null_values))
     fixed_x = [null_values.get(name, 1.0) for name in objective.names]
     variables = objective.variables.fix(is_fixed, fixed_x)
-    priors = tuple(prior for prior in objective.priors if prior[0] not in null_values)
-    null = dataclasses.replace(objective, variables=variables, priors=priors)
+    priors = []
+    for name, mean, deviation in objective.priors:
+        # of a fixed parameter it holds exactly, so that both models have as many data
+        priors.append((name, null_values.get(name, mean), deviation))
+    null = dataclasses.replace(objective, variables=variables, priors=tuple(priors))
     null_starts = np.where(is_fixed, variables.box.low, starts).astype(starts.dtype)
     rows = fit_rows(
         null, objective.parameters, null_starts, labels, (), batch_size, Progress.silent()
     )
-    return rows.aic - 2 * rows.count_without_effect()
+    if (rows.status == "not fitted").any():
+        raise KeyboardInterrupt
+    return rows.aic - 2 * (len(null_values) + rows.count_without_effect())
 
 
-def _check_parameters(parameters: Parameters, variables: Variables) -> None:
-    """Raise a ValueError for a bad network, or bounds outside the domain of a parameter.
+def _check_parameters(
+    parameters: Parameters, variables: Variables, null_values: dict[str, float]
+) -> None:
+    """Raise a ValueError for a bad network, or numbers outside the domain of a parameter.
 
     A bound of 0 is allowed for a parameter > 0: it is open.
     """
-    params = parameters.build()
-    if isinstance(params, checks.ParameterSet):
-        params.check()
+    for network in (parameters, parameters.replace(null_values)):
+        params = network.build()
+        if isinstance(params, checks.ParameterSet):
+            params.check()
     messages = []
     for name, *bounds in zip(variables.names, variables.low, variables.high, strict=True):
         field = parameters.field(parameters.locate(name))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # two optima are distinct if they differ by more in a variable, in shares of its range
 _MIN_DISTANCE = 1e-3
+_SMALLEST = np.finfo(np.float32).tiny
 
 
 def summarise(rows: "FitRows", row: int) -> FitResult:
@@ -87,9 +88,9 @@ def _find_optima(objective: Objective, ends: Ends, is_degenerate: bool) -> tuple
     while remaining.size:
         first = remaining[0]
         distances = np.abs((z[remaining] - z[first]) / objective.variables.units).max(1)
-        is_same = distances < _MIN_DISTANCE
-        # also where a logarithm is infinite, and its distance to itself NaN
-        is_same[0] = True
+        # far apart in logarithms may be equal: all of them are 0
+        gaps = (np.abs(x[remaining] - x[first]) / np.abs(x).max(0, initial=_SMALLEST)).max(1)
+        is_same = (distances < _MIN_DISTANCE) | (gaps < _MIN_DISTANCE**3)
         if is_degenerate:
             is_same |= cost[remaining] <= cost[first] + tolerance[first]
         values = {name: float(value) for name, value in objective.values(x[first]).items()}
@@ -103,7 +104,7 @@ def _advise(result: FitResult, rows: "FitRows", row: int) -> list[str]:
     n_data, k = result.n_data, len(result.names)
     if result.status != "converged":
         advice.append("the best start did not converge: raise max_steps or n_starts")
-    if n_data < k:
+    if n_data < k and not result.absolute_sigma:
         advice.append(f"{k} free parameters and {n_data} data: their errors are not known")
     elif n_data == k:
         advice.append("as many free parameters as data: no residual tells how good the fit is")
@@ -117,7 +118,9 @@ def _advise(result: FitResult, rows: "FitRows", row: int) -> list[str]:
     if rows.has_rounded_residuals()[row]:
         advice.append("the residuals are hardly more than rounding: so are the standard errors")
     if result.n_lost:
-        advice.append(f"fn is not finite at {result.n_lost} of {result.n_starts} starts")
+        advice.append(
+            f"fn or its derivative is not finite at {result.n_lost} of {result.n_starts} starts"
+        )
     if result.n_starts > 4 and result.n_reached == 1:
         advice.append("only one start reached the best optimum: raise n_starts")
     variables = rows._objective.variables

@@ -15,7 +15,7 @@ from rbn_jax.numerics.covariance import (
 # A singular value up to this one, of columns of norm 1, is 0 up to rounding. Singular values
 # from a Hessian are roots of its eigenvalues, so their rounding error is that of squares.
 _JACOBIAN_TOLERANCE = {"float32": 1e-4, "float64": 1e-8}
-_HESSIAN_TOLERANCE = {"float32": 1e-2, "float64": 1e-6}
+HESSIAN_TOLERANCE = {"float32": 1e-2, "float64": 1e-6}
 
 
 def decompose(objective: Objective, matrix: np.ndarray, known: np.ndarray) -> Uncertainty:
@@ -23,7 +23,7 @@ def decompose(objective: Objective, matrix: np.ndarray, known: np.ndarray) -> Un
     matrix = matrix.astype(float)
     if objective.loss is None:
         return decompose_jacobian(matrix, known, _JACOBIAN_TOLERANCE[objective.dtype])
-    return decompose_hessian(matrix, known, _HESSIAN_TOLERANCE[objective.dtype])
+    return decompose_hessian(matrix, known, HESSIAN_TOLERANCE[objective.dtype])
 
 
 def reduced_chi_square(chi_square: np.ndarray, n_data: np.ndarray, k: int) -> np.ndarray:

@@ -113,7 +113,8 @@ def correlation(covariance: np.ndarray) -> np.ndarray:
 
 def row_echelon_form(vectors: np.ndarray) -> np.ndarray:
     """Return the reduced row echelon form: a sparse, so readable, basis of the same space."""
-    rows = vectors.copy()
+    # each of a largest component of 1, so that the threshold of rounding is relative
+    rows = vectors / np.abs(vectors).max(axis=1, keepdims=True)
     rank = 0
     for column in range(rows.shape[1]):
         if rank == len(rows):

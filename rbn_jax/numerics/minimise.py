@@ -30,13 +30,15 @@ _FIRST_DAMPING = 1e-2
 _LARGEST_DAMPING = 1e15
 # the damping falls by no more than this factor
 _DAMPING_DECREASE = 0.1
-# At a kink the gradient changes its sign, and steps become short: shorter than this share of the
-# reach of every variable, and predicted to lower the cost by less than this share of what counts as
-# converged.
+# At a kink the gradient changes its sign, and steps become short and useless. A step is short
+# below this share of the reach of every variable.
 _SHORTEST_STEP = 1e-6
+# It is useless if it lowers the cost by less than this share of the decrease at which a search
+# counts as converged.
 _GIVE_UP = 1e-3
-# rounding errors of a cost, as a multiple of its last digit
+# the rounding error of a cost, as a multiple of its last digit
 _NOISE = 8
+# that of a sum of many squares, as a multiple of this rounding error
 _SUM_NOISE = 10
 
 

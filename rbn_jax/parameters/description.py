@@ -25,7 +25,8 @@ def describe_others(params: object, names: Iterable[str], width: int = 92) -> li
     items = [_describe(parameters, name) for name in others]
     # so that no line is broken between a number and its unit
     unbroken = ", ".join(item.replace(" ", _NO_BREAK_SPACE) for item in items)
-    return textwrap.fill(unbroken, width).replace(_NO_BREAK_SPACE, " ").splitlines()
+    text = textwrap.fill(unbroken, width, break_long_words=False, break_on_hyphens=False)
+    return text.replace(_NO_BREAK_SPACE, " ").splitlines()
 
 
 def _describe(parameters: Parameters, name: str) -> str:

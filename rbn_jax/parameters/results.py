@@ -9,7 +9,9 @@ from rbn_jax.parameters.checks import unknown_name_error
 from rbn_jax.parameters.labels import Variable
 
 
-def read_arrays(arrays: Any, template: Mapping[str, Variable], what: str) -> dict[str, np.ndarray]:
+def read_arrays(
+    arrays: Any, template: Mapping[str, Variable], what: str, row_dim: str | None = None
+) -> dict[str, np.ndarray]:
     """Return float arrays by name; masked elements are NaN.
 
     Args:
@@ -17,6 +19,7 @@ def read_arrays(arrays: Any, template: Mapping[str, Variable], what: str) -> dic
             the order of the result. They may have other axes in front.
         template: what the function returns.
         what: the word for the arrays in error messages.
+        row_dim: the dimension along which an xarray object may have one number for each result.
 
     Raises:
         ValueError: an unknown name, no numbers, or other labels than those of the result.
@@ -31,7 +34,7 @@ def read_arrays(arrays: Any, template: Mapping[str, Variable], what: str) -> dic
     for name, array in arrays.items():
         if name not in template:
             raise unknown_name_error(name, template, f"name in the {what}")
-        array = _align(array, template[name], f"{what} {name}")
+        array = _align(array, template[name], f"{what} {name}", row_dim)
         try:
             if isinstance(array, np.ma.MaskedArray):
                 array = np.ma.filled(array.astype(float), np.nan)
@@ -43,10 +46,10 @@ def read_arrays(arrays: Any, template: Mapping[str, Variable], what: str) -> dic
     return numbers
 
 
-def _align(array: Any, variable: Variable, what: str) -> Any:
+def _align(array: Any, variable: Variable, what: str, row_dim: str | None) -> Any:
     """Put dimensions and labels of an xarray object in the order of the function's result."""
     dims = getattr(array, "dims", ())
-    if not set(variable.dims) & set(dims):
+    if not {*variable.dims, row_dim} & set(dims):
         return array
     array = array.expand_dims([dim for dim in variable.dims if dim not in dims])
     array = array.transpose(..., *variable.dims)

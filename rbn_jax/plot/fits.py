@@ -43,7 +43,7 @@ def plot_fit(
     axes: "Axes | Sequence[Axes] | np.ndarray | None",
     traces: Traces,
     start_costs: np.ndarray,
-    floor: float,
+    cost_label: str,
     x: ArrayLike | None,
     xlabel: str | None,
     ylabel: str,
@@ -54,8 +54,8 @@ def plot_fit(
     Args:
         axes: one or three; three new ones by default.
         traces: of the fit.
-        start_costs: chi-square at the end of each start, sorted.
-        floor: costs up to this one are rounding.
+        start_costs: chi-square, or a loss, at the end of each start, sorted.
+        cost_label: what they are.
         x: abscissa of all values of the traces.
         xlabel, ylabel: labels of the axes.
         sigma_is_known: whether the sigmas are drawn, and are the unit of the residuals.
@@ -78,7 +78,7 @@ def plot_fit(
         panels[1].axhline(0, color="C3", lw=0.8)
         unit = "sigma" if sigma_is_known else "target's unit"
         panels[1].set_ylabel(f"fit - data [{unit}]")
-        _plot_start_costs(panels[2], start_costs, floor)
+        _plot_start_costs(panels[2], start_costs, cost_label)
     return axes
 
 
@@ -159,15 +159,17 @@ def _tick_labels(traces: Traces) -> list[str]:
     return list(map(plain_label, traces)) if are_numbers else []
 
 
-def _plot_start_costs(ax: "Axes", costs: np.ndarray, floor: float) -> None:
-    """Plot the sorted costs of the starts; those below the floor of rounding are 0."""
+def _plot_start_costs(ax: "Axes", costs: np.ndarray, label: str) -> None:
+    """Plot the sorted costs of the starts."""
     costs = costs[np.isfinite(costs)]
-    costs = np.where(costs <= floor, 0, costs)
     ax.plot(np.arange(1, costs.size + 1), costs, "k.-", ms=4, lw=0.6)
+    ax.set(xlabel="start, the best first", ylabel=label)
+    # a loss may be negative, and its zero means nothing
+    if costs[0] < 0:
+        return
     if costs[-1] > _LOG_AXIS_RATIO * costs[0]:
         # below the threshold the axis is linear, so that it can show 0
         ax.set_yscale("symlog", linthresh=costs[costs > 0][0])
     elif costs[-1] < 1.01 * costs[0]:
         # all starts found one optimum: do not magnify their rounding
         ax.set_ylim(0, 2 * costs[0])
-    ax.set(xlabel="start, the best first", ylabel="chi-square")
