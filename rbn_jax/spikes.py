@@ -77,20 +77,24 @@ def as_spiketimes(spikes: ArrayLike | Mapping[str, ArrayLike]) -> np.ndarray:
     return array.astype(float, copy=False)
 
 
-def load_spikes(path: Path | Sequence[Path], *, resolution: float | None = None) -> np.ndarray:
+def load_spikes(
+    path: Path | Sequence[Path], *, resolution: float | None = None, max_bytes: int = 2**32
+) -> np.ndarray:
     """Read the spikes of a file, or of several files of one simulation, in order of time.
 
     Args:
         path: `.npy` with a 2xN array; `.npz` with such an array under `spiketimes`, or
             with `times` and `senders`; `.dat` of NEST's ASCII backend, one for each thread.
         resolution: of the simulation [ms], needed for `.dat` files with `time_in_steps`.
+        max_bytes: the most that an archive may expand to; a small file can hold much more than
+            the memory.
 
     Returns:
         2xN array: times [ms], neuron IDs as in the file (NEST's start at 1).
 
     Raises:
-        ValueError: a file is empty, truncated, a pickle or not of the kind that its suffix
-            says; the message has its name and what was expected.
+        ValueError: a file is empty, truncated, a pickle, larger than max_bytes, or not of the
+            kind that its suffix says; the message has its name and what was expected.
         OSError: a file cannot be read.
 
     >>> import pathlib, tempfile
@@ -105,17 +109,19 @@ def load_spikes(path: Path | Sequence[Path], *, resolution: float | None = None)
         raise ValueError("no spike file was named")
     if resolution is not None and not resolution > 0:
         raise ValueError(f"resolution={resolution!r}: must be > 0 ms")
-    recordings = [_load_file(os.fspath(file), resolution) for file in paths]
+    if not isinstance(max_bytes, int) or max_bytes < 1:
+        raise ValueError(f"max_bytes={max_bytes!r}: must be a whole number >= 1")
+    recordings = [_load_file(os.fspath(file), resolution, max_bytes) for file in paths]
     spikes = np.concatenate(recordings, axis=1)
     return spikes[:, np.argsort(spikes[0], kind="stable")]
 
 
-def _load_file(path: str, resolution: float | None) -> np.ndarray:
+def _load_file(path: str, resolution: float | None, max_bytes: int) -> np.ndarray:
     """Read the spikes of one file, in its order."""
     suffix = PurePath(path).suffix.lower()
     readers = {
         ".npy": _read_npy,
-        ".npz": _read_npz,
+        ".npz": functools.partial(_read_npz, max_bytes=max_bytes),
         ".dat": functools.partial(_read_dat, resolution=resolution),
     }
     if suffix in (".pkl", ".pickle"):
@@ -141,11 +147,15 @@ def _read_npy(path: str) -> np.ndarray:
         return np.lib.format.read_array(file, allow_pickle=False)
 
 
-def _read_npz(path: str) -> np.ndarray | dict[str, np.ndarray]:
+def _read_npz(path: str, max_bytes: int) -> np.ndarray | dict[str, np.ndarray]:
     with open(path, "rb") as file:
         # numpy.load would read a file that is no archive as an array or a pickle
         if not zipfile.is_zipfile(file):
             raise ValueError("it is no zip archive of arrays, or is truncated")
+        with zipfile.ZipFile(file) as members:
+            size = sum(member.file_size for member in members.infolist())
+        if size > max_bytes:
+            raise ValueError(f"it expands to {size} bytes: raise max_bytes, now {max_bytes}")
         file.seek(0)
         with np.load(file, allow_pickle=False) as archive:
             names = archive.files

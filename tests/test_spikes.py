@@ -282,3 +282,14 @@ def test_times_of_nest_in_steps_and_in_milliseconds_agree(nest_wheel, tmp_path):
     ms = load_spikes(sorted(tmp_path.glob("ms-*.dat")))
     assert ms.shape[1] > 50
     np.testing.assert_allclose(steps, ms, rtol=0, atol=1e-9)
+
+
+def test_an_archive_that_expands_to_more_than_the_limit_is_refused(tmp_path):
+    file = tmp_path / "spikes.npz"
+    np.savez_compressed(file, spiketimes=np.zeros((2, 500_000)))
+    assert file.stat().st_size < 20_000
+    with pytest.raises(ValueError, match=r"spikes\.npz.*it expands to 8000\d+ bytes"):
+        load_spikes(file, max_bytes=1_000_000)
+    assert load_spikes(file).shape == (2, 500_000)
+    with pytest.raises(ValueError, match="max_bytes=0"):
+        load_spikes(file, max_bytes=0)

@@ -120,7 +120,8 @@ def test_ctrl_c_within_a_finalizer_is_not_lost(tmp_path):
     assert 1 <= kept < 60
 
 
-def test_ctrl_c_on_the_command_line_says_how_to_resume(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_on_the_command_line_says_how_to_resume(tmp_path, number):
     store = tmp_path / "a.zarr"
     words = "--axis tau_E=5:40:300 --axis gei=1:2:300 --block-size 90 --quiet --store".split()
     body = """
@@ -129,12 +130,33 @@ def test_ctrl_c_on_the_command_line_says_how_to_resume(tmp_path):
     """
     process = start(body, *words, store)
     wait_for_blocks(store, 3)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     code, err = finish(process)
     kept = store_status(store)["done"]
     assert kept < 1200
-    assert (code, err.count("\n")) == (130, 1)
+    assert (code, err.count("\n")) == (128 + number, 1)
     assert f"rbn-jax: stopped; {kept} of 1200 blocks are kept in {store}; the same call" in err
+
+
+@pytest.mark.parametrize("command", ["weights", "rates"])
+def test_ctrl_c_at_any_time_is_one_line(command):
+    """Also while Python imports, and while JAX compiles."""
+    body = """
+        import threading
+        from rbn_jax.__main__ import main
+        interrupt = threading.Timer(float(sys.argv[1]), os.kill, (os.getpid(), signal.SIGINT))
+        interrupt.daemon = True
+        command, sys.argv = sys.argv[2], ["rbn-jax", sys.argv[2]]
+        interrupt.start()
+        main()
+    """
+    rng, stopped = random.Random(command), 0
+    for _ in range(6):
+        process = start(body, rng.uniform(0, 1.5), command, stdout=subprocess.DEVNULL)
+        code, err = finish(process)
+        assert (code, err) in ((130, "rbn-jax: stopped\n"), (0, ""))
+        stopped += code == 130
+    assert stopped > 2
 
 
 def test_two_processes_share_a_store_and_a_third_cannot_overwrite_it(tmp_path):

@@ -70,7 +70,7 @@ def run_app(app: Callable[..., int | None], arguments: list[str], program: str) 
         warnings.showwarning = show_warning
         number = signal.SIGINT
         try:
-            with noticed_interrupts() as interrupted:
+            with noticed_interrupts() as interrupted, _quiet_finalizers():
                 try:
                     status = app(arguments or ["--help"], standalone_mode=False, prog_name=program)
                 finally:
@@ -96,6 +96,22 @@ def run_app(app: Callable[..., int | None], arguments: list[str], program: str) 
             else:
                 raise
     return 2
+
+
+@contextlib.contextmanager
+def _quiet_finalizers() -> Iterator[None]:
+    """Print nothing of a Ctrl-C that comes in a finalizer: it is noticed, and not lost."""
+    show = sys.unraisablehook
+
+    def show_others(unraisable: "sys.UnraisableHookArgs") -> None:
+        if unraisable.exc_type is not KeyboardInterrupt:
+            show(unraisable)
+
+    sys.unraisablehook = show_others
+    try:
+        yield
+    finally:
+        sys.unraisablehook = show
 
 
 def new_app(help_text: str) -> typer.Typer:

@@ -98,6 +98,9 @@ def sweep(
     overwrite: Annotated[
         bool, Option("--overwrite", help="Delete the store and start again.")
     ] = False,
+    verify: Annotated[
+        bool, Option("--verify", help="Read all of the store, and compute anew what is damaged.")
+    ] = False,
     quiet: Quiet = False,
     status: Annotated[
         str | None, Option(help="Print how much of this store is done, and exit.")
@@ -134,6 +137,7 @@ def sweep(
     options_of_large_sweeps = {
         "--shard": shard,
         "--overwrite": overwrite or None,
+        "--verify": verify or None,
         "--block-size": block_size,
         "--workers": workers,
         "--scheduler": scheduler,
@@ -156,6 +160,7 @@ def sweep(
             shard=share,
             client=client,
             overwrite=overwrite,
+            verify=verify,
             progress=False if quiet else None,
         )
         seconds = time.perf_counter() - start
