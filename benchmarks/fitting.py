@@ -153,7 +153,11 @@ def fit_nist_by_lmfit(problem, start):
     def residuals(parameters):
         return model(problem.x, *parameters.valuesdict().values()) - problem.y
 
-    result = lmfit.minimize(residuals, parameters, nan_policy="omit")
+    try:
+        result = lmfit.minimize(residuals, parameters)
+    # residuals that are NaN
+    except ValueError:
+        return [np.nan] * len(start), [np.nan] * len(start)
     values = [parameter.value for parameter in result.params.values()]
     errors = [parameter.stderr or np.nan for parameter in result.params.values()]
     return values, errors

@@ -218,3 +218,29 @@ def test_a_tie_may_name_a_parameter_with_a_space():
     free = {"tau m": (0, 9), "b": Free(tie="tau m")}
     result = fit(fn, {"tau m": 1.0, "b": 1.0}, np.full(3, 4.0), free, n_starts=2)
     assert result.values["b"] == pytest.approx(2)
+
+
+def test_values_keep_the_order_of_the_free_parameters():
+    free = {"b": (-10, 10), "a": (-10, 10), "Z": Free(tie="a"), "0": Free(tie="b")}
+
+    def fn(p):
+        return p["a"] + p["b"] * jnp.asarray(X) + 0 * (p["Z"] + p["0"])
+
+    start = dict.fromkeys("abZ0", 1.0)
+    rows = fit(fn, start, np.stack([1 + 2 * X] * 2), free, n_starts=2)
+    for result in (rows, rows[0]):
+        assert list(result.values) == list(result.stderr) == list(free)
+
+
+@pytest.mark.parametrize("bounds", [(0.5, 10), (-10, 10), (None, None), (None, 3)])
+def test_a_present_value_that_is_nan_is_outside_the_bounds(bounds):
+    start = {"a": np.nan, "b": 1.0}
+    result = fit(line, start, 1 + 2 * X, {"a": bounds, "b": (-10, 10)}, n_starts=4)
+    assert result.values["a"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, "one"])
+def test_a_null_value_that_is_no_number_is_refused(value):
+    free = {"a": (-10, 10), "b": (-10, 10)}
+    with pytest.raises(ValueError, match=r"null of b is .* must be a finite number"):
+        fit(line, {"a": 1.0, "b": 1.0}, 1 + 2 * X, free, n_starts=1, null={"b": value})

@@ -50,6 +50,8 @@ def read_trace_table(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
                 f"or empty where nothing was measured ({form})"
             )
         rows.append(row)
+    if not rows:
+        raise ValueError(f"{path}: holds no numbers ({form})")
     columns = np.array(rows, float).T
     # names of a part of the columns cannot be assigned to them
     header = tuple(name.strip("# ") for name in names or comment)

@@ -186,6 +186,8 @@ def _read_range(name: str, spec: Free, value: float) -> _Range:
     if is_log and low < 0:
         raise ValueError(f"{name}: the low bound {low:g} must not be below 0 on a log scale")
     is_usable = low <= value <= high and (value > 0 or not is_log)
+    if math.isnan(value):
+        value = next(bound for bound in (low, high, 1.0) if math.isfinite(bound))
     if spec.start is not None:
         is_usable = True
         if (

@@ -82,6 +82,11 @@ class Objective:
         return self.variables.names
 
     @property
+    def all_names(self) -> tuple[str, ...]:
+        """The names of the free and the tied parameters."""
+        return (*self.names, *(name for name, _ in self.ties))
+
+    @property
     def problem_bytes(self) -> int:
         """The bytes of residuals and Jacobian of a row of many."""
         n_residuals = sum(weight[0].size for weight in self.weight.values())

@@ -339,7 +339,8 @@ def fit_rows(
     errors = standard_errors(objective, x, uncertainty, variance)
     covariance = scale_variance(uncertainty.covariance(), variance[:, None, None])
     by_row = jax.vmap(objective.values)(jnp.asarray(x))
-    values = {name: np.array(value, float) for name, value in by_row.items()}
+    # vmap sorts the names
+    values = {name: np.array(by_row[name], float) for name in objective.all_names}
     held = ends.held[best]
     at_bound = {}
     for i, name in enumerate(objective.names):

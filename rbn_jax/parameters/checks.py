@@ -106,7 +106,10 @@ def to_numbers(
     if not isinstance(mapping, Mapping) or not mapping:
         raise ValueError(f"{name}={mapping!r}: must map names to numbers")
     check_names(mapping, valid, what)
-    return {key: float(to_number(f"{name} of {key}", mapping[key])) for key in mapping}
+    for key, value in mapping.items():
+        if not is_number(value):
+            raise ValueError(f"{name} of {key} is {value!r}: must be a finite number")
+    return {key: float(value) for key, value in mapping.items()}
 
 
 def to_whole_number(name: str, value: Any, minimum: int) -> int:
