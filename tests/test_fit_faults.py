@@ -220,6 +220,15 @@ def test_a_tie_may_name_a_parameter_with_a_space():
     assert result.values["b"] == pytest.approx(2)
 
 
+def test_refit_works_without_rank_promotion():
+    free = {"a": (-10, 10), "b": (-10, 10)}
+    result = fit(line, {"a": 0.0, "b": 1.0}, 1 + 2 * X, free, n_starts=1)
+    with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
+        assert result.refit(jnp.asarray(3 + 2 * X))["a"] == pytest.approx(3)
+        slopes = jax.jacobian(result.refit)(jnp.asarray(1 + 2 * X))
+    np.testing.assert_allclose(slopes["a"], result.sensitivity()["a"]["line"], atol=1e-9)
+
+
 def test_values_keep_the_order_of_the_free_parameters():
     free = {"b": (-10, 10), "a": (-10, 10), "Z": Free(tie="a"), "0": Free(tie="b")}
 

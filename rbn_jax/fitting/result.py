@@ -203,7 +203,8 @@ class FitResult:
             z = row.variables.from_values(self._best)
             return row.variables.to_values(kernels.search_at(row, z).z[:, 0])
 
-        return self._optimum(targets, solve)
+        with jax.numpy_rank_promotion("allow"):
+            return self._optimum(targets, solve)
 
     def plot(
         self,
