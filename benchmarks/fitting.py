@@ -50,11 +50,12 @@ def families(n=500):
     yield "|---|---|---|---|---|"
     for family in FAMILIES:
         truths, targets = family.instances(n, seed=2026)
+        rows = fit(**family.options(), target=targets, rows=True)
         n_global = n_agree = n_identified = 0
         largest_difference = 0.0
         for i in range(n):
             target = family.row(targets, i)
-            result = fit(**family.options(), target=target)
+            result = rows[i]
             start = {name: truths[name][i] for name in truths}
             scipy_chi_square = 2 * family.scipy_cost(start, target)
             # where there are as many data as parameters, chi-square is 0 up to rounding
@@ -83,13 +84,15 @@ def coverage(n=1000):
         with jax.enable_x64(True):
             clean = np.asarray(family.fn(family.params))
         noise = np.random.default_rng(2026).standard_normal((n, *clean.shape))
-        n_within_sigma = dict.fromkeys(truth, 0)
+        targets = clean + family.sigma * noise
+        rows = fit(**family.options(), target=targets, n_starts=8, rows=True)
+        n_within_sigma = {}
         n_in_interval = dict.fromkeys(truth, 0)
-        for target in clean + family.sigma * noise:
-            result = fit(**family.options(), target=target, n_starts=8)
+        for name, value in truth.items():
+            errors = np.abs(rows.values[name] - value)
+            n_within_sigma[name] = np.count_nonzero(errors < rows.stderr[name])
+        for result in rows:
             for name, value in truth.items():
-                error = abs(result.values[name] - value)
-                n_within_sigma[name] += error < result.stderr[name]
                 low, high = result.confidence(name)
                 n_in_interval[name] += low <= value <= high
         for name in truth:

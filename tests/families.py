@@ -1,6 +1,7 @@
 """Fits whose true parameters are known: functions, bounds, noise, and open directions."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -98,24 +99,15 @@ class Family:
 
     def scipy_cost(self, start: Mapping[str, float], target: Any) -> float:
         """Return the cost where SciPy's trust region ends, with JAX's derivatives."""
-        names = tuple(self.free)
-        targets = jax.tree.leaves(target)
-
-        @jax.jit
-        def residuals(x):
-            predictions = jax.tree.leaves(self._at(dict(zip(names, x, strict=True))))
-            pairs = zip(predictions, targets, strict=True)
-            r = jnp.concatenate([jnp.ravel((a - b) / self.sigma) for a, b in pairs])
-            return jnp.where(jnp.isnan(r), 0, r)
+        residuals, jacobian = self._compiled
 
         def evaluate(function, x):
             with jax.enable_x64(True):
-                return np.asarray(function(x))
+                return np.asarray(function(x, target))
 
-        jacobian = jax.jit(jax.jacfwd(residuals))
         return least_squares(
             lambda x: evaluate(residuals, x),
-            [start[name] for name in names],
+            [start[name] for name in self.free],
             lambda x: evaluate(jacobian, x),
             tuple(zip(*self.free.values(), strict=True)),
             loss=self.robust,
@@ -124,6 +116,18 @@ class Family:
             ftol=1e-12,
             gtol=1e-12,
         ).cost
+
+    @functools.cached_property
+    def _compiled(self):
+        """Return compiled functions of x and target: the residuals and their Jacobian."""
+
+        def residuals(x, target):
+            prediction = self._at(dict(zip(self.free, x, strict=True)))
+            pairs = zip(jax.tree.leaves(prediction), jax.tree.leaves(target), strict=True)
+            r = jnp.concatenate([jnp.ravel((a - b) / self.sigma) for a, b in pairs])
+            return jnp.where(jnp.isnan(r), 0, r)
+
+        return jax.jit(residuals), jax.jit(jax.jacfwd(residuals))
 
     @staticmethod
     def row(targets: Any, i: int) -> Any:
