@@ -66,7 +66,8 @@ class Variables:
         Without two bounds the same shares are spread around the middle, with long tails.
         """
         low, high, middle, reach = map(np.asarray, self.box)
-        shares = np.clip(shares, START_MARGIN, 1 - START_MARGIN)
+        # shrunk around the middle, so that 0 and 1 are off the bounds
+        shares = 0.5 + (1 - START_MARGIN) * (shares - 0.5)
         root = np.sqrt(shares / (1 - shares))
         with np.errstate(invalid="ignore"):  # of open bounds, which are not selected
             within = low + (high - low) * shares
