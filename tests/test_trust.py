@@ -150,6 +150,22 @@ def test_overwrite_leaves_files_that_are_not_of_the_sweep(tmp_path):
         assert (store / "figures" / "1.png").exists()
 
 
+def test_overwrite_deletes_nothing_outside_of_the_store(tmp_path):
+    """Whatever names the metadata hold."""
+    store, victim = tmp_path / "a.zarr", tmp_path / "victim"
+    victim.mkdir()
+    sweep(store)
+    group = json.loads((store / "zarr.json").read_text())
+    identity = json.loads(group["attributes"][IDENTITY_KEY])
+    axes = {"../victim": "", "..": "", "": "", str(victim): "", **identity["axes"]}
+    group["attributes"] |= identity_attributes({**identity, "axes": axes})
+    group["consolidated_metadata"]["metadata"] |= {"../victim": {}, str(victim): {}, "..": {}}
+    (store / "zarr.json").write_text(json.dumps(group))
+    sweep(store, overwrite=True)
+    assert victim.exists()
+    assert store_status(store)["missing"] == []
+
+
 def changed(identity, **changes):
     return {**identity, **changes}
 
@@ -160,6 +176,10 @@ def without(identity, key):
 
 def with_blocks(identity, **changes):
     return {**identity, "blocks": {**identity["blocks"], **changes}}
+
+
+def variable(dims=(), shape=(), dtype="float32"):
+    return {"dims": list(dims), "shape": list(shape), "dtype": dtype}
 
 
 CRAFTED_IDENTITIES = {
@@ -178,12 +198,14 @@ CRAFTED_IDENTITIES = {
     "chunk zero": lambda x: with_blocks(x, chunk=[0, 1, 1]),
     "chunks not whole": lambda x: with_blocks(x, chunk=[7, 7, 7]),
     "task of no block": lambda x: with_blocks(x, task_length=0),
-    "variable elsewhere": lambda x: changed(x, variables={"../x": [[], [], "float32"]}),
-    "variable without a name": lambda x: changed(x, variables={"": [[], [], "float32"]}),
-    "unknown dtype": lambda x: changed(x, variables={"x": [[], [], "object"]}),
-    "shape of text": lambda x: changed(x, variables={"x": [["a"], ["2"], "float32"]}),
-    "negative shape": lambda x: changed(x, variables={"x": [["a"], [-2], "float32"]}),
+    "variable elsewhere": lambda x: changed(x, variables={"../x": variable()}),
+    "variable without a name": lambda x: changed(x, variables={"": variable()}),
+    "unknown dtype": lambda x: changed(x, variables={"x": variable(dtype="object")}),
+    "shape of text": lambda x: changed(x, variables={"x": variable(dims=["a"], shape=["2"])}),
+    "negative shape": lambda x: changed(x, variables={"x": variable(dims=["a"], shape=[-2])}),
+    "variable of a list": lambda x: changed(x, variables={"x": [[], [], "float32"]}),
     "other labels": lambda x: changed(x, labels={}),
+    "a pair of one": lambda x: changed(x, dimensions=[["tau_E"], ["gei"], ["tau_I"]]),
 }
 
 CRAFTED_TEXTS = {

@@ -96,7 +96,7 @@ def sweep(
     ] = None,
     scheduler: Annotated[str | None, Option(help="Address of a Dask scheduler.")] = None,
     overwrite: Annotated[
-        bool, Option("--overwrite", help="Delete the store and start again.")
+        bool, Option("--overwrite", help="Delete the sweep in the store and start again.")
     ] = False,
     verify: Annotated[
         bool, Option("--verify", help="Read all of the store, and compute anew what is damaged.")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,17 @@ Conditions = tuple[tuple[int, Condition], ...]
 
 Evaluation = tuple[Template, dict[int, Array]]
 """fn's variables by name, and the truth values of the conditions by number."""
+
+
+class Program(NamedTuple):
+    """What is computed at a point.
+
+    digest: a hash of the program
+    calls_python: whether it calls Python code of which the hash holds nothing
+    """
+
+    digest: str
+    calls_python: bool
 
 
 class SweptFunction(Portable, abc.ABC):
@@ -76,13 +87,8 @@ class SweptFunction(Portable, abc.ABC):
         return f"{self.block_name} {block} of {blocks.count} ({points})"
 
     @abc.abstractmethod
-    def program(self) -> str:
-        """Return a hash of what is computed at a point; it is the same in every process."""
-
-    @property
-    @abc.abstractmethod
-    def calls_python(self) -> bool:
-        """Whether the function calls Python code that `program` does not know."""
+    def program(self) -> Program:
+        """Return what tells this function from others; it is the same in every process."""
 
 
 class TracedFunction(SweptFunction):
@@ -104,20 +110,13 @@ class TracedFunction(SweptFunction):
         self.x64 = self.dtype == "float64" or jnp.result_type(float) == np.float64
         self.template = self._evaluate_template()
 
-    def program(self) -> str:
-        """Return a hash of the lowered program."""
-        return hashlib.sha256(self._lowered_text.encode()).hexdigest()
-
-    @property
-    def calls_python(self) -> bool:
-        """Whether the program has a callback, of whose code it holds only a number."""
-        return "python" in self._lowered_text
-
-    @functools.cached_property
-    def _lowered_text(self) -> str:
+    def program(self) -> Program:
+        """Return a hash of the lowered program, and whether it has a callback."""
         # A callback is lowered for another platform only while the default device is of it.
         with jax.enable_x64(self.x64), jax.default_device(_first_cpu()):
-            return self._trace().lower(lowering_platforms=("cpu",)).as_text()
+            text = self._trace().lower(lowering_platforms=("cpu",)).as_text()
+        # the name of a callback on a CPU; the same word elsewhere costs one more block
+        return Program(hashlib.sha256(text.encode()).hexdigest(), "python_cpu_callback" in text)
 
     def _evaluate_template(self) -> Template:
         """Return fn's variables at one point as shapes and dtypes.

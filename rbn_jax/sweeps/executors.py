@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import math
 import pickle
 import random
 import threading
@@ -12,14 +11,12 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
-import numpy as np
-
 from rbn_jax.parameters.optional import require
 from rbn_jax.sweeps.host import Evaluator, HostFunction
 from rbn_jax.sweeps.reduction_sink import ReductionSink
 from rbn_jax.sweeps.sinks import MemorySink, StoreSink, TaskResult
-from rbn_jax.sweeps.store import StoreDirectory
-from rbn_jax.system.files import mark_running, stale_marks
+from rbn_jax.sweeps.verification import find_damaged
+from rbn_jax.system.files import mark_running
 from rbn_jax.system.interrupts import noticed_interrupts
 from rbn_jax.system.processes import limit_xla_threads
 from rbn_jax.system.progress import Progress
@@ -29,8 +26,6 @@ _PROCESS_ID = uuid.uuid4().hex
 _unpickling = threading.Lock()
 # of the points where a function fails, those that a warning names beside the first
 _MAX_NAMED = 9
-# results of two versions of JAX differ by some rounding errors
-_ROUNDING = 1e3
 
 
 Sink = MemorySink | StoreSink | ReductionSink
@@ -78,8 +73,9 @@ def run_tasks(
     missing = list(tasks)
     mark = contextlib.nullcontext()
     if directory and not isinstance(sink, MemorySink):
-        missing = [task for task in tasks if not directory.has(task)]
-        missing += _find_damaged(sink, directory, tasks, missing, verify, progress)
+        done = [task for task in tasks if directory.has(task)]
+        damaged = find_damaged(sink, directory, done, verify, progress)
+        missing = sorted({*tasks} - {*done} | {*damaged})
         # so that processes which share a store seldom take the same task
         random.Random().shuffle(missing)
         if missing:
@@ -117,82 +113,6 @@ def run_tasks(
         raise OSError(error.errno, text, error.filename) from error
     finally:
         _warn(sink.evaluator, problems)
-
-
-def _find_damaged(
-    sink: StoreSink | ReductionSink,
-    directory: StoreDirectory,
-    tasks: range,
-    missing: list[int],
-    verify: bool,
-    progress: bool | None,
-) -> list[int]:
-    """Return the tasks whose files are complete and damaged, and delete these files.
-
-    Those are read that a process wrote which did not end in order, and all others to verify.
-    """
-    marks = stale_marks(directory.path)
-    since = -math.inf if verify else min(marks.values(), default=math.inf)
-    is_missing = set(missing)
-    suspects = []
-    if since < math.inf:
-        done = (task for task in tasks if task not in is_missing)
-        suspects = [task for task in done if directory.changed_since(task, since)]
-    damaged = []
-    title, count = f"verification of {directory.path}", len(suspects)
-    bar = Progress(progress, title, "", count, count, sink.evaluator.blocks.task_name)
-    with contextlib.closing(bar):
-        for task in suspects:
-            if not sink.is_intact(task):
-                directory.discard(task)
-                damaged.append(task)
-            bar.add(1)
-            bar.log()
-    for mark in marks:
-        mark.unlink(missing_ok=True)
-    if damaged:
-        blocks = sink.evaluator.blocks
-        first = sink.evaluator.function.describe(blocks, blocks.task_blocks(damaged[0])[0])
-        # points at the caller of `sweep`
-        warnings.warn(
-            f"{directory.path}: {len(damaged)} of {blocks.task_count} {blocks.task_name} were "
-            f"damaged and are computed again, first {first}",
-            RuntimeWarning,
-            stacklevel=4,
-        )
-    return damaged
-
-
-def check_sample(sink: Sink, directory: StoreDirectory) -> None:
-    """Compute a block that is done once more, and compare it with what is stored.
-
-    Raises:
-        ValueError: they differ: another function has made the store.
-    """
-    assert not isinstance(sink, MemorySink)
-    task = next(filter(sink.is_intact, directory.done_tasks()), None)
-    if task is None:
-        return
-    for name, array, stored in sink.compare(task):
-        if not _agree(array, stored):
-            function = sink.evaluator.function
-            block = sink.evaluator.blocks.task_blocks(task)[0]
-            raise ValueError(
-                f"{directory.path} holds another sweep: {name} in "
-                f"{function.describe(sink.evaluator.blocks, block)} was not computed by this "
-                f"version of {function.attrs['function']}. Give another store, or overwrite this "
-                "one to start anew"
-            )
-
-
-def _agree(array: np.ndarray, stored: np.ndarray) -> bool:
-    """Return whether arrays are equal but for rounding, which another version of JAX changes."""
-    if array.dtype.kind not in "fc":
-        return np.array_equal(array, stored)
-    tolerance = _ROUNDING * float(np.finfo(array.dtype).eps)
-    finite = np.abs(stored[np.isfinite(stored)])
-    largest = float(np.max(finite, initial=0.0))
-    return np.allclose(array, stored, rtol=tolerance, atol=tolerance * largest, equal_nan=True)
 
 
 def _state(sink: Sink) -> str:

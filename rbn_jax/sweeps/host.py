@@ -20,7 +20,7 @@ from rbn_jax.parameters.labels import label_result, record_labels
 from rbn_jax.parameters.optional import require
 from rbn_jax.sweeps.axes import Axes
 from rbn_jax.sweeps.blocks import Blocks, plan_blocks
-from rbn_jax.sweeps.evaluator import SweptFunction, Template, TracedEvaluator
+from rbn_jax.sweeps.evaluator import Program, SweptFunction, Template, TracedEvaluator
 from rbn_jax.system.processes import ProcessCrashedError, Processes
 
 Outcome = Template | str
@@ -57,8 +57,8 @@ class HostFunction(SweptFunction):
         self.threads = processes.count
         self.template = self._find_template() if template is None else template
 
-    def program(self) -> str:
-        """Return a hash of the function's source and of what functools.partial gives it.
+    def program(self) -> Program:
+        """Return a hash of the source of the function and of what functools.partial gives it.
 
         Not in it are attributes of objects, and what the function calls or reads from elsewhere.
         """
@@ -73,12 +73,7 @@ class HostFunction(SweptFunction):
         # built-in and compiled functions have no Python source
         with contextlib.suppress(OSError, TypeError):
             texts.append(inspect.getsource(fn if inspect.isroutine(fn) else type(fn)))
-        return hashlib.sha256("\n".join(texts).encode()).hexdigest()
-
-    @property
-    def calls_python(self) -> bool:
-        """False: `program` is made of the source of the function."""
-        return False
+        return Program(hashlib.sha256("\n".join(texts).encode()).hexdigest(), calls_python=False)
 
     def outcome(self, point: int) -> Outcome:
         """Return what fn gives at a point, in a process; on a worker of a cluster, in this one."""

@@ -13,12 +13,13 @@ from rbn_jax.reductions import ReduceArgument, Reduction, is_float, read_reducti
 from rbn_jax.sweeps.axes import read_axes
 from rbn_jax.sweeps.blocks import Blocks, plan_blocks
 from rbn_jax.sweeps.evaluator import TracedEvaluator, TracedFunction
-from rbn_jax.sweeps.executors import check_sample, run_tasks
+from rbn_jax.sweeps.executors import run_tasks
 from rbn_jax.sweeps.host import HostEvaluator, HostFunction
-from rbn_jax.sweeps.identity import may_differ, restore_template
+from rbn_jax.sweeps.identity import restore_template
 from rbn_jax.sweeps.reduction_sink import ReductionSink
 from rbn_jax.sweeps.sinks import MemorySink, StoreSink
 from rbn_jax.sweeps.store import StoreDirectory, checked_path, open_store
+from rbn_jax.sweeps.verification import check_sample
 from rbn_jax.system.processes import Processes
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ def sweep(
             sink = StoreSink(evaluator, directory)
         else:
             sink = MemorySink(evaluator)
-        if directory and may_differ(directory.identity, function):
+        if directory and not isinstance(sink, MemorySink):
             check_sample(sink, directory)
         run_tasks(sink, shard, client, progress, verify)
         return sink.result()

@@ -9,7 +9,6 @@ processes that share a store cannot disturb one another.
 import collections
 import contextlib
 import dataclasses
-import functools
 import itertools
 import json
 import math
@@ -87,7 +86,7 @@ def store_status(store: str | os.PathLike[str]) -> StoreStatus:
     is_done = set(done)
     missing = (task for task in range(blocks.task_count) if task not in is_done)
     return {
-        "function": directory.identity["function"],
+        "function": directory.identity.function,
         "units": blocks.task_name,
         "count": blocks.task_count,
         "done": len(done),
@@ -113,17 +112,15 @@ class StoreDirectory:
         """
         return cls(path, read_identity(path))
 
-    @functools.cached_property
+    @property
     def blocks(self) -> Blocks:
         """The blocks of the sweep."""
-        blocks = self.identity["blocks"]
-        shapes = (tuple(blocks[name]) for name in ("sizes", "shape", "chunk"))
-        return Blocks(*shapes, task_length=blocks["task_length"])
+        return self.identity.blocks
 
     @property
     def is_reduction(self) -> bool:
         """Whether the store holds parts of reductions, and no blocks."""
-        return "reduce" in self.identity
+        return self.identity.reduce is not None
 
     def part_file(self, task: int) -> Path:
         """Return the file of a task of a reduction."""
@@ -152,15 +149,16 @@ class StoreDirectory:
             numbers = _numbers_of_parts(self.path / "parts")
             return [task for task in numbers if task < self.blocks.task_count and self.has(task)]
         n_complete: dict[int, int] = collections.Counter()
-        for name, size in self._chunk_sizes().items():
-            n_own_axes = len(self.identity["variables"][name][1])
-            for index, file in _files_of_chunks(self.path / name / "c"):
+        for name, complete_size in self._chunk_sizes().items():
+            n_own_axes = len(self.identity.variables[name].shape)
+            for index, size in _sizes_of_chunks(self.path / name / "c"):
                 n_axes = len(index) - n_own_axes
+                # a chunk holds the dimensions of the result at a point completely
                 if n_axes == len(self.blocks.sizes) and not any(index[n_axes:]):
                     block = self.blocks.block_of_chunk(index[:n_axes])
-                    if block is not None and file.stat().st_size == size:
+                    if block is not None and size == complete_size:
                         n_complete[block] += 1
-        n_variables = len(self.identity["variables"])
+        n_variables = len(self.identity.variables)
         tasks = []
         for block, count in sorted(n_complete.items()):
             if count == n_variables * self.blocks.chunk_count(block):
@@ -169,23 +167,24 @@ class StoreDirectory:
 
     def discard(self, task: int) -> None:
         """Delete the files of a task, which are damaged."""
-        files = [file for _, file in self._chunk_files(task)]
-        for file in [self.part_file(task)] if self.is_reduction else files:
+        for file in self._files(task):
             file.unlink(missing_ok=True)
 
     def changed_since(self, task: int, time: float) -> bool:
         """Return whether a file of a task that is done was written at this time or later."""
-        files = [file for _, file in self._chunk_files(task)]
-        files = [self.part_file(task)] if self.is_reduction else files
-        return max(file.stat().st_mtime for file in files) >= time
+        return max(file.stat().st_mtime for file in self._files(task)) >= time
+
+    def _files(self, task: int) -> list[Path]:
+        if self.is_reduction:
+            return [self.part_file(task)]
+        return [file for _, file in self._chunk_files(task)]
 
     def _chunk_sizes(self) -> dict[str, int]:
-        """Return the bytes of a chunk of each result."""
+        """Return the bytes of a complete chunk of each result."""
         sizes = {}
-        for name, (_, shape, dtype) in self.identity["variables"].items():
-            # a chunk holds the dimensions of the result at a point completely
-            values = math.prod(self.blocks.chunk) * math.prod(shape)
-            sizes[name] = values * np.dtype(dtype).itemsize + _CHECKSUM_BYTES
+        for name, variable in self.identity.variables.items():
+            values = math.prod(self.blocks.chunk) * math.prod(variable.shape)
+            sizes[name] = values * np.dtype(variable.dtype).itemsize + _CHECKSUM_BYTES
         return sizes
 
     def _chunk_files(self, task: int) -> Iterator[tuple[str, Path]]:
@@ -193,9 +192,10 @@ class StoreDirectory:
         chunks = []
         for points, length in zip(self.blocks.region(task), self.blocks.chunk, strict=True):
             chunks.append(range(points.start // length, -(-points.stop // length)))
-        for name, (_, shape, _) in self.identity["variables"].items():
+        for name, variable in self.identity.variables.items():
+            zeros = ["0"] * len(variable.shape)
             for index in itertools.product(*chunks):
-                yield name, self.path.joinpath(name, "c", *map(str, index), *["0"] * len(shape))
+                yield name, self.path.joinpath(name, "c", *map(str, index), *zeros)
 
     def state(self) -> str:
         """Say how many tasks are stored, and how to go on."""
@@ -209,7 +209,7 @@ class StoreDirectory:
         # A chunk that holds only fill values would not be written, and never count as done.
         with zarr.config.set({"array.write_empty_chunks": True}):
             group = zarr.open_group(self.path, mode="r+")
-            return {name: group[name] for name in self.identity["variables"]}
+            return {name: group[name] for name in self.identity.variables}
 
     def read_dataset(self) -> "xarray.Dataset":
         """Return the dataset in the directory: lazy, text as NumPy has it."""
@@ -224,11 +224,16 @@ class StoreDirectory:
         return encode_text(dataset.assign_coords(text))
 
     def write_dataset(self, dataset: "xarray.Dataset") -> None:
-        """Write a small dataset into the directory, and what differs only."""
-        with tempfile.TemporaryDirectory() as folder:
-            draft = StoreDirectory(Path(folder), self.identity)
+        """Write a small dataset into the directory, and of it what differs only."""
+        with self.replaced_by_draft() as draft:
             draft.write_new_dataset(dataset)
-            copy_changes(draft.path, self.path, last="zarr.json")
+
+    @contextlib.contextmanager
+    def replaced_by_draft(self) -> Iterator["StoreDirectory"]:
+        """Yield an empty directory, whose files replace those here that differ from them."""
+        with tempfile.TemporaryDirectory() as folder:
+            yield StoreDirectory(Path(folder), self.identity)
+            copy_changes(Path(folder), self.path, last="zarr.json")
 
     def write_new_dataset(self, dataset: "xarray.Dataset") -> None:
         """Write a small dataset with checksums, text as Zarr's own strings."""
@@ -259,14 +264,14 @@ def _numbers_of_parts(folder: Path) -> list[int]:
     return sorted(numbers)
 
 
-def _files_of_chunks(folder: Path) -> Iterator[tuple[tuple[int, ...], Path]]:
-    """Yield index and file of each chunk of an array; that of a number is the folder itself."""
-    if folder.is_file():
-        yield (), folder
-    for file in folder.rglob("*"):
+def _sizes_of_chunks(folder: Path) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Yield index and bytes of each chunk of an array; that of a number is the folder itself."""
+    for file in (folder, *folder.rglob("*")):
         parts = file.relative_to(folder).parts
         if all(part.isdecimal() for part in parts) and file.is_file():
-            yield tuple(map(int, parts)), file
+            # another process may delete it meanwhile
+            with contextlib.suppress(FileNotFoundError):
+                yield tuple(map(int, parts)), file.stat().st_size
 
 
 def checked_path(store: object) -> Path:
@@ -321,7 +326,8 @@ def open_store(
     elif overwrite:
         with lock_directory(path, exclusive=True):
             _delete_results(StoreDirectory.read(path))
-            _mend_metadata(StoreDirectory(path, identity), function)
+            with StoreDirectory(path, identity).replaced_by_draft() as draft:
+                _write_metadata(draft, function)
     with lock_directory(path, exclusive=False):
         # read only now, as another process may have created or overwritten it until it was locked
         directory = StoreDirectory.read(path)
@@ -331,9 +337,11 @@ def open_store(
                 f"{path} has blocks of {math.prod(directory.blocks.shape)} points: leave "
                 "block_size out, or overwrite the store"
             )
-        # a reduction writes its results, with their metadata, when all parts are done
-        if not is_new and not directory.is_reduction:
-            _mend_metadata(directory, function)
+        # Coordinates or metadata may be damaged or missing. A reduction writes its own when all
+        # parts are done.
+        if not (is_new or overwrite or directory.is_reduction):
+            with directory.replaced_by_draft() as draft:
+                _write_metadata(draft, function)
         yield directory
 
 
@@ -353,13 +361,6 @@ def _check_free_space(path: Path, needed: int) -> None:
         )
 
 
-def _mend_metadata(directory: StoreDirectory, function: SweptFunction) -> None:
-    """Write coordinates and metadata of arrays again, where they are damaged or missing."""
-    with tempfile.TemporaryDirectory() as folder:
-        _write_metadata(StoreDirectory(Path(folder), directory.identity), function)
-        copy_changes(Path(folder), directory.path, last="zarr.json")
-
-
 def _delete_results(directory: StoreDirectory) -> None:
     """Delete the arrays and parts of a sweep; other files stay, and the identity for now.
 
@@ -367,20 +368,21 @@ def _delete_results(directory: StoreDirectory) -> None:
     """
     group = json.loads((directory.path / "zarr.json").read_text(encoding="utf-8"))
     consolidated = group.get("consolidated_metadata") or {}
-    names = {*directory.identity["variables"], *directory.identity["axes"]}
+    names = {"parts", *directory.identity.variables, *directory.identity.axes}
     names.update(str(name).partition("/")[0] for name in consolidated.get("metadata", {}))
-    for name in (*names, "parts"):
-        if name not in ("", ".", ".."):
-            shutil.rmtree(directory.path / name, ignore_errors=True)
-    for file in directory.path.glob(f"{DRAFT_PREFIX}*"):
-        file.unlink(missing_ok=True)
+    # only what is in the directory itself, whatever names its metadata hold
+    for entry in directory.path.iterdir():
+        if entry.name in names:
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.name.startswith(DRAFT_PREFIX):
+            entry.unlink(missing_ok=True)
 
 
 def _write_metadata(draft: StoreDirectory, function: SweptFunction) -> None:
     """Write a store without results."""
     if draft.is_reduction:
         (draft.path / "parts").mkdir()
-        attrs = draft.identity["attributes"]
+        attrs = draft.identity.attributes
         draft.write_new_dataset(require("xarray", "sweep").Dataset(attrs=attrs))
     else:
         _create_arrays(draft, function)
@@ -396,7 +398,7 @@ def _create_arrays(draft: StoreDirectory, function: SweptFunction) -> None:
         # a view of one element, whatever the shape
         zeros = np.broadcast_to(zero, (*axes.sizes, *variable.data.shape))
         variables[name] = variable.with_data(zeros)
-    dataset = to_dataset(variables, axes.dims, axes.labels(), draft.identity["attributes"])
+    dataset = to_dataset(variables, axes.dims, axes.labels(), draft.identity.attributes)
     group = zarr.open_group(draft.path, mode="a", zarr_format=3)
     for name, array in dataset.data_vars.items():
         if "/" in str(name):

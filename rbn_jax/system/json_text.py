@@ -14,18 +14,19 @@ _NOT_FINITE = ("nan", "inf", "-inf")
 
 def to_json(value: object) -> str:
     """Return value as JSON; numbers that are not finite are the texts "nan", "inf" and "-inf"."""
-    return json.dumps(_to_plain(value), allow_nan=False)
+    return json.dumps(to_plain(value), allow_nan=False)
 
 
-def _to_plain(value: object) -> Any:
+def to_plain(value: object) -> Any:
+    """Return value as `to_json` writes it, in the types that JSON has."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = vars(value)
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {name: _to_plain(element) for name, element in value.items()}
+        return {name: to_plain(element) for name, element in value.items()}
     if isinstance(value, list | tuple):
-        return [_to_plain(element) for element in value]
+        return [to_plain(element) for element in value]
     if isinstance(value, np.ndarray | np.generic):
-        return _to_plain(value.tolist())
+        return to_plain(value.tolist())
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -48,7 +49,7 @@ def to_dataclass(mapping: Mapping[str, Any], cls: type, name: str) -> dict[str, 
     """Return the fields of a dataclass from what JSON holds, as its annotations say.
 
     Annotations may be str, int, float, bool, Any, numpy.ndarray (of numbers), dataclasses, and
-    X | None, dict[str, X] and tuple[X, ...] of these. Private fields are left out.
+    X | None, dict[str, X], tuple[X, ...] and tuple[X, Y] of these. Private fields are left out.
 
     name: of the dataclass, for error messages
 
@@ -76,7 +77,12 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
     if origin is dict and isinstance(value, dict):
         return {key: _convert(part, arguments[1], f"{name}.{key}") for key, part in value.items()}
     if origin is tuple and isinstance(value, list):
-        return tuple(_convert(part, arguments[0], f"{name}[{i}]") for i, part in enumerate(value))
+        if arguments[-1] is Ellipsis:
+            arguments = (arguments[0],) * len(value)
+        if len(value) != len(arguments):
+            raise ValueError(f"{name} has {len(value)} elements: must have {len(arguments)}")
+        parts = zip(value, arguments, strict=True)
+        return tuple(_convert(part, own, f"{name}[{i}]") for i, (part, own) in enumerate(parts))
     if hint is np.ndarray and isinstance(value, list):
         return _to_array(value, name)
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
