@@ -190,6 +190,21 @@ def test_ends_near_0_on_a_log_scale_are_one_optimum():
     assert len(result.optima) == 1
 
 
+def test_optima_that_a_start_leaves_for_infinity_stay_distinct():
+    """An end at a huge value does not make the others one."""
+
+    def fn(p):
+        # minima at 1e-12 and at 1e-10, and no slope beyond 1e-6
+        z = jnp.log10(p["a"]) + 12
+        return jnp.where(p["a"] > 1e-6, 3.0, z * (z - 2)) * jnp.ones(2)
+
+    free = {"a": Free(1e-15, None, scale="log")}
+    result = fit(fn, {"a": 2e-10}, np.zeros(2), free, n_starts=64, sigma=1.0)
+    values = [optimum.values["a"] for optimum in result.optima]
+    assert sorted(values[:2]) == pytest.approx([1e-12, 1e-10])
+    assert max(values) > 1e-6
+
+
 def test_the_interval_of_a_perfect_fit_is_its_value():
     def fn(p):
         return p["a"] * jnp.exp(-jnp.asarray(TIMES) / p["tau"])

@@ -291,7 +291,8 @@ def _check_parameters(
 
     A bound of 0 is allowed for a parameter > 0: it is open.
     """
-    for network in (parameters, parameters.replace(null_values)):
+    networks = [parameters, parameters.replace(null_values)] if null_values else [parameters]
+    for network in networks:
         params = network.build()
         if isinstance(params, checks.ParameterSet):
             params.check()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # two optima are distinct if they differ by more in a variable, in shares of its range
 _MIN_DISTANCE = 1e-3
-_SMALLEST = np.finfo(np.float32).tiny
+_SHARE_OF_0 = 1e-9
 
 
 def summarise(rows: "FitRows", row: int) -> FitResult:
@@ -79,7 +79,12 @@ def _find_optima(objective: Objective, ends: Ends, is_degenerate: bool) -> tuple
         wherever they are
     """
     x, cost, tolerance = ends.x[0], ends.cost[0], ends.tolerance[0]
-    z = objective.variables.from_values(x)
+    variables = objective.variables
+    z = variables.from_values(x)
+    # On a log scale, ends near 0 are far apart. Those below a share of the high bound are all 0.
+    high = np.where(np.isfinite(variables.high), variables.high, 0)
+    is_0 = np.array(variables.is_log) & (x <= _SHARE_OF_0 * high)
+    z = np.where(is_0, -np.inf, z)
     best = ends.best[1][0]
     by_cost = np.argsort(cost, kind="stable")
     is_minimum = ends.converged[0] & (np.arange(len(cost)) != best)
@@ -87,10 +92,12 @@ def _find_optima(objective: Objective, ends: Ends, is_degenerate: bool) -> tuple
     optima = []
     while remaining.size:
         first = remaining[0]
-        distances = np.abs((z[remaining] - z[first]) / objective.variables.units).max(1)
-        # far apart in logarithms may be equal: all of them are 0
-        gaps = (np.abs(x[remaining] - x[first]) / np.abs(x).max(0, initial=_SMALLEST)).max(1)
-        is_same = (distances < _MIN_DISTANCE) | (gaps < _MIN_DISTANCE**3)
+        is_equal = z[remaining] == z[first]
+        with np.errstate(invalid="ignore"):  # of two that are 0
+            distances = np.abs((z[remaining] - z[first]) / variables.units)
+        is_same = (is_equal | (distances < _MIN_DISTANCE)).all(1)
+        # also where an end is NaN
+        is_same[0] = True
         if is_degenerate:
             is_same |= cost[remaining] <= cost[first] + tolerance[first]
         values = {name: float(value) for name, value in objective.values(x[first]).items()}

@@ -68,15 +68,13 @@ class Minima(NamedTuple):
     """Where the searches ended: arrays (..., problems).
 
     z: variables (k, problems)
-    cost: infinite where the cost at the start was not finite
-    first_cost: the cost at the start
+    cost: infinite where the cost, or a derivative of it, was not finite at the start
     held: (k, problems), whether a variable is on a bound across which the cost would fall
     converged: whether a further step would hardly lower the cost
     """
 
     z: Array | np.ndarray
     cost: Array | np.ndarray
-    first_cost: Array | np.ndarray
     held: Array | np.ndarray
     converged: Array | np.ndarray
 
@@ -100,7 +98,6 @@ class State(NamedTuple):
     trial: Array
     decrease: Array
     newton_decrease: Array
-    first_cost: Array
     steps: Array
 
 
@@ -160,7 +157,6 @@ def minimise(
             trial=z,
             decrease=zero,
             newton_decrease=zero + jnp.inf,
-            first_cost=zero + jnp.nan,
             steps=jnp.zeros_like(number),
         )
 
@@ -202,11 +198,9 @@ def minimise(
         is_lost = is_first & ~is_better
         # by how much the cost would fall if this variable alone were free
         falls = 0.5 * known.gradient**2 > size * small
-        first_cost = jnp.where(is_first, new.cost, state.first_cost)
         values = Minima(
             z=z,
             cost=known.cost,
-            first_cost=first_cost,
             held=on_bound & falls | (box.low == box.high),
             converged=newton_decrease <= small,
         )
@@ -221,7 +215,6 @@ def minimise(
             trial=trial,
             decrease=decrease,
             newton_decrease=jnp.where(is_better, newton_decrease, state.newton_decrease),
-            first_cost=first_cost,
             steps=steps,
         )
         return next_state, is_done | is_stuck | is_lost | (steps >= max_steps), _pack(values)
@@ -240,20 +233,19 @@ def no_minima(k: int, count: int, dtype: str) -> Minima:
     """Return minima of `count` problems of k variables that are still to be found."""
     costs = np.full(count, np.inf, dtype)
     no = np.zeros((k, count), bool)
-    return Minima(np.zeros((k, count), dtype), costs, costs, no, no[0])
+    return Minima(np.zeros((k, count), dtype), costs, no, no[0])
 
 
 def _pack(minima: Minima) -> Array:
-    """Return minima as one array (2k + 3, ...), as `solve_batches` keeps results."""
-    z, cost, first_cost, held, converged = minima
-    rows = [z, cost[None], first_cost[None], held.astype(z.dtype), converged[None].astype(z.dtype)]
-    return jnp.concatenate(rows)
+    """Return minima as one array (2k + 2, ...), as `solve_batches` keeps results."""
+    z, cost, held, converged = minima
+    return jnp.concatenate([z, cost[None], held.astype(z.dtype), converged[None].astype(z.dtype)])
 
 
 def _unpack(packed: Array) -> Minima:
-    k = (len(packed) - 3) // 2
-    z, cost, first_cost, held, converged = jnp.split(packed, (k, k + 1, k + 2, 2 * k + 2))
-    return Minima(z, cost[0], first_cost[0], held > 0, converged[0] > 0)
+    k = (len(packed) - 2) // 2
+    z, cost, held, converged = jnp.split(packed, (k, k + 1, 2 * k + 1))
+    return Minima(z, cost[0], held > 0, converged[0] > 0)
 
 
 def _noise(cost: Array) -> Array:
