@@ -476,3 +476,17 @@ def test_without_axes_one_figure_is_made_and_no_setting_changes(name):
     assert np.ravel(ax)[0].figure is plt.gcf()
     assert len(plt.get_fignums()) == 1
     assert mpl.rcParams == settings
+
+
+@pytest.mark.parametrize("name", ["a$b", "$a$", "$\\nonsense{$", "a$$b"])
+def test_dollar_signs_in_names_are_no_formulas(name):
+    axes = {"x$1$": [1.0, 2.0, 3.0], "y$": [1.0, 2.0]}
+
+    def fn(p):
+        return {name: p["x$1$"] * p["y$"]}
+
+    for chosen in ({"x$1$": axes["x$1$"]}, axes):
+        dataset = rbn.sweep(fn, {"x$1$": 1.0, "y$": 1.0}, chosen)
+        panel = np.ravel(plot_sweep(dataset))[0]
+        panel.figure.canvas.draw()
+        assert panel.get_xlabel().replace("\\$", "$") == "x$1$"
