@@ -161,10 +161,12 @@ def _tick_labels(traces: Traces) -> list[str]:
 
 def _plot_start_costs(ax: "Axes", costs: np.ndarray, label: str) -> None:
     """Plot the sorted costs of the starts."""
+    from matplotlib.ticker import MaxNLocator
+
     costs = costs[np.isfinite(costs)]
     ax.plot(np.arange(1, costs.size + 1), costs, "k.-", ms=4, lw=0.6)
     ax.set(xlabel="start, the best first", ylabel=label)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     # a loss may be negative, and its zero means nothing
     if costs[0] < 0:
         return
