@@ -24,6 +24,7 @@ NaN or no time constant from 2e-31 to 4e37 ms (float32; 2e-292 to 2e307 in float
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -284,20 +285,184 @@ def _time_slopes_jvp(primals: Pair, tangents: Pair) -> tuple[Pair, Pair]:
 
 
 def difference_of_exponentials(t: Array, a: Array, b: Array) -> Array:
-    """a b (exp(-t/b) - exp(-t/a)) / (b - a) for t >= 0, and 0 before.
+    """V(t, a, b) = a b (exp(-t/b) - exp(-t/a)) / (b - a) for t >= 0, and 0 before the event.
 
-    Where d = t (1/a - 1/b) / 2 is small the value is t exp(-t (1/a + 1/b) / 2) sinh(d)/d,
-    even and entire in d.
+    It is 0, too, with all derivatives, from `_longest_time` times the larger of a and b on.
     """
-    t = jnp.where(t < 0, 0.0, t)
-    d = t / a * ((b - a) / b) / 2
-    d_is_small = jnp.abs(d) < 1
-    d = jnp.where(d_is_small, d, 0.0)
-    # the Taylor series in d^2: the first term left out is 2e-20
-    sinh_ratio = _polynomial(d * d, [1 / math.factorial(2 * k + 1) for k in range(10)])
-    difference = jnp.where(d_is_small, 1.0, b - a)
-    return jnp.where(
-        d_is_small,
-        t * jnp.exp(-(t / a + t / b) / 2) * sinh_ratio,
-        a * (b / difference) * (jnp.exp(-t / b) - jnp.exp(-t / a)),
+    larger = jnp.where(b < a, a, b)
+    # not t / larger: the compiler would need a second division, as t is replaced before the first
+    is_over = t * (1 / _longest_time(t.dtype)) > larger
+    # The potential is 0 at t = 0, which replaces these times. The formulas would multiply 0 by
+    # infinity at t = inf.
+    return _potential(jnp.where((t < 0) | is_over, 0, t), a, b)
+
+
+def _longest_time(dtype: np.dtype) -> float:
+    """The x at which exp(-x/2) is the smallest normal number: 175 in float32, 1417 in float64."""
+    return -2 * math.log(float(jnp.finfo(dtype).tiny))
+
+
+class _Terms(NamedTuple):
+    """What the potential at a time t and its derivatives are products and sums of.
+
+    With m and M the smaller and the larger time constant, x = t/M, y = t/m and delta = y - x the
+    potential is a mean of exponentials, and so are its derivatives:
+
+        V = t exp(-x) I_00,  I_jk = int_0^1 (1 - s)^j s^k exp(-delta s) ds,
+        d(exp(-x) I_jk) = -exp(-x) (I_{j+1,k} dx + I_{j,k+1} dy)
+
+    All I_jk are positive, so sums of them have all digits at any ratio of the time constants.
+    Where delta is large they fall as 1/D^(k+1), D = delta; these powers are taken out of them and
+    divide x, y and t, as y/D = M/(M - m) cannot overflow. Where it is small D is 1.
+
+    b_is_smaller: whether b is m
+    smaller, larger: m and M
+    root: exp(-x/2). Two factors reach results that are normal numbers where exp(-x) is not
+    half_decay: exp(-delta/2), for the same reason
+    x, y: as above; y is wrong where half_decay is 0
+    t_d, x_d, y_d: t/D, x/D, y/D
+    i00, ...: D^(k+1) I_jk
+    """
+
+    b_is_smaller: Array
+    smaller: Array
+    larger: Array
+    root: Array
+    half_decay: Array
+    x: Array
+    y: Array
+    t_d: Array
+    x_d: Array
+    y_d: Array
+    i00: Array
+    i10: Array
+    i01: Array
+    i20: Array
+    i11: Array
+    i02: Array
+
+
+def _terms(t: Array, a: Array, b: Array) -> _Terms:
+    b_is_smaller = b < a
+    smaller = jnp.where(b_is_smaller, b, a)
+    larger = jnp.where(b_is_smaller, a, b)
+    difference = larger - smaller
+    x = t / larger
+    half_delta = t / smaller * (difference / larger) / 2
+    root = jnp.exp(-x / 2)
+    half_decay = jnp.exp(-half_delta)
+    # Operands of the formula that is not used are replaced: its NaN would reach derivatives.
+    is_near = half_delta < 1
+    # near: with d = delta/2 and A = sinh(d)/d, exp(d) I_jk are sums of A and its derivatives
+    # A' and A'', by their Taylor series: the first terms left out are below 2e-20
+    d = jnp.where(is_near, half_delta, 0)
+    d_squared = d * d
+    sinh_ratio = _polynomial(d_squared, _SINH_RATIO)
+    slope = d * _polynomial(d_squared, _SINH_RATIO_SLOPE)
+    curvature = _polynomial(d_squared, _SINH_RATIO_CURVATURE)
+    near_i00 = half_decay * sinh_ratio
+    near_i10 = half_decay * (sinh_ratio + slope) / 2
+    near_i01 = half_decay * (sinh_ratio - slope) / 2
+    near_i20 = half_decay * (sinh_ratio + 2 * slope + curvature) / 4
+    near_i11 = half_decay * (sinh_ratio - curvature) / 4
+    near_i02 = half_decay * (sinh_ratio - 2 * slope + curvature) / 4
+    # far: from delta = 2 on no difference below loses more than two bits
+    delta = jnp.where(is_near, 2, 2 * half_delta)
+    far_ratio = larger / jnp.where(is_near, larger, difference)
+    decay = half_decay * half_decay
+    # infinity times 0 would be NaN
+    finite_delta = jnp.where(half_decay > 0, 2 * half_delta, 0)
+    far_i00 = 1 - decay
+    far_i10 = 1 - far_i00 / delta
+    far_i01 = 1 - decay * (1 + finite_delta)
+    far_i02 = 2 - decay * (2 + finite_delta * (2 + finite_delta))
+    return _Terms(
+        b_is_smaller,
+        smaller,
+        larger,
+        root,
+        half_decay,
+        x,
+        y=finite_delta + x,
+        t_d=jnp.where(is_near, t, smaller * far_ratio),
+        x_d=jnp.where(is_near, x, smaller / larger * far_ratio),
+        y_d=jnp.where(is_near, finite_delta + x, far_ratio),
+        i00=jnp.where(is_near, near_i00, far_i00),
+        i10=jnp.where(is_near, near_i10, far_i10),
+        i01=jnp.where(is_near, near_i01, far_i01),
+        i20=jnp.where(is_near, near_i20, 1 - 2 * far_i10 / delta),
+        i11=jnp.where(is_near, near_i11, far_i01 - far_i02 / delta),
+        i02=jnp.where(is_near, near_i02, far_i02),
     )
+
+
+_TERM_ORDERS = range(10)
+_SINH_RATIO = [1 / math.factorial(2 * k + 1) for k in _TERM_ORDERS]
+_SINH_RATIO_SLOPE = [(2 * k + 2) / math.factorial(2 * k + 3) for k in _TERM_ORDERS]
+_SINH_RATIO_CURVATURE = [
+    (2 * k + 2) * (2 * k + 1) / math.factorial(2 * k + 3) for k in _TERM_ORDERS
+]
+
+
+@jax.custom_jvp
+def _potential(t: Array, a: Array, b: Array) -> Array:
+    """V(t, a, b) at times within 0 and the longest one."""
+    terms = _terms(t, a, b)
+    return terms.t_d * terms.i00 * terms.root * terms.root
+
+
+@jax.custom_jvp
+def _potential_slopes(t: Array, a: Array, b: Array) -> tuple[Array, Array, Array]:
+    """(dV/dt, dV/da, dV/db)."""
+    terms = _terms(t, a, b)
+    root, decay = terms.root, terms.half_decay * terms.half_decay
+    # the form of dV/dt that subtracts the terms that are as small as possible
+    slope_t = (decay - terms.x_d * terms.i00) * root * root
+    slope_larger = terms.x * terms.x_d * terms.i10 * root * root
+    slope_smaller = terms.y_d * terms.y_d * terms.i01 * root * root
+    slope_a = jnp.where(terms.b_is_smaller, slope_larger, slope_smaller)
+    slope_b = jnp.where(terms.b_is_smaller, slope_smaller, slope_larger)
+    return slope_t, slope_a, slope_b
+
+
+@_potential.defjvp
+def _potential_jvp(
+    primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]
+) -> tuple[Array, Array]:
+    slope_t, slope_a, slope_b = _potential_slopes(*primals)
+    dt, da, db = tangents
+    return _potential(*primals), slope_t * dt + slope_a * da + slope_b * db
+
+
+@_potential_slopes.defjvp
+def _potential_slopes_jvp(
+    primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]
+) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]]:
+    b_is_smaller, m, larger, root, half_decay, x, y, *quotients, i00, i10, i01, i20, i11, i02 = (
+        _terms(*primals)
+    )
+    _, x_d, y_d = quotients
+    # The order of the factors keeps products of them normal numbers. exp(-delta) and exp(-x) come
+    # as two factors, between which is what may be large; and x is not divided, since XLA makes
+    # t / (M M) of (t / M) / M, which overflows.
+    x_d_larger = x_d / larger
+    y_d_larger = y_d / larger
+    y_decay = y * half_decay
+    decay_sum = half_decay / m * half_decay + half_decay / larger * half_decay
+    tt = (x_d_larger * i00 - decay_sum) * root
+    t_larger = x_d_larger * (i00 - x * i10) * root
+    t_smaller = (y_decay * (half_decay / m) - y_d * y_d_larger * i01) * root
+    larger_larger = x * x_d_larger * (x * i20 - 2 * i10) * root
+    smaller_larger = y_d * (x * y_d_larger) * i11 * root
+    # y/M is x/m
+    rise = y_d * (y_d * y_d_larger) * i02
+    smaller_smaller = (rise - y_decay * (y_decay / m)) * root
+    ta = jnp.where(b_is_smaller, t_larger, t_smaller)
+    tb = jnp.where(b_is_smaller, t_smaller, t_larger)
+    aa = jnp.where(b_is_smaller, larger_larger, smaller_smaller)
+    bb = jnp.where(b_is_smaller, smaller_smaller, larger_larger)
+    dt, da, db = (tangent * root for tangent in tangents)
+    change_t = tt * dt + ta * da + tb * db
+    change_a = ta * dt + aa * da + smaller_larger * db
+    change_b = tb * dt + smaller_larger * da + bb * db
+    return _potential_slopes(*primals), (change_t, change_a, change_b)
