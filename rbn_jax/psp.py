@@ -6,8 +6,15 @@ and c_m, whose response is the post-synaptic potential (PSP)
     V(t) = tau_m tau_syn / (c_m (tau_syn - tau_m)) (exp(-t/tau_syn) - exp(-t/tau_m)),
 
 and t/c_m exp(-t/tau_m) at equal time constants. It is symmetric in the two. All functions are
-elementwise over inputs that broadcast, exact to rounding for every pair of time constants, and
-differentiable to any order. Outside the domain they return NaN.
+elementwise over inputs that broadcast, and differentiable to any order. Outside the domain they
+return NaN. Inputs in float16 and bfloat16 are computed with in float32, and the result has their
+dtype. Complex inputs are a TypeError.
+
+Values, first and second derivatives are exact to rounding for every pair of time constants from
+2e-31 to 4e37 ms in float32 and from 2e-292 to 2e307 ms in float64, whatever their ratio. Exceptions
+are numbers that the dtype cannot hold: where one derivative of an order overflows, the others of
+this order may be NaN, and results below the smallest normal number, 1e-38 or 2e-308, are 0.
+Derivatives above the second lose digits at ratios above 10, and may be NaN above 1e9.
 """
 
 import dataclasses
@@ -19,13 +26,13 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from rbn_jax.numerics import exponential
-from rbn_jax.numerics.arrays import as_floats, jit, positive
+from rbn_jax.numerics.arrays import as_floats, formula, in_single_precision, positive
 from rbn_jax.parameters.domains import POSITIVE, REAL, number
 from rbn_jax.parameters.labels import label
 
 
 @label(units="mV", long_name="peak of the PSP")
-@jit
+@formula
 def postsynaptic_current_to_potential(
     tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayLike = 1.0, e_l: ArrayLike = 0.0
 ) -> Array:
@@ -57,12 +64,11 @@ def postsynaptic_current_to_potential(
     """
     tau_m, tau_syn, c_m, e_l = as_floats(tau_m, tau_syn, c_m, e_l)
     peak = exponential.peak(tau_m, tau_syn)
-    # peak = tau_syn exp(-t*/tau_m)
-    return peak / positive(c_m) + e_l * (peak / tau_syn)
+    return peak / positive(c_m) + exponential.decay_to_peak(e_l, tau_m, tau_syn)
 
 
 @label(units="pA", long_name="synaptic current")
-@jit
+@formula
 def postsynaptic_potential_to_current(
     psp: ArrayLike, tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayLike = 1.0
 ) -> Array:
@@ -85,7 +91,7 @@ def postsynaptic_potential_to_current(
 
 
 @label(units="ms", long_name="time to the peak of the PSP")
-@jit
+@formula
 def psp_time_to_peak(tau_m: ArrayLike, tau_syn: ArrayLike) -> Array:
     """Time from the event to the peak of its PSP [ms].
 
@@ -108,7 +114,7 @@ def psp_time_to_peak(tau_m: ArrayLike, tau_syn: ArrayLike) -> Array:
 
 
 @label(units="mV/pA", long_name="PSP")
-@jit
+@formula
 def psp_waveform(t: ArrayLike, tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayLike = 1.0) -> Array:
     """PSP at time t after an event of 1 pA [mV/pA].
 
@@ -123,7 +129,10 @@ def psp_waveform(t: ArrayLike, tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayL
 
     Returns:
         The potential [mV/pA], in the broadcast shape; NaN outside the domain. At t = 0 the
-        derivative in t is the one from the right, 1/c_m.
+        derivative in t is the one from the right, 1/c_m. From t = 174 (float32) or 1416
+        (float64) times the larger time constant on, t = inf included, the potential is 0, with
+        its derivatives; it has fallen to 1e-73 or 1e-612 of its peak. The error is a few
+        roundings times 1 + t / tau, tau the larger time constant, as that of exp(-t/tau).
 
     >>> import numpy as np
     >>> wave = psp_waveform(np.array([-1.0, 0.0, 10.0]), 10.0, 10.0)
@@ -171,7 +180,7 @@ def psp_trace(t: ArrayLike, params: PspTrace | Mapping[str, ArrayLike]) -> Array
         the onset jumps where the PSP begins.
 
     Raises:
-        TypeError: an unknown name in the mapping.
+        TypeError: an unknown name in the mapping; a complex number.
 
     >>> import numpy as np
     >>> print(np.asarray(psp_trace(np.array([0.0, 4.0]), {"baseline": -65.0}), float).round(3))
@@ -179,6 +188,11 @@ def psp_trace(t: ArrayLike, params: PspTrace | Mapping[str, ArrayLike]) -> Array
     """
     if isinstance(params, Mapping):
         params = PspTrace(**params)
+    return _trace(t, params)
+
+
+@in_single_precision
+def _trace(t: ArrayLike, params: PspTrace) -> Array:
     peak = postsynaptic_current_to_potential(params.tau_m, params.tau_syn)
     shape = psp_waveform(t - params.onset, params.tau_m, params.tau_syn) / peak
     return params.baseline + params.slope * t + params.amplitude * shape

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from rbn_jax.network import NetworkParams
 from rbn_jax.numerics import exponential
-from rbn_jax.numerics.arrays import as_floats, jit, nan_unless, positive
+from rbn_jax.numerics.arrays import as_floats, formula, nan_unless, positive
 from rbn_jax.parameters.labels import label
 
 PARAMETER_NAMES: tuple[str, ...] = (
@@ -69,7 +69,7 @@ def calculate_RBN_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
     >>> jax.jacfwd(calculate_RBN_weights)(NetworkParams()).tau_syn_ex.shape
     (2, 2)
     """
-    return _weights(*_read_values(params, PARAMETER_NAMES))
+    return _weights(**_read_values(params, PARAMETER_NAMES))
 
 
 @label(units="pA", long_name="synaptic weight")
@@ -97,30 +97,32 @@ def synaptic_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
     [[ 0.2245 -0.431 ]
      [ 0.1789 -0.7155]]
     """
-    *values, s = _read_values(params, (*PARAMETER_NAMES, "s"))
-    return _weights(*values, s=s)
+    return _weights(**_read_values(params, (*PARAMETER_NAMES, "s")))
 
 
 def _read_values(
     params: NetworkParams | Mapping[str, Any], names: tuple[str, ...]
-) -> list[ArrayLike]:
-    """Return the values of the parameters of these names, after that of C_m.
+) -> dict[str, ArrayLike]:
+    """Return the values of C_m and of the parameters of these names.
 
     Raises:
         ValueError: a mapping lacks keys.
     """
     if not isinstance(params, Mapping):
-        return [getattr(params, name) for name in ("C_m", *names)]
+        return {name: getattr(params, name) for name in ("C_m", *names)}
     missing = [name for name in names if name not in params]
     if missing:
         raise ValueError(f"params lacks {', '.join(missing)}")
-    return [params.get("C_m", 1.0), *(params[name] for name in names)]
+    return {"C_m": params.get("C_m", 1.0)} | {name: params[name] for name in names}
 
 
-@jit
-def _weights(c_m: ArrayLike, *values: ArrayLike, s: ArrayLike | None = None) -> Array:
+@formula
+def _weights(**values: ArrayLike) -> Array:
     """Return the matrix from C_m and the values of PARAMETER_NAMES; with s that of synapses."""
-    c_m, scale, *numbers, prob = as_floats(c_m, 1.0 if s is None else s, *values)
+    s = values.get("s", 1.0)
+    c_m, scale, *numbers, prob = as_floats(
+        values["C_m"], s, *(values[name] for name in PARAMETER_NAMES)
+    )
     n_e, n_i, e_l, v_th_e, v_th_i, tau_e, tau_i, tau_ex, tau_in, gei, gie, gii = numbers
     if prob.shape[-2:] != (2, 2):
         raise ValueError(f"baseline_conn_prob has the shape {prob.shape}: must be (..., 2, 2)")
@@ -132,7 +134,8 @@ def _weights(c_m: ArrayLike, *values: ArrayLike, s: ArrayLike | None = None) -> 
     k_ie = prob[..., 1, 0] * n_e
     k_ii = prob[..., 1, 1] * n_i
     # of synapses sqrt(N) cancels, but an invalid N_E or N_I still makes all of them NaN
-    scale = jnp.sqrt(n_e + n_i) if s is None else nan_unless(n_e + n_i > 0, scale)
+    has_scale = "s" in values
+    scale = nan_unless(n_e + n_i > 0, scale) if has_scale else jnp.sqrt(n_e + n_i)
     # scaled charge from rest to threshold; the row of the targets I has the factor gie
     charge_e = positive(v_th_e - e_l) * positive(c_m) * scale
     charge_i = positive(v_th_i - e_l) * positive(c_m) * scale * gie
@@ -162,7 +165,7 @@ def _matrix(ee: Array, ei: Array, ie: Array, ii: Array) -> Array:
 
 
 @label(units="pA", long_name="rheobase current")
-@jit
+@formula
 def rheobase_current(tau_m: ArrayLike, e_l: ArrayLike, v_th: ArrayLike, c_m: ArrayLike) -> Array:
     """Current whose steady potential is the threshold, (v_th - e_l) c_m / tau_m [pA].
 

@@ -8,21 +8,28 @@ time constants a and b, smooth and symmetric through a = b:
 
 With p = a/(a + b), q = b/(a + b) the event peaks at t* = a b L and reaches F = a exp(-a L).
 The elasticities of F are e_a = q (1 - 2 p z T) and e_b = p (1 + 2 q z T), e_a + e_b = 1. With
-dl = da/a - db/b and B = 2 p q T the derivatives up to the second are products and sums in which
-nothing cancels:
+dl = da/a - db/b, B = 2 p q T and K = e_a e_b + B the derivatives up to the second are products and
+sums in which nothing cancels:
 
-    dF   = F (e_a da/a + e_b db/b)         d(F_a, F_b)   = F (e_a e_b + B) (-dl/a, dl/b)
+    dF   = F (e_a da/a + e_b db/b)         d(F_a, F_b)   = F K (-dl/a, dl/b)
     dt*  = (b/a) e_b da + (a/b) e_a db     d(t*_a, t*_b) = (1 - 2 B) (-q dl, p dl)
     d ln F = e_a da/a + e_b db/b           d(ln F)_a     = -((ln F)_a da + B dl) / a
 
 The weights are multiples of 1/F, for which (1/F)_aa = (e_a^2 + e_a + B) / (a^2 F) and
-(1/F)_ab = p q (1 - 2 B (2 + z^2 T)) / (a b F). JAX differentiates these for higher derivatives.
+(1/F)_ab = p q (1 - 2 B (2 + z^2 T)) / (a b F). For R = F/b = exp(-t*/a), dR = R e_a dl,
+R_aa = -R K / a^2, R_ab = R (B - e_a^2) / (a b) and R_bb = R (e_a^2 + q (1 - 2 B)) / b^2.
 
 Inputs are arrays of one floating dtype. A result is NaN, with all derivatives, where an input is
-NaN or no time constant from 2e-31 to 4e37 ms (float32; 2e-292 to 2e307 in float64).
+NaN or no time constant from 2e-31 to 4e37 ms (float32; 2e-292 to 2e307 in float64). For all others,
+at any ratio, values and derivatives up to the second are exact to a few roundings of their largest
+term, where all derivatives of this order are normal numbers of the dtype: those of 1/F and R grow
+as a power of 1/a, and overflow at small time constants. JAX differentiates these formulas for
+higher derivatives, which have no such promise.
 """
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -36,6 +43,8 @@ from rbn_jax.numerics.coefficients import ATANH_LARGEST_Z, ATANH_REMAINDER, EXP,
 
 Pair = tuple[Array, Array]
 """Two arrays: the time constants a and b, their tangents, or derivatives in both."""
+Triple = tuple[Array, Array, Array]
+"""The same with one more argument before a and b."""
 
 
 def _limits(dtype: np.dtype) -> tuple[float, float]:
@@ -68,13 +77,15 @@ def _polynomial(x: Array, coefficients: Sequence[float]) -> Array:
     return terms[0]
 
 
-def _define_jvp(function: jax.custom_jvp, slopes: Callable[[Array, Array], Pair]) -> None:
-    """Define the derivative of function(a, b) by (d function/da, d function/db)."""
+def _define_jvp(function: jax.custom_jvp[Array], slopes: Callable[..., tuple[Array, ...]]) -> None:
+    """Define the derivative of a function by its slopes in all arguments."""
 
     @function.defjvp
-    def _(primals: Pair, tangents: Pair) -> Pair:
-        slope_a, slope_b = slopes(*primals)
-        return function(*primals), slope_a * tangents[0] + slope_b * tangents[1]
+    def _(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> Pair:
+        products = []
+        for slope, argument_tangent in zip(slopes(*primals), tangents, strict=True):
+            products.append(slope * argument_tangent)
+        return function(*primals), functools.reduce(operator.add, products)
 
 
 @jax.custom_jvp
@@ -196,12 +207,61 @@ def _valid_minimum(a: Array, b: Array) -> Array:
     return jnp.where(inside, jnp.where(b < a, b, a), jnp.nan)
 
 
+def _reciprocal(x: Array) -> Array:
+    """1/x for x > 0, as a factor that the compiler keeps.
+
+    XLA makes x / (a b) of (x / a) / b and of (x / a) (1 / b), in which a b may overflow. It does
+    not look into a select.
+    """
+    return jnp.where(x > 0, 1 / x, jnp.nan)
+
+
+class _Factors(NamedTuple):
+    """The factors of all derivatives.
+
+    per_a, per_b, r: 1/a, 1/b and 1/(a + b). Where p = a r or q = b r is divided by a or b it is
+    written as r, since the smaller of p and q may underflow
+    eps_a, eps_b: e_a/q and e_b/p
+    kappa: (e_a e_b + B) / (p q) = eps_a eps_b + 2 T
+    """
+
+    per_a: Array
+    per_b: Array
+    r: Array
+    p: Array
+    q: Array
+    eps_a: Array
+    eps_b: Array
+    z_t: Array
+    t: Array
+
+    @property
+    def kappa(self) -> Array:
+        return self.eps_a * self.eps_b + 2 * self.t
+
+
+def _factors(a: Array, b: Array) -> _Factors:
+    p2, q2, z_t, t = _atanh_terms(a, b)
+    return _Factors(
+        _reciprocal(a),
+        _reciprocal(b),
+        _reciprocal(a + b),
+        p=p2 / 2,
+        q=q2 / 2,
+        eps_a=1 - p2 * z_t,
+        eps_b=1 + q2 * z_t,
+        z_t=z_t,
+        t=t,
+    )
+
+
 @jax.custom_jvp
 def _peak_slopes(a: Array, b: Array) -> Pair:
     """(dF/da, dF/db)."""
     value = peak(a, b)
-    slope_a, slope_b = _log_peak_slopes(a, b)
-    return value * slope_a, value * slope_b
+    factors = _factors(a, b)
+    slope_a = value * factors.per_a * (factors.q * factors.eps_a)
+    return slope_a, value * factors.per_b * (factors.p * factors.eps_b)
 
 
 _define_jvp(peak, _peak_slopes)
@@ -211,11 +271,58 @@ _define_jvp(peak, _peak_slopes)
 def _peak_slopes_jvp(primals: Pair, tangents: Pair) -> tuple[Pair, Pair]:
     a, b = primals
     da, db = tangents
-    slope_a, slope_b = _log_peak_slopes(a, b)
-    elasticities = a * slope_a * (b * slope_b)
-    curvature = elasticities + _log_peak_curvature(a, b)
-    change = peak(a, b) * curvature * (da / a - db / b)
-    return _peak_slopes(a, b), (-change / a, change / b)
+    factors = _factors(a, b)
+    r, kappa = factors.r, factors.kappa
+    value = peak(a, b)
+    mixed = value * r * (r * kappa)
+    curvature_a = value * factors.per_a * r * (factors.q * kappa)
+    curvature_b = value * factors.per_b * r * (factors.p * kappa)
+    return _peak_slopes(a, b), (mixed * db - curvature_a * da, mixed * da - curvature_b * db)
+
+
+@jax.custom_jvp
+def decay_to_peak(e: Array, a: Array, b: Array) -> Array:
+    """E(e, a, b) = e F(a, b) / b = e exp(-t*/a), what is left at t* of a decay from e.
+
+    Derivatives of a quotient of F and b would subtract nearly equal numbers. e is an argument,
+    since those of F/b overflow as 1/b^2, and e = 0 times infinity would be NaN.
+    """
+    return e * (peak(a, b) / b)
+
+
+@jax.custom_jvp
+def _decay_slopes(e: Array, a: Array, b: Array) -> Triple:
+    """(dE/de, dE/da, dE/db)."""
+    value = peak(a, b)
+    factors = _factors(a, b)
+    change = factors.r * factors.eps_a
+    return value / b, e * (value * factors.per_a * change), -e * (value * factors.per_b * change)
+
+
+_define_jvp(decay_to_peak, _decay_slopes)
+
+
+@_decay_slopes.defjvp
+def _decay_slopes_jvp(primals: Triple, tangents: Triple) -> tuple[Triple, Triple]:
+    e, a, b = primals
+    de, da, db = tangents
+    per_a, per_b, r, p, q, eps_a, _, _, t = factors = _factors(a, b)
+    value = peak(a, b)
+    by_a = value * per_a
+    by_b = value * per_b
+    slope_a = by_a * (r * eps_a)
+    slope_b = -by_b * (r * eps_a)
+    q_eps_squared = q * eps_a * eps_a
+    curvature_a = -e * by_a * r * (r * factors.kappa)
+    # by_a + by_b is F/(a b r)
+    mixed = e * (by_a + by_b) * r * (r * (2 * p * t - q_eps_squared))
+    curvature_b = e * by_b * r * (per_b * (q_eps_squared + (1 - 4 * p * q * t)))
+    changes = (
+        slope_a * da + slope_b * db,
+        slope_a * de + curvature_a * da + mixed * db,
+        slope_b * de + mixed * da + curvature_b * db,
+    )
+    return _decay_slopes(e, a, b), changes
 
 
 @jax.custom_jvp
@@ -227,12 +334,25 @@ def inverse_peak(a: Array, b: Array) -> Array:
     return _polynomial(smaller * log_slope(a, b) - 0.5, scaled) / smaller
 
 
+def _shares_by_peak(a: Array, b: Array) -> Pair:
+    """(q/F, p/F)."""
+    factors = _factors(a, b)
+    value = inverse_peak(a, b)
+    b_is_smaller = b < a
+    # The smaller of q and p may underflow. It is the smaller of a and b times r, whose quotient
+    # with F is from 1 to e.
+    smaller_share = jnp.where(b_is_smaller, b, a) * value * factors.r
+    q_by_peak = jnp.where(b_is_smaller, smaller_share, value * factors.q)
+    return q_by_peak, jnp.where(b_is_smaller, value * factors.p, smaller_share)
+
+
 @jax.custom_jvp
 def _inverse_peak_slopes(a: Array, b: Array) -> Pair:
     """(d (1/F)/da, d (1/F)/db)."""
-    value = inverse_peak(a, b)
-    slope_a, slope_b = _log_peak_slopes(a, b)
-    return -value * slope_a, -value * slope_b
+    q_by_peak, p_by_peak = _shares_by_peak(a, b)
+    factors = _factors(a, b)
+    slope_a = -q_by_peak * (factors.eps_a * factors.per_a)
+    return slope_a, -p_by_peak * (factors.eps_b * factors.per_b)
 
 
 _define_jvp(inverse_peak, _inverse_peak_slopes)
@@ -241,19 +361,16 @@ _define_jvp(inverse_peak, _inverse_peak_slopes)
 @_inverse_peak_slopes.defjvp
 def _inverse_peak_slopes_jvp(primals: Pair, tangents: Pair) -> tuple[Pair, Pair]:
     a, b = primals
-    relative_a = tangents[0] / a
-    relative_b = tangents[1] / b
-    slope_a, slope_b = _log_peak_slopes(a, b)
-    value = inverse_peak(a, b)
-    e_a = a * slope_a
-    e_b = b * slope_b
-    p2, q2, z_t, t = _atanh_terms(a, b)
-    pq = p2 * q2 / 4
-    curvature = 2 * pq * t
-    mixed = pq * (1 - 4 * pq * t * (2 + (q2 - p2) / 2 * z_t))
-    change_a = (e_a * e_a + e_a + curvature) * relative_a + mixed * relative_b
-    change_b = (e_b * e_b + e_b + curvature) * relative_b + mixed * relative_a
-    return _inverse_peak_slopes(a, b), (value * change_a / a, value * change_b / b)
+    da, db = tangents
+    per_a, per_b, r, p, q, eps_a, eps_b, z_t, t = _factors(a, b)
+    q_by_peak, p_by_peak = _shares_by_peak(a, b)
+    mixed = inverse_peak(a, b) * r * (r * (1 - 4 * p * q * t * (2 + (q - p) * z_t)))
+    polynomial_a = q * eps_a * eps_a + eps_a + 2 * p * t
+    polynomial_b = p * eps_b * eps_b + eps_b + 2 * q * t
+    curvature_a = q_by_peak * per_a * (polynomial_a * per_a)
+    curvature_b = p_by_peak * per_b * (polynomial_b * per_b)
+    changes = (curvature_a * da + mixed * db, mixed * da + curvature_b * db)
+    return _inverse_peak_slopes(a, b), changes
 
 
 @jax.custom_jvp
@@ -269,8 +386,8 @@ def time_of_peak(a: Array, b: Array) -> Array:
 @jax.custom_jvp
 def _time_slopes(a: Array, b: Array) -> Pair:
     """(dt*/da, dt*/db)."""
-    slope_a, slope_b = _log_peak_slopes(a, b)
-    return b / a * (b * slope_b), a / b * (a * slope_a)
+    p2, q2, z_t, _ = _atanh_terms(a, b)
+    return q2 / 2 * (1 + q2 * z_t), p2 / 2 * (1 - p2 * z_t)
 
 
 _define_jvp(time_of_peak, _time_slopes)
@@ -280,8 +397,11 @@ _define_jvp(time_of_peak, _time_slopes)
 def _time_slopes_jvp(primals: Pair, tangents: Pair) -> tuple[Pair, Pair]:
     a, b = primals
     da, db = tangents
-    change = (1 - 2 * _log_peak_curvature(a, b)) * (da / a - db / b)
-    return _time_slopes(a, b), (-(b / (a + b)) * change, a / (a + b) * change)
+    factors = _factors(a, b)
+    size = 1 - 4 * factors.p * factors.q * factors.t
+    change_a = size * (factors.r * db - factors.q * factors.per_a * da)
+    change_b = size * (factors.r * da - factors.p * factors.per_b * db)
+    return _time_slopes(a, b), (change_a, change_b)
 
 
 def difference_of_exponentials(t: Array, a: Array, b: Array) -> Array:
@@ -412,7 +532,7 @@ def _potential(t: Array, a: Array, b: Array) -> Array:
 
 
 @jax.custom_jvp
-def _potential_slopes(t: Array, a: Array, b: Array) -> tuple[Array, Array, Array]:
+def _potential_slopes(t: Array, a: Array, b: Array) -> Triple:
     """(dV/dt, dV/da, dV/db)."""
     terms = _terms(t, a, b)
     root, decay = terms.root, terms.half_decay * terms.half_decay
@@ -425,19 +545,11 @@ def _potential_slopes(t: Array, a: Array, b: Array) -> tuple[Array, Array, Array
     return slope_t, slope_a, slope_b
 
 
-@_potential.defjvp
-def _potential_jvp(
-    primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]
-) -> tuple[Array, Array]:
-    slope_t, slope_a, slope_b = _potential_slopes(*primals)
-    dt, da, db = tangents
-    return _potential(*primals), slope_t * dt + slope_a * da + slope_b * db
+_define_jvp(_potential, _potential_slopes)
 
 
 @_potential_slopes.defjvp
-def _potential_slopes_jvp(
-    primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]
-) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]]:
+def _potential_slopes_jvp(primals: Triple, tangents: Triple) -> tuple[Triple, Triple]:
     b_is_smaller, m, larger, root, half_decay, x, y, *quotients, i00, i10, i01, i20, i11, i02 = (
         _terms(*primals)
     )

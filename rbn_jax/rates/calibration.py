@@ -14,7 +14,7 @@ from jax.core import Tracer
 from numpy.typing import ArrayLike
 
 from rbn_jax.network import NUMBER_FIELDS, NetworkParams
-from rbn_jax.numerics.arrays import as_floats
+from rbn_jax.numerics.arrays import as_floats, refuse_complex
 from rbn_jax.numerics.newton import map_batch, root
 from rbn_jax.numerics.sharding import with_auto_axes
 from rbn_jax.parameters import checks, domains
@@ -67,6 +67,7 @@ def calibrate(
         more targets than two free parameters use `rbn_jax.fit` with `firing_rates`.
 
     Raises:
+        TypeError: a complex number.
         ValueError: as in `check`; a rate that is not > 0 or not below 1000 / t_ref; free
             parameters that are not two, unknown, whole numbers or without effect on rates;
             rates for which no values were found, which are named. Under a trace nothing is
@@ -89,6 +90,7 @@ def calibrate(
             f"params is a {type(params).__name__}: must be a NetworkParams; for NEST's net_dict "
             "use NetworkParams.from_mapping(net_dict)"
         )
+    refuse_complex(params=params, rates=rates)
     names = _check_free(params, free, model)
     pair = _split_rates(rates)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((params, pair))):

@@ -11,6 +11,7 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from rbn_jax.network import NetworkParams
+from rbn_jax.numerics.arrays import refuse_complex
 from rbn_jax.numerics.newton import linearised, root
 from rbn_jax.rates.equations import (
     expand_pairs,
@@ -70,6 +71,7 @@ def fixed_points(
         The states by increasing rate of the first population; none if no start leads to one.
 
     Raises:
+        TypeError: a complex number.
         ValueError: as in `check` and `mean_field`; a batch; starts that are not (k, n) or not > 0.
 
     >>> for state in fixed_points(NetworkParams()):
@@ -77,6 +79,7 @@ def fixed_points(
     [2.26 2.69] True
     """
     model = find_theory(theory)
+    refuse_complex(params=params, starts=starts)
     params.check()
     n = 2 if isinstance(params, NetworkParams) else count_populations(params)
     start_rates = _check_starts(starts, n)

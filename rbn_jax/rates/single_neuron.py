@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from rbn_jax.numerics.arrays import as_floats, jit, nan_unless, positive
+from rbn_jax.numerics.arrays import as_floats, formula, nan_unless, positive
 from rbn_jax.numerics.siegert import SHIFT, log_siegert_integral, tangent
 from rbn_jax.parameters.labels import label
 
@@ -35,7 +35,7 @@ class Neurons(NamedTuple):
 
 
 @label(units="ln(spikes/s)", long_name="logarithm of the firing rate")
-@jit
+@formula
 def log_siegert_rate(
     mu: ArrayLike,
     sigma: ArrayLike,
@@ -70,7 +70,7 @@ def log_siegert_rate(
 
 
 @label(units="spikes/s", long_name="firing rate")
-@jit
+@formula
 def siegert_rate(
     mu: ArrayLike,
     sigma: ArrayLike,

@@ -10,6 +10,7 @@ from jax import Array
 from jax.core import Tracer
 
 from rbn_jax.network import NetworkParams
+from rbn_jax.numerics.arrays import in_single_precision
 from rbn_jax.numerics.sharding import with_auto_axes
 from rbn_jax.parameters.access import as_array
 from rbn_jax.parameters.domains import number_fields
@@ -51,6 +52,7 @@ class MeanField:
 
 
 @label()
+@in_single_precision
 def mean_field(
     params: NetworkParams | Populations, theory: Theory | MeanFieldTheory = "quenched"
 ) -> MeanField:
@@ -79,6 +81,7 @@ def mean_field(
         devices share stays shared: each device searches for the states of its own networks.
 
     Raises:
+        TypeError: a complex number.
         ValueError: an unknown theory; as in `check`, but under a trace, where a value outside
             its domain gives NaN; matrices of other shapes than (..., n, n).
 
