@@ -11,10 +11,10 @@ return NaN. Inputs in float16 and bfloat16 are computed with in float32, and the
 dtype. Complex inputs are a TypeError.
 
 Values, first and second derivatives are exact to rounding for every pair of time constants from
-2e-31 to 4e37 ms in float32 and from 2e-292 to 2e307 ms in float64, whatever their ratio. Exceptions
-are numbers that the dtype cannot hold: where one derivative of an order overflows, the others of
-this order may be NaN, and results below the smallest normal number, 1e-38 or 2e-308, are 0.
-Derivatives above the second lose digits at ratios above 10, and may be NaN above 1e9.
+2e-31 to 4e37 ms in float32 and from 2e-292 to 2e307 ms in float64, whatever their ratio; where they
+change their sign, relative to their largest term. Exceptions are numbers that the dtype cannot
+hold: where one derivative is above 8e37 (4e307 in float64), others of its order may be NaN, and
+what is below 1e-38 (2e-308) is 0. Derivatives of higher order have no such promise.
 """
 
 import dataclasses

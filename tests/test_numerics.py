@@ -8,7 +8,7 @@ import pytest
 import reference
 
 import rbn_jax as rbn
-from rbn_jax.numerics import coefficients
+from rbn_jax.numerics import coefficients, exponential
 from rbn_jax.numerics.minimise import Box, Evaluation, minimise, no_minima
 
 RELATIVE_GAPS = (1.0, 0.3, 0.1, 1e-2, 1e-4, 1e-8, 1e-15, 0.0)
@@ -218,6 +218,165 @@ def test_waveform_is_right_at_any_size_of_the_time_constants(size):
     with jax.enable_x64(False):
         value = rbn.psp_waveform(tau, tau, tau)
     assert float(value) / size == pytest.approx(np.exp(-1), rel=1e-6)
+
+
+def extreme_pairs(dtype):
+    """Pairs over the whole range of the dtype, in both orders, at every ratio and nearly equal."""
+    low, high = (-30.6, 37.2) if dtype == np.float32 else (-291.6, 306.8)
+    rng = np.random.default_rng(4)
+    exponents = np.concatenate([rng.uniform(low, high, 12), np.linspace(low, high, 5)])
+    pairs = [(a, b) for a, b in rng.uniform(low, high, (12, 2))]
+    pairs += [(low, high), (low, (low + high) / 2), ((low + high) / 2, high)]
+    for a in exponents:
+        gaps = (0.0, 1e-7, 1e-3, 0.5, 10.0)
+        pairs += [(a, min(a + gap, high)) for gap in gaps]
+    both = np.array(pairs)
+    return (10 ** np.concatenate([both, both[:, ::-1]])).astype(dtype)
+
+
+def exact_derivatives(function, point, dtype):
+    """Value, gradient and Hessian by central differences with steps relative to each number.
+
+    The digits suffice for a ratio of the numbers of 1e68 or 1e600, whose square is the share of
+    the smallest derivative in the value.
+    """
+    digits = 400 if dtype == np.float32 else 2600
+    n = len(point)
+    with mp.workdps(digits):
+        point = [mp.mpf(float(number)) for number in point]
+        steps = [number * mp.mpf(10) ** (-digits // 5) for number in point]
+
+        def at(*signs):
+            moved = zip(point, signs, steps, strict=True)
+            return function(*(number + sign * step for number, sign, step in moved))
+
+        units = np.eye(n, dtype=int).tolist()
+        value = at(*[0] * n)
+        ends = [(at(*unit), at(*(-sign for sign in unit))) for unit in units]
+        gradient = []
+        hessian = np.empty((n, n), object)
+        for i in range(n):
+            gradient.append((ends[i][0] - ends[i][1]) / (2 * steps[i]))
+            hessian[i, i] = (ends[i][0] - 2 * value + ends[i][1]) / steps[i] ** 2
+            for j in range(i):
+                total = 0
+                for sign_i, sign_j in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+                    signs = np.array(units[i]) * sign_i + np.array(units[j]) * sign_j
+                    total += sign_i * sign_j * at(*signs.tolist())
+                hessian[i, j] = hessian[j, i] = total / (4 * steps[i] * steps[j])
+        return value, gradient, hessian
+
+
+def error_in_eps(value, exact, dtype, scale=None):
+    """Error relative to the scale in eps; results near the smallest normal number are absolute."""
+    info = np.finfo(dtype)
+    scale = max(abs(exact if scale is None else scale), 8 * mp.mpf(float(info.tiny / info.eps)))
+    assert np.isfinite(value)
+    return float(abs(mp.mpf(float(value)) - exact) / scale) / float(info.eps)
+
+
+def decay_to_peak(a, b):
+    """The term in e_l of the peak: at a large C_m it is all that is left."""
+    return exponential.decay_to_peak(jnp.ones_like(a), a, b)
+
+
+EXTREME = {
+    "peak": (rbn.postsynaptic_current_to_potential, reference.peak),
+    "time": (rbn.psp_time_to_peak, reference.time_to_peak),
+    "current": (
+        lambda a, b: rbn.postsynaptic_potential_to_current(jnp.ones_like(a), a, b),
+        lambda a, b: 1 / reference.peak(a, b),
+    ),
+    "decay": (decay_to_peak, lambda a, b: mp.exp(-reference.time_to_peak(a, b) / a)),
+}
+
+
+@pytest.mark.parametrize("name", EXTREME)
+def test_value_and_derivatives_are_exact_over_the_whole_range_of_the_dtype(name, dtype):
+    """Within 16 eps; not where a derivative of the same order is above 1/tiny."""
+    function, exact_function = EXTREME[name]
+    pairs = extreme_pairs(dtype)[:: 1 if dtype == np.float32 else 3]
+    columns = (pairs[:, 0], pairs[:, 1])
+    values = function(*columns)
+    slopes = jax.jit(jax.vmap(jax.jacrev(function, (0, 1))))(*columns)
+    hessians = jax.jit(jax.vmap(jax.hessian(function, (0, 1))))(*columns)
+    # above it divisors are subnormal, which XLA takes for 0
+    largest = 1 / mp.mpf(float(np.finfo(dtype).tiny))
+    n_hessians = 0
+    for k, pair in enumerate(pairs):
+        exact_value, gradient, hessian = exact_derivatives(exact_function, pair, dtype)
+        assert error_in_eps(values[k], exact_value, dtype) < 16, pair
+        for i in (0, 1):
+            if max(map(abs, gradient)) < largest:
+                assert error_in_eps(slopes[i][k], gradient[i], dtype) < 16, pair
+        if max(map(abs, hessian.flat)) < largest:
+            n_hessians += 1
+            # the mixed derivative of the decay changes its sign
+            scale = max(abs(hessian[0, 0]), abs(hessian[0, 1])) if name == "decay" else None
+            for i, j in np.ndindex(2, 2):
+                used = scale if i != j else None
+                assert error_in_eps(hessians[i][j][k], hessian[i, j], dtype, used) < 16, pair
+    assert n_hessians > len(pairs) // 4
+
+
+def test_waveform_and_its_derivatives_are_exact_over_the_whole_range_of_the_dtype(dtype):
+    """Within 16 eps (1 + t/tau) of the size that a derivative has around its changes of sign.
+
+    That is its own size, or its slope in a number times that number.
+    """
+    rng = np.random.default_rng(5)
+    pairs = extreme_pairs(dtype)[:: 2 if dtype == np.float32 else 9]
+    smaller, larger = np.log10(pairs.astype(float).min(1)), np.log10(pairs.astype(float).max(1))
+    bases = np.where(rng.random(len(pairs)) < 0.5, smaller, larger)
+    exponents = bases + rng.uniform(-2, 1.5, len(pairs))
+    t = (10 ** np.minimum(exponents, larger + 1.5)).astype(dtype)
+    t = np.minimum(t, np.finfo(dtype).max / 8)
+    columns = (t, pairs[:, 0], pairs[:, 1])
+    values = rbn.psp_waveform(*columns)
+    slopes = jax.jit(jax.vmap(jax.jacfwd(rbn.psp_waveform, (0, 1, 2))))(*columns)
+    hessians = jax.jit(jax.vmap(jax.hessian(rbn.psp_waveform, (0, 1, 2))))(*columns)
+    for k, point in enumerate(zip(*columns, strict=True)):
+        value, gradient, hessian = exact_derivatives(reference.waveform, point, dtype)
+        sizes = [mp.mpf(float(number)) for number in point]
+        allowed = 16 * (1 + float(t[k]) / float(pairs[k].max()))
+        assert error_in_eps(values[k], value, dtype) < allowed, point
+        for i in range(3):
+            changes = [abs(hessian[i, j]) * sizes[j] for j in range(3)]
+            scale = max(abs(gradient[i]), *changes)
+            assert error_in_eps(slopes[i][k], gradient[i], dtype, scale) < allowed, point
+        later = (float(t[k]) * (1 + 1e-6), *point[1:])
+        hessian_later = exact_derivatives(reference.waveform, later, dtype)[2]
+        for i, j in np.ndindex(3, 3):
+            change = abs(hessian_later[i, j] - hessian[i, j]) * 10**6
+            scale = max(abs(hessian[i, j]), change)
+            assert error_in_eps(hessians[i][j][k], hessian[i, j], dtype, scale) < allowed, point
+
+
+@pytest.mark.parametrize("ratio", [1e1, 1e4, 1e9, 1e18, 1e30])
+def test_slope_of_the_waveform_in_the_larger_time_constant_keeps_its_digits(ratio, dtype):
+    larger = dtype.type(2000.0)
+    smaller = dtype.type(2000.0 / ratio)
+    for t in (dtype.type(3.0), dtype.type(100.0), dtype.type(7000.0)):
+        exact = exact_derivatives(reference.waveform, (t, larger, smaller), dtype)[1][1]
+        for order in (1, -1):
+            pair = (larger, smaller)[::order]
+            slope = jax.grad(rbn.psp_waveform, 1 if order == 1 else 2)(t, *pair)
+            assert error_in_eps(slope, exact, dtype) < 16
+
+
+def test_waveform_long_after_the_event_is_0_with_all_its_derivatives(dtype):
+    info = np.finfo(dtype)
+    largest_constant = info.max / 10
+    for t in (np.inf, info.max, 1e6):
+        for pair in ((10.0, 10.0), (10.0, 2.0), (1e-30, 1e-30), (2.0, 10.0), (1e-30, 10.0)):
+            point = tuple(map(dtype.type, (t, *pair)))
+            assert rbn.psp_waveform(*point) == 0
+            for derivative in (jax.grad, jax.hessian):
+                slopes = jax.tree.leaves(derivative(rbn.psp_waveform, (0, 1, 2))(*point))
+                np.testing.assert_array_equal(slopes, 0)
+    constant = dtype.type(largest_constant)
+    assert rbn.psp_waveform(dtype.type(np.inf), constant, constant) == 0
+    assert np.isnan(rbn.psp_waveform(dtype.type(np.nan), constant, constant))
 
 
 def decay_residuals(x):

@@ -22,9 +22,9 @@ R_aa = -R K / a^2, R_ab = R (B - e_a^2) / (a b) and R_bb = R (e_a^2 + q (1 - 2 B
 Inputs are arrays of one floating dtype. A result is NaN, with all derivatives, where an input is
 NaN or no time constant from 2e-31 to 4e37 ms (float32; 2e-292 to 2e307 in float64). For all others,
 at any ratio, values and derivatives up to the second are exact to a few roundings of their largest
-term, where all derivatives of this order are normal numbers of the dtype: those of 1/F and R grow
-as a power of 1/a, and overflow at small time constants. JAX differentiates these formulas for
-higher derivatives, which have no such promise.
+term. Where a derivative is above 8e37 (4e307), which those of 1/F and R may be at small time
+constants, others of its order may be NaN. JAX differentiates these formulas for higher derivatives,
+which have no such promise: third ones were within 100 roundings up to a ratio of 1e18.
 """
 
 import functools
@@ -328,31 +328,30 @@ def _decay_slopes_jvp(primals: Triple, tangents: Triple) -> tuple[Triple, Triple
 @jax.custom_jvp
 def inverse_peak(a: Array, b: Array) -> Array:
     """1 / F(a, b) = exp(smaller L) / smaller."""
-    smaller = _valid_minimum(a, b)
+    return _scaled_inverse_peak(a, b) / _valid_minimum(a, b)
+
+
+def _scaled_inverse_peak(a: Array, b: Array) -> Array:
+    """min(a, b) / F(a, b), from 1 to e."""
     # the polynomial is exp(x - 1/2), the exponential x + 1/2
     scaled = [math.e * coefficient for coefficient in getattr(EXP, a.dtype.name)]
-    return _polynomial(smaller * log_slope(a, b) - 0.5, scaled) / smaller
-
-
-def _shares_by_peak(a: Array, b: Array) -> Pair:
-    """(q/F, p/F)."""
-    factors = _factors(a, b)
-    value = inverse_peak(a, b)
-    b_is_smaller = b < a
-    # The smaller of q and p may underflow. It is the smaller of a and b times r, whose quotient
-    # with F is from 1 to e.
-    smaller_share = jnp.where(b_is_smaller, b, a) * value * factors.r
-    q_by_peak = jnp.where(b_is_smaller, smaller_share, value * factors.q)
-    return q_by_peak, jnp.where(b_is_smaller, value * factors.p, smaller_share)
+    return _polynomial(_valid_minimum(a, b) * log_slope(a, b) - 0.5, scaled)
 
 
 @jax.custom_jvp
 def _inverse_peak_slopes(a: Array, b: Array) -> Pair:
     """(d (1/F)/da, d (1/F)/db)."""
-    q_by_peak, p_by_peak = _shares_by_peak(a, b)
-    factors = _factors(a, b)
-    slope_a = -q_by_peak * (factors.eps_a * factors.per_a)
-    return slope_a, -p_by_peak * (factors.eps_b * factors.per_b)
+    p2, q2, z_t, _ = _atanh_terms(a, b)
+    value = _scaled_inverse_peak(a, b)
+    b_is_smaller = b < a
+    # The slope in a is -(1/F) q eps_a / a. Where b is the smaller, q/F is value / (a + b), in
+    # which q, that may underflow, is left out. There is one quotient, whose divisor overflows
+    # only where the slope underflows, and underflows only where the slope is above 1/tiny. More
+    # quotients took several passes over the data, and five times as long in all.
+    factor_a = value * (1 - p2 * z_t) * jnp.where(b_is_smaller, 1, q2 / 2)
+    factor_b = value * (1 + q2 * z_t) * jnp.where(b_is_smaller, p2 / 2, 1)
+    slope_a = -factor_a / (a * jnp.where(b_is_smaller, a + b, a))
+    return slope_a, -factor_b / (b * jnp.where(b_is_smaller, b, a + b))
 
 
 _define_jvp(inverse_peak, _inverse_peak_slopes)
@@ -362,13 +361,20 @@ _define_jvp(inverse_peak, _inverse_peak_slopes)
 def _inverse_peak_slopes_jvp(primals: Pair, tangents: Pair) -> tuple[Pair, Pair]:
     a, b = primals
     da, db = tangents
-    per_a, per_b, r, p, q, eps_a, eps_b, z_t, t = _factors(a, b)
-    q_by_peak, p_by_peak = _shares_by_peak(a, b)
-    mixed = inverse_peak(a, b) * r * (r * (1 - 4 * p * q * t * (2 + (q - p) * z_t)))
-    polynomial_a = q * eps_a * eps_a + eps_a + 2 * p * t
-    polynomial_b = p * eps_b * eps_b + eps_b + 2 * q * t
-    curvature_a = q_by_peak * per_a * (polynomial_a * per_a)
-    curvature_b = p_by_peak * per_b * (polynomial_b * per_b)
+    p2, q2, z_t, t = _atanh_terms(a, b)
+    value = _scaled_inverse_peak(a, b)
+    p = p2 / 2
+    q = q2 / 2
+    eps_a = 1 - p2 * z_t
+    eps_b = 1 + q2 * z_t
+    b_is_smaller = b < a
+    # quotients as in the slopes
+    factor_a = value * (q * eps_a * eps_a + eps_a + p2 * t) * jnp.where(b_is_smaller, 1, q)
+    factor_b = value * (p * eps_b * eps_b + eps_b + q2 * t) * jnp.where(b_is_smaller, p, 1)
+    curvature_a = factor_a / (a * (a * jnp.where(b_is_smaller, a + b, a)))
+    curvature_b = factor_b / (b * (b * jnp.where(b_is_smaller, b, a + b)))
+    factor_ab = value * (1 - p2 * q2 * t * (2 + (q - p) * z_t))
+    mixed = factor_ab / (jnp.where(b_is_smaller, b, a) * (a + b) * (a + b))
     changes = (curvature_a * da + mixed * db, mixed * da + curvature_b * db)
     return _inverse_peak_slopes(a, b), changes
 
