@@ -1,5 +1,6 @@
 """Firing rates: against NNMT, NEST, simulated neurons and finite differences; theories."""
 
+import dataclasses
 import json
 import typing
 from pathlib import Path
@@ -16,7 +17,14 @@ from nnmt_rates import (
     rates_of_network,
 )
 
-from rbn_jax import NetworkParams, Populations, firing_rates, mean_field
+from rbn_jax import (
+    NetworkParams,
+    Populations,
+    calibrate,
+    firing_rates,
+    fixed_points,
+    mean_field,
+)
 from rbn_jax.numerics.newton import root
 from rbn_jax.rates import MeanFieldTheory, Theory
 from rbn_jax.rates.populations import make_couplings
@@ -115,6 +123,73 @@ def test_shift_with_instantaneous_synapses_is_white(x64):
     assert np.isfinite(white).all()
     # not to the last digit, as two searches found the same root
     np.testing.assert_allclose(shift, white, rtol=1e-9)
+
+
+TWO_STATES = Populations(
+    weights=[[0.9]],
+    indegrees=[[100.0]],
+    connection_prob=0.1,
+    tau_m=20.0,
+    tau_syn=5.0,
+    t_ref=2.0,
+    V_th=20.0,
+    V_r=0.0,
+    mu_ext=10.0,
+    sigma_ext=3.0,
+)
+
+
+def scale_potentials(params, factor):
+    """Return the same network with its potentials in another unit; V = 20 becomes 20 factor.
+
+    Weights of a NetworkParams are relative to the potentials, and currents to the rheobase.
+    """
+    if isinstance(params, NetworkParams):
+        names = ("E_L", "V_r", "V_th_E", "V_th_I")
+    else:
+        names = ("weights", "V_th", "V_r", "mu_ext", "sigma_ext", "spread_ext")
+    scaled = {name: factor * np.asarray(getattr(params, name)) for name in names}
+    return dataclasses.replace(params, **scaled)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+@pytest.mark.parametrize("theory", THEORIES)
+def test_rates_do_not_depend_on_the_unit_of_the_potential(x64, theory, factor):
+    """Variances have floors, which count in networks with little or no noise of their own."""
+    silent = {"I_th_E": 0.9, "I_th_I": 0.78}
+    inhibited = {"I_th_E": 1.2, "I_th_I": 1.6}
+    external = {"mu_ext": [[10.0], [22.0], [10.0]], "sigma_ext": [[3.0], [0.0], [0.0]]}
+    networks = [as_batch([*NETWORKS, silent, inhibited])]
+    networks.append(dataclasses.replace(TWO_STATES, **external))
+    if not THEORIES[theory].neurons_differ:  # otherwise it takes long to compile
+        networks.append(microcircuit_populations())
+    for params in networks:
+        expected = mean_field(params, theory)
+        state = mean_field(scale_potentials(params, factor), theory)
+        np.testing.assert_array_equal(state.converged, expected.converged)
+        for name in ("rates", "rate_std", "mu", "sigma", "spread"):
+            unit = 1.0 if name in ("rates", "rate_std") else factor
+            values = np.asarray(getattr(expected, name)) * unit
+            # Floors show in the smallest numbers, so all numbers have the relative tolerance; but
+            # the standard deviation of rates that hardly differ is mostly rounding.
+            atol = 1e-9 if name == "rate_std" else 0.0
+            np.testing.assert_allclose(getattr(state, name), values, 1e-9, atol, err_msg=name)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_states_and_calibrations_do_not_depend_on_the_unit_of_the_potential(x64, factor):
+    for params in (NetworkParams(gei=1.1), TWO_STATES):
+        expected = fixed_points(params, "white")
+        points = fixed_points(scale_potentials(params, factor), "white")
+        assert [point.stable for point in points] == [point.stable for point in expected]
+        for point, other in zip(points, expected, strict=True):
+            np.testing.assert_allclose(point.rates, other.rates, rtol=1e-9)
+            np.testing.assert_allclose(point.eigenvalues, other.eigenvalues, rtol=1e-9)
+    free = ("V_th_E", "E_L")
+    expected = calibrate(NetworkParams(), (2.5, 3.0), free)
+    net = calibrate(scale_potentials(NetworkParams(), factor), (2.5, 3.0), free)
+    for name in free:
+        np.testing.assert_allclose(getattr(net, name), factor * getattr(expected, name), rtol=1e-9)
 
 
 def test_theory_names_are_those_of_the_registry():

@@ -28,8 +28,11 @@ from rbn_jax.rates.validity import warn
 # the weights are proportional to C_m, so the rates do not depend on it
 _WITHOUT_EFFECT = ("C_m", "delay", "n_clusters", "rj", "rep")
 _SPREADS = ("delta_I_xE", "delta_I_xI")
-# change of ln x, of the logit of a probability, or of x / max(|x|, 1), for 1 of its unknown
+# change of ln x, of the logit of a probability, or of x / size, for 1 of its unknown
 _STEP = 0.25
+# the least size of a potential, relative to V_th_E - V_r: a size in mV would make the search depend
+# on the unit of the potential
+_POTENTIAL_SIZE = 0.05
 # unknowns of the two free parameters at which a search starts, in this order; 0 is the given value
 _STARTS = (
     (0.0, 0.0), (2.0, 2.0), (-1.5, -1.5), (2.0, -1.5), (-1.5, 2.0), (4.0, 4.0), (6.0, 2.0),
@@ -255,8 +258,8 @@ def _free_values(
 
     An unknown is 0 at the value that is given. It moves the logarithm of a number that is not
     negative and the logit of a probability, so that both stay in their domains, and else the
-    value in units of its size or of 1. A number >= 0 that is given as 0 starts from 1, a
-    probability of 1 from 0.999.
+    value in units of its size, which is at least 1, and for potentials a part of V_th_E - V_r. A
+    number >= 0 that is given as 0 starts from 1, a probability of 1 from 0.999.
     """
     values = {}
     for name, unknown in zip(names, unknowns[:2], strict=True):
@@ -270,6 +273,9 @@ def _free_values(
         elif NUMBER_FIELDS[name].domain in (domains.POSITIVE, domains.NOT_NEGATIVE):
             values[name] = jnp.where(value > 0, value, 1) * factor
         else:
-            size = jnp.maximum(jnp.abs(jax.lax.stop_gradient(value)), 1)
+            least_size = 1.0
+            if NUMBER_FIELDS[name].unit == "mV":
+                least_size = _POTENTIAL_SIZE * (networks.V_th_E - networks.V_r)
+            size = jax.lax.stop_gradient(jnp.maximum(jnp.abs(value), least_size))
             values[name] = value + _STEP * size * unknown
     return values

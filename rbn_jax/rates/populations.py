@@ -27,10 +27,12 @@ from rbn_jax.rates.single_neuron import Neurons
 from rbn_jax.rates.theories import MeanFieldTheory
 from rbn_jax.weights import calculate_RBN_weights
 
-# The smallest sigma^2 [mV^2], of sigma = 0.01 mV: the rate divides by sigma.
-_MINIMUM_SIGMA_SQUARED = 1e-4
-# Added to sigma_ext^2 and spread_ext^2 [mV^2], so that their square roots have derivatives.
-_ADDED_VARIANCE = 1e-8
+# All floors of variances are relative to (V_th - V_r)^2: with floors in mV^2 the rates would depend
+# on the unit of the potential.
+# The smallest sigma^2, of sigma = 0.0005 (V_th - V_r): the rate divides by sigma.
+_MINIMUM_SIGMA_SQUARED = 2.5e-7
+# Added to sigma_ext^2 and spread_ext^2, so that their square roots have derivatives.
+_ADDED_VARIANCE = 2.5e-11
 
 
 @jax.tree_util.register_dataclass
@@ -224,8 +226,10 @@ class Couplings:
         """
         second_moment = variance if self.fixed_indegree else variance + jnp.square(rates)
         mean, passed, filtered = (self.linear * rates).sum(2) + self.external[:3]
-        # a smooth maximum of the noise and of the least noise
-        sigma_fourth = jnp.square(passed + filtered) + _MINIMUM_SIGMA_SQUARED**2
+        # A smooth maximum of the noise and of the least noise. It is computed in units of the gap,
+        # as sigma^4 in another unit of the potential might underflow in float32.
+        relative_noise = (passed + filtered) / jnp.square(self.gap)
+        sigma_fourth = jnp.square(relative_noise) + _MINIMUM_SIGMA_SQUARED**2
         spread = jnp.zeros_like(rates)
         if self.theory.neurons_differ:
             # a Newton step may meet a negative variance of the rates on the way to a state
@@ -237,7 +241,7 @@ class Couplings:
             self.v_th,
             self.gap,
             mu=mean,
-            sigma=jnp.sqrt(jnp.sqrt(sigma_fourth)),
+            sigma=self.gap * jnp.sqrt(jnp.sqrt(sigma_fourth)),
             tau_ratio=filtered / passed,
             spread=spread,
         )
@@ -270,13 +274,15 @@ def make_couplings(
     quadratic = tau_target * noise_per_rate
     if not theory.cancel_common_noise:
         noise_per_rate = tau_target * indegrees * weights * weights
-    noise_ext = jnp.square(sigma_ext) + _ADDED_VARIANCE
-    spread_squared = jnp.square(spread_ext) + _ADDED_VARIANCE
+    gap = nan_unless(v_th > v_r, v_th - v_r)
+    added_variance = _ADDED_VARIANCE * jnp.square(gap)
+    noise_ext = jnp.square(sigma_ext) + added_variance
+    spread_squared = jnp.square(spread_ext) + added_variance
     couplings = Couplings(
         tau_m=tau_m,
         t_ref=t_ref,
         v_th=v_th,
-        gap=nan_unless(v_th > v_r, v_th - v_r),
+        gap=gap,
         linear=jnp.stack([mean_per_rate, *_split_noise(noise_per_rate, tau_target, tau_syn)]),
         quadratic=quadratic,
         external=jnp.stack([mu_ext, *_split_noise(noise_ext, tau_m, tau_syn_ext), spread_squared]),

@@ -31,8 +31,8 @@ class MeanField:
     mu: mean of the free membrane potential [mV]
     sigma: intensity of its noise [mV], sqrt(2) times its standard deviation in white noise
     spread: standard deviation of mu across neurons [mV], 0 by "white" and "shift". Otherwise it,
-        like sigma, is never exactly 0: without noise they are 0.0001 and 0.01 mV, so that
-        rates have derivatives
+        like sigma, is never exactly 0: without noise they are 5e-6 and 5e-4 of V_th - V_r,
+        so that rates have derivatives
     converged: (...) whether a state was found
     warnings: (...) for each regime in `rbn_jax.rates.REGIMES`, by name, whether the network is in
         it; for Populations low_rate only, as none but networks were compared with NEST
