@@ -35,7 +35,7 @@ from nnmt_rates import rates_of_network
 import rbn_jax as rbn
 from benchmarks.implementations import devices
 from benchmarks.timing import timed
-from rbn_jax.rates.equations import find_root
+from rbn_jax.rates.equations import find_state
 from rbn_jax.rates.populations import make_couplings
 from rbn_jax.rates.theories import THEORIES, MeanFieldTheory
 
@@ -380,7 +380,7 @@ def random_networks(count: int, seed: int = 2026) -> rbn.NetworkParams:
 def has_root(networks: rbn.NetworkParams, theory: MeanFieldTheory) -> Array:
     """Return for each network whether a root is found, also where the theory does not hold."""
     couplings, _ = make_couplings(networks, theory)
-    return jnp.isfinite(find_root(couplings)).all(0)
+    return jnp.isfinite(find_state(couplings)[0]).all(0)
 
 
 def count_without_state(count: int = 100_000) -> Iterator[str]:

@@ -1,9 +1,10 @@
 """Roots of many small systems by damped Newton steps, with derivatives of every order."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import Mesh, NamedSharding
 
 from rbn_jax.numerics.batches import solve_batches
+from rbn_jax.numerics.stability import is_stable
 
 # systems in one batch: a CPU keeps them in its cache, an accelerator needs many to be busy
 # (measured in benchmarks/results/h200/rates.md)
@@ -23,6 +25,15 @@ _ACCELERATOR_BATCH_SIZE = 8192
 _MAX_STEPS = 30
 # the longest step of a component x; for a component larger than this, |x|
 _LARGEST_STEP = 2.0
+# Two roots are the same if no component differs by more, relative to max(|x|, 1). It is the same in
+# float32 and float64, which find the same roots only then.
+_SAME_ROOT = 0.02
+# A search that comes as near to a known stable root ends, relative to max(|x|, 1): it saves two
+# thirds of the steps of most searches. Where several roots are known others may be near.
+_NEAR = 1.0
+_NEAR_AMONG_SEVERAL = 0.1
+# the largest systems that a search solves by written out elimination: compiling takes long
+_LARGEST_UNROLLED = 4
 
 Residual = Callable[[Array, Any], Array]
 Search = Callable[[Array], Array]
@@ -30,7 +41,22 @@ Starts = tuple[tuple[float, ...], ...]
 Result = TypeVar("Result")
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 3))
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """How many starts are searched from before the lowest stable root is returned.
+
+    A root is stable if the relaxation dx/dt = residual(x) towards it is; see
+    `stability.is_stable`. Of two roots that are both stable, or both not, the lower one has the
+    lower first component.
+
+    always: number of starts that are always searched from
+    ambiguous: number of starts where these led to several roots, or to none that is stable
+    """
+
+    always: int
+    ambiguous: int
+
+
 def root(residual: Residual, starts: Starts, args: object, batch_ndim: int = 1) -> Array:
     """Return x (m, *batch) with residual(x, args) = 0, from the first start that leads to a root.
 
@@ -46,12 +72,56 @@ def root(residual: Residual, starts: Starts, args: object, batch_ndim: int = 1) 
     >>> print(root(lambda x, a: x * x - a, ((1.0,),), jnp.array([[4.0, 9.0]])).round(2))
     [[2. 3.]]
     """
+    return _select_root(residual, starts, None, args, batch_ndim)[0]
+
+
+def lowest_stable_root(
+    residual: Residual,
+    starts: Starts,
+    comparison: Comparison,
+    args: object,
+    batch_ndim: int = 1,
+) -> tuple[Array, Array, Array]:
+    """Return the lowest stable one of the roots to which several starts lead.
+
+    Arguments are those of `root`, and how many starts are compared. A search that comes near
+    a stable root that is known ends there.
+
+    Returns:
+        x (m, *batch), where no root that was found is stable the lowest root, and NaN where
+        none was found; (*batch) whether x is stable; (*batch) whether several roots were found.
+
+    -1 and 1 are stable, and 0 is not:
+
+    >>> comparison = Comparison(always=2, ambiguous=2)
+    >>> starts = ((0.1,), (-2.0,))
+    >>> x, stable, several = lowest_stable_root(
+    ...     lambda x, a: a * (x - x**3), starts, comparison, jnp.ones((1, 1))
+    ... )
+    >>> print(x, stable, several)
+    [[-1.]] [ True] [ True]
+    """
+    x, flags = _select_root(residual, starts, comparison, args, batch_ndim)
+    stable, several = flags > 0.5
+    return x, stable, several
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2, 4))
+def _select_root(
+    residual: Residual,
+    starts: Starts,
+    comparison: Comparison | None,
+    args: object,
+    batch_ndim: int,
+) -> tuple[Array, Array]:
+    """Return x (m, *batch), and as numbers 0 or 1 whether it is stable and one of several."""
     packed, unpack = _pack(args, batch_ndim)
 
     def packed_residual(x: Array, columns: Array) -> Array:
         return residual(x, unpack(columns))
 
-    return _batched_search(packed_residual, starts, batch_ndim)(packed)
+    rows = _batched_search(packed_residual, starts, comparison, batch_ndim)(packed)
+    return rows[:-2], rows[-2:]
 
 
 def map_batch(function: Callable[..., Result], batch_ndim: int) -> Callable[..., Result]:
@@ -65,45 +135,53 @@ def map_batch(function: Callable[..., Result], batch_ndim: int) -> Callable[...,
     return function
 
 
-@root.defjvp
-def _root_jvp(
+@_select_root.defjvp
+def _select_root_jvp(
     residual: Residual,
     starts: Starts,
+    comparison: Comparison | None,
     batch_ndim: int,
     primals: tuple[object],
     tangents: tuple[object],
-) -> tuple[Array, Array]:
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """Solve J dx = -(d residual/d args) d args, by the implicit function theorem."""
 
     def solve(x: Array, args: object, args_tangent: object) -> Array:
         _, change = jax.jvp(functools.partial(residual, x), (args,), (args_tangent,))
         return _solve(linearised(residual, x, args)[1], -change)
 
-    x = root(residual, starts, *primals, batch_ndim)
-    return x, map_batch(solve, batch_ndim)(x, *primals, *tangents)
+    x, flags = _select_root(residual, starts, comparison, *primals, batch_ndim)
+    x_tangent = map_batch(solve, batch_ndim)(x, *primals, *tangents)
+    return (x, flags), (x_tangent, jnp.zeros_like(flags))
 
 
-def _batched_search(residual: Residual, starts: Starts, batch_ndim: int) -> Search:
-    """Return the search of roots (m, *batch) for packed args (rows, *batch), with a rule for vmap.
+def _batched_search(
+    residual: Residual, starts: Starts, comparison: Comparison | None, batch_ndim: int
+) -> Search:
+    """Return the search of roots for packed args (rows, *batch), with a rule for vmap.
+
+    The result (m + 2, *batch) is that of `_search`.
 
     batch_ndim: the number of axes of systems
     """
 
     @custom_vmap
     def search(packed: Array) -> Array:
-        return _partitioned_search(residual, starts, batch_ndim)(packed)
+        return _partitioned_search(residual, starts, comparison, batch_ndim)(packed)
 
     @search.def_vmap
     def search_batch(size: int, batched: list[bool], packed: Array) -> tuple[Array, bool]:
         # The mapped axis becomes a further axis of systems. It is not merged with the others
         # here, as that would move systems between devices: `_search` merges them on each device.
-        search_all = _batched_search(residual, starts, batch_ndim + 1)
+        search_all = _batched_search(residual, starts, comparison, batch_ndim + 1)
         return jnp.moveaxis(search_all(jnp.moveaxis(packed, 0, -1)), -1, 0), True
 
     return search
 
 
-def _partitioned_search(residual: Residual, starts: Starts, batch_ndim: int) -> Search:
+def _partitioned_search(
+    residual: Residual, starts: Starts, comparison: Comparison | None, batch_ndim: int
+) -> Search:
     """Return the search as an operation that XLA divides among devices along axes of systems.
 
     In the loop of `_search` any system may follow any other one, so XLA on its own would gather
@@ -114,10 +192,11 @@ def _partitioned_search(residual: Residual, starts: Starts, batch_ndim: int) -> 
     # jit keeps constants, such as nodes of an integral, inside: custom_partitioning takes none
     @jax.jit
     def search(packed: Array) -> Array:
-        on_cpu = functools.partial(_search, residual, starts, _CPU_BATCH_SIZE)
+        search_with = functools.partial(_search, residual, starts, comparison)
+        on_cpu = functools.partial(search_with, _CPU_BATCH_SIZE)
         if _default_is_cpu():  # saves the time to trace the search for accelerators
             return on_cpu(packed)
-        on_accelerator = functools.partial(_search, residual, starts, _ACCELERATOR_BATCH_SIZE)
+        on_accelerator = functools.partial(search_with, _ACCELERATOR_BATCH_SIZE)
         return lax.platform_dependent(packed, cpu=on_cpu, default=on_accelerator)
 
     def partition(
@@ -145,33 +224,67 @@ def _partitioned_search(residual: Residual, starts: Starts, batch_ndim: int) -> 
     return partitioned
 
 
-def _search(residual: Residual, starts: Starts, largest_batch: int, packed: Array) -> Array:
-    """Return the roots (m, *batch), by Newton steps on at most `largest_batch` systems at once."""
+class _SearchState(NamedTuple):
+    """The searches of the systems in the slots of a batch; the slots are the last axis.
+
+    x: (m, slots) the point that is reached
+    start, steps: number of the start, and of Newton steps from it
+    best: (m, slots) the root that is selected so far, NaN if none is found
+    has_best, stable: whether a root is found; whether `best` is stable
+    several: whether several roots are found
+    """
+
+    x: Array
+    start: Array
+    steps: Array
+    best: Array
+    has_best: Array
+    stable: Array
+    several: Array
+
+
+def _search(
+    residual: Residual,
+    starts: Starts,
+    comparison: Comparison | None,
+    largest_batch: int,
+    packed: Array,
+) -> Array:
+    """Return the selected roots, by Newton steps on at most `largest_batch` systems at once.
+
+    The result is (m + 2, *batch): the root, and 0 or 1 for whether it is stable, and whether
+    several were found. Without a comparison it is the first root, and both are 0.
+    """
     rows, *batch = packed.shape
     count = math.prod(batch)
     packed = packed.reshape(rows, count)
     points = jnp.asarray(starts, packed.dtype)
-    roots = jnp.full_like(packed, jnp.nan, shape=(points.shape[1], count))
+    n_starts, m = points.shape
+    results = jnp.full_like(packed, jnp.nan, shape=(m + 2, count))
     if not count:
-        return roots.reshape(len(roots), *batch)
+        return results.reshape(m + 2, *batch)
     # the largest residual that counts as 0, relative to max(|x|, 1): rounding errors of sums
     tolerance = 1e-9 if packed.dtype == np.float64 else 5e-4
 
-    def begin(systems: Array) -> tuple[Array, Array, Array]:
+    def begin(systems: Array) -> _SearchState:
         zeros = jnp.zeros_like(systems)
-        return (
-            jnp.zeros_like(roots, shape=(len(roots), systems.size)) + points[0][:, None],
-            zeros,
-            zeros,
+        columns = jnp.zeros_like(results, shape=(m, systems.size))
+        no = zeros > 0
+        return _SearchState(
+            x=columns + points[0][:, None],
+            start=zeros,
+            steps=zeros,
+            best=columns * jnp.nan,
+            has_best=no,
+            stable=no,
+            several=no,
         )
 
-    def advance(
-        systems: Array, state: tuple[Array, Array, Array]
-    ) -> tuple[tuple[Array, Array, Array], Array, Array]:
-        x, start, steps = state
+    def advance(systems: Array, state: _SearchState) -> tuple[_SearchState, Array, Array]:
+        x, start, steps, best, has_best, stable, several = state
         columns = jnp.take(packed, systems, 1, mode="clip")
         value, jacobian = linearised(residual, x, columns)
-        move = _solve(jacobian, -value)
+        move = _solve_in_search(jacobian, -value)
         size = jnp.maximum(jnp.abs(x), 1)
         # the step must be small, too: at a fold, where two roots meet and vanish, small
         # residuals come with large steps. The small step makes x exact.
@@ -181,17 +294,52 @@ def _search(residual: Residual, starts: Starts, largest_batch: int, packed: Arra
         longest = jnp.maximum(_LARGEST_STEP, size)
         x = x + move / jnp.maximum((jnp.abs(move) / longest).max(0), 1)
         has_failed = ~is_root & (~jnp.isfinite(x).all(0) | (steps >= _MAX_STEPS))
-        was_last = has_failed & (start + 1 >= len(points))
-        start = jnp.where(has_failed, start + 1, start)
-        next_state = (
-            jnp.where(has_failed, points[start].T, x),
-            start,
-            jnp.where(has_failed, 0, steps + 1),
+        if comparison is None:
+            better = is_root
+            n_searched = jnp.where(is_root, 0, n_starts)
+        else:
+            root_stable = _stable_where(is_root, jacobian)
+            distance = jnp.abs(x - best) / size
+            # a search that comes near the stable root that is known would end there
+            radius = jnp.where(several, _NEAR_AMONG_SEVERAL, _NEAR)
+            has_failed |= stable & ~is_root & (distance < radius).all(0)
+            is_other = is_root & has_best & (distance >= _SAME_ROOT).any(0)
+            lower = x[0] < best[0]
+            better = is_other & jnp.where(root_stable == stable, lower, root_stable)
+            better |= is_root & ~has_best
+            several |= is_other
+            stable = jnp.where(better, root_stable, stable)
+            is_clear = stable & ~several
+            n_searched = jnp.where(is_clear, comparison.always, comparison.ambiguous)
+            n_searched = jnp.where(has_best | is_root, n_searched, n_starts)
+        best = jnp.where(better, x, best)
+        has_best |= is_root
+        has_ended = is_root | has_failed
+        start = jnp.where(has_ended, start + 1, start)
+        next_state = _SearchState(
+            # an index outside the array gives the last start
+            x=jnp.where(has_ended, points[start].T, x),
+            start=start,
+            steps=jnp.where(has_ended, 0, steps + 1),
+            best=best,
+            has_best=has_best,
+            stable=stable,
+            several=several,
         )
-        return next_state, is_root | was_last, jnp.where(is_root, x, jnp.nan)
+        flags = jnp.stack([stable, several]).astype(x.dtype)
+        finished = has_ended & (start >= n_searched)
+        return next_state, finished, jnp.concatenate([best, flags])
 
-    roots = solve_batches(begin, advance, roots, (0, count), min(count, largest_batch))
-    return roots.reshape(len(roots), *batch)
+    results = solve_batches(begin, advance, results, (0, count), min(count, largest_batch))
+    return results.reshape(m + 2, *batch)
+
+
+def _stable_where(selected: Array, jacobian: Array) -> Array:
+    """Return `is_stable` for the selected systems; what it is for others does not count."""
+    if len(jacobian) <= _LARGEST_UNROLLED:
+        return is_stable(jacobian)
+    # large matrices take an iteration, which is left out in steps that find no root
+    return lax.cond(selected.any(), is_stable, lambda jacobian: selected & False, jacobian)
 
 
 def _default_is_cpu() -> bool:
@@ -215,6 +363,37 @@ def _solve(matrices: Array, right_sides: Array) -> Array:
     q, r = lax.linalg.qr(jnp.moveaxis(matrices, -1, 0), full_matrices=False)
     rotated = jnp.einsum("bji,jb->bi", q, right_sides)[..., None]
     return lax.linalg.triangular_solve(r, rotated, left_side=True)[..., 0].T
+
+
+def _solve_in_search(matrices: Array, right_sides: Array) -> Array:
+    """Return what `_solve` returns, for small systems by elimination with pivots.
+
+    The elimination is written out: XLA vectorises it over the systems, and it takes a twentieth
+    of the time of QR, which LAPACK computes matrix by matrix.
+    """
+    m = len(matrices)
+    if m > _LARGEST_UNROLLED:
+        return _solve(matrices, right_sides)
+    rows = [[*matrices[i], right_sides[i]] for i in range(m)]
+    for k in range(m):
+        for i in range(k + 1, m):
+            # the row with the largest entry becomes row k
+            swap = jnp.abs(rows[i][k]) > jnp.abs(rows[k][k])
+            for j in range(k, m + 1):
+                upper, lower = rows[k][j], rows[i][j]
+                rows[k][j] = jnp.where(swap, lower, upper)
+                rows[i][j] = jnp.where(swap, upper, lower)
+        for i in range(k + 1, m):
+            factor = rows[i][k] / rows[k][k]
+            for j in range(k + 1, m + 1):
+                rows[i][j] = rows[i][j] - factor * rows[k][j]
+    solution = [right_sides[0]] * m
+    for i in reversed(range(m)):
+        rest = rows[i][m]
+        for j in range(i + 1, m):
+            rest = rest - rows[i][j] * solution[j]
+        solution[i] = rest / rows[i][i]
+    return jnp.stack(solution)
 
 
 def _pack(args: object, batch_ndim: int) -> tuple[Array, Callable[[Array], object]]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rbn_jax.numerics.newton import map_batch, root
+from rbn_jax.numerics.newton import Comparison, lowest_stable_root, map_batch
 from rbn_jax.rates.populations import Couplings
 from rbn_jax.rates.single_neuron import Neurons
 from rbn_jax.rates.theories import MeanFieldTheory
@@ -21,24 +21,33 @@ _LOG_WEIGHTS = np.log(_WEIGHTS / _WEIGHTS.sum())
 _START_LOG_RATIO = 0.5
 
 # Rates [spikes/s] of the first and of all other populations from which a root is searched, in this
-# order: chosen so that few random networks are left without one (benchmarks/rates.py found)
+# order. The first one leads to the usual states in few steps, and the second one to a low state
+# where there is one. The next ones found the lowest stable states of most random networks with
+# several states. The others leave few random networks without a root (benchmarks/rates.py found).
 _START_RATES = np.array(
     [
-        (4.0, 4.0), (0.1, 0.1), (1e-3, 0.5), (30.0, 30.0), (1e-6, 8.0), (200.0, 200.0),
-        (1e-12, 20.0), (1e-5, 0.05), (100.0, 10.0), (0.3, 3.0), (1e-9, 1.5), (3e-3, 5.0),
-        (0.3, 0.05), (300.0, 200.0), (150.0, 120.0), (3e-3, 2.0), (3.0, 0.05), (0.3, 1.0),
-        (1e-4, 1.0), (3.0, 8.0), (1e-5, 0.2), (1e-12, 1e-12),
+        (4.0, 4.0), (1e-4, 1.0),
+        # where there may be several states
+        (0.3, 1.0), (1e-3, 0.5), (0.015, 2.0), (3e-3, 5.0), (1e-4, 0.2), (0.1, 0.1), (1e-6, 8.0),
+        (1e-12, 1e-12), (30.0, 30.0), (200.0, 200.0),
+        (1e-12, 20.0), (1e-5, 0.05), (100.0, 10.0), (0.3, 3.0), (1e-9, 1.5),
+        (0.3, 0.05), (300.0, 200.0), (150.0, 120.0), (3e-3, 2.0), (3.0, 0.05),
+        (3.0, 8.0), (1e-5, 0.2),
         # near saturation
         (800.0, 550.0), (500.0, 300.0), (250.0, 160.0), (120.0, 80.0),
     ]
 )  # fmt: skip
+_COMPARISON = Comparison(always=2, ambiguous=12)
 
 
-def find_root(couplings: Couplings) -> Array:
-    """Return a root, also where the theory is not known; NaN where none is found."""
+def find_state(couplings: Couplings) -> tuple[Array, Array, Array]:
+    """Return the lowest stable root, whether it is stable, and whether several were found.
+
+    The theory need not be known there. The root is NaN where none is found.
+    """
     n, *batch = couplings.tau_m.shape
     starts = start_unknowns(np.log(expand_pairs(_START_RATES, n)), couplings.theory)
-    return root(residual, starts, couplings, len(batch))
+    return lowest_stable_root(residual, starts, _COMPARISON, couplings, len(batch))
 
 
 def nan_outside_theory(unknowns: Array, couplings: Couplings) -> Array:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from rbn_jax.network import NetworkParams
 from rbn_jax.numerics.arrays import refuse_complex
 from rbn_jax.numerics.newton import linearised, root
+from rbn_jax.numerics.stability import is_stable
 from rbn_jax.rates.equations import (
     expand_pairs,
     nan_outside_theory,
@@ -97,8 +98,8 @@ def fixed_points(
         for unknowns in _distinct(np.asarray(solutions).T, n):
             _, jacobian = _linearised(residual, unknowns[:, None], couplings)
             eigenvalues = np.linalg.eigvals(jacobian[..., 0])
-            is_stable = bool(eigenvalues.real.max() < 0)
-            points.append(FixedPoint(np.exp(unknowns[:n]), eigenvalues, is_stable))
+            stable = bool(is_stable(jacobian)[0])
+            points.append(FixedPoint(np.exp(unknowns[:n]), eigenvalues, stable))
     return sorted(points, key=lambda point: point.rates[0])
 
 

@@ -15,7 +15,7 @@ from rbn_jax.numerics.sharding import with_auto_axes
 from rbn_jax.parameters.access import as_array
 from rbn_jax.parameters.domains import number_fields
 from rbn_jax.parameters.labels import label, labelled_field
-from rbn_jax.rates.equations import find_root, nan_outside_theory, neurons_at, rates_at
+from rbn_jax.rates.equations import find_state, nan_outside_theory, neurons_at, rates_at
 from rbn_jax.rates.populations import Populations, make_couplings
 from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
 from rbn_jax.rates.validity import flag_regimes
@@ -34,6 +34,10 @@ class MeanField:
         like sigma, is never exactly 0: without noise they are 5e-6 and 5e-4 of V_th - V_r,
         so that rates have derivatives
     converged: (...) whether a state was found
+    stable: (...) whether it is stable, as in `fixed_points`: whether rates that relax to those of
+        their input return to it
+    several_states: (...) whether the search found several states, of which this is the lowest
+        stable one. Where it is False there may be others all the same: see `fixed_points`
     warnings: (...) for each regime in `rbn_jax.rates.REGIMES`, by name, whether the network is in
         it; for Populations low_rate only, as none but networks were compared with NEST
 
@@ -48,6 +52,8 @@ class MeanField:
     sigma: Array = labelled_field("mV", "noise intensity of the membrane", "population")
     spread: Array = labelled_field("mV", "std of mu across neurons", "population")
     converged: Array = labelled_field("", "a state was found")
+    stable: Array = labelled_field("", "the state is stable")
+    several_states: Array = labelled_field("", "several states were found")
     warnings: dict[str, Array] = labelled_field("", "the network is in this regime")
 
 
@@ -76,8 +82,13 @@ def mean_field(
             instantaneous. Or a `MeanFieldTheory` of your own.
 
     Returns:
-        A MeanField. The search takes the first of 26 starts that leads to a state; where none
-        does, all numbers of that network are NaN. Rates that underflow are 0. A batch that
+        A MeanField of the lowest stable state that is found: that in which the first population,
+        E of a network, has the lowest rate. If no state is stable it is the lowest one, and
+        `stable` is False. The search begins at 4 spikes/s and at low rates. Where this leads to
+        several states, or to none that is stable, it begins at 10 other points, too; where it
+        leads to no state it goes on until a state is found, and where none is all numbers of
+        that network are NaN. So a sweep stays on the lowest branch to where it ends in a fold,
+        and derivatives are those along it. Rates that underflow are 0. A batch that
         devices share stays shared: each device searches for the states of its own networks.
 
     Raises:
@@ -125,7 +136,8 @@ def _mean_field_of_arrays(
     params: NetworkParams | Populations, theory: MeanFieldTheory
 ) -> MeanField:
     couplings, batch = make_couplings(params, theory)
-    unknowns = nan_outside_theory(find_root(couplings), couplings)
+    root, root_stable, several_roots = find_state(couplings)
+    unknowns = nan_outside_theory(root, couplings)
     converged = jnp.isfinite(unknowns).all(0)
     neurons = neurons_at(unknowns, couplings)
     rates, relative_variance = rates_at(unknowns, len(couplings.tau_m))
@@ -145,6 +157,8 @@ def _mean_field_of_arrays(
         sigma=in_batch(neurons.sigma),
         spread=in_batch(neurons.spread),
         converged=converged.reshape(batch),
+        stable=(root_stable & converged).reshape(batch),
+        several_states=(several_roots & converged).reshape(batch),
         warnings=flag_regimes(params, in_batch(rates)),
     )
 
