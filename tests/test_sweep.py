@@ -378,7 +378,12 @@ def test_a_swept_mean_field_has_a_variable_for_each_field(tmp_path):
     currents = [0.9, 1.5]
     ds = rbn.sweep(rbn.mean_field, NET, {"I_th_E": currents}, dtype="float64")
     units = {"rates": "spikes/s", "rate_std": "spikes/s", "mu": "mV", "sigma": "mV", "spread": "mV"}
-    flags = {"converged", *(f"warnings.{name}" for name in rbn.rates.REGIMES)}
+    flags = {
+        "converged",
+        "stable",
+        "several_states",
+        *(f"warnings.{name}" for name in rbn.rates.REGIMES),
+    }
     assert set(ds.data_vars) == {*units, *flags}
     for name, unit in units.items():
         assert ds[name].dims == ("I_th_E", "population")

@@ -77,8 +77,8 @@ def calibrate(
             checked, and such parameters are NaN.
 
     Warns:
-        RuntimeWarning: a regime in which the theory does not hold; rates of a state that
-            `mean_field` does not find first.
+        RuntimeWarning: a regime in which the theory does not hold; rates of a state other than
+            that which `mean_field` returns.
 
     Source: Schmitt, Rostami & Nawrot (2023), doi 10.3389/fninf.2023.941696, who calibrate by
     simulation.
@@ -189,14 +189,14 @@ def _refuse_unreached(values: Mapping[str, ArrayLike], rates: _Pair) -> None:
 
 
 def _warn_of_other_states(state: MeanField, rates: _Pair) -> None:
-    """Warn of rates that are not those of the state that `mean_field` finds first."""
+    """Warn of rates that are not those of the state that `mean_field` returns."""
     wanted = np.stack(np.broadcast_arrays(*rates), -1)
     # not "> 1e-6", which is False for the NaN of a state that was not found
     is_other = ~(np.abs(np.asarray(state.rates) / wanted - 1) < 1e-6).all(-1)
     if is_other.any():
         warnings.warn(
             f"{is_other.sum()} of {is_other.size} networks have these rates in one state and are "
-            "found in another first: see fixed_points",
+            "found in another by mean_field: see fixed_points",
             RuntimeWarning,
             stacklevel=3,  # the line that called calibrate
         )

@@ -30,6 +30,7 @@ from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
 
 # residual and Jacobian, compiled
 _linearised = jax.jit(linearised, static_argnums=0)
+_is_stable = jax.jit(is_stable)
 # rates [spikes/s] of the default starts
 _GRID = np.geomspace(1e-3, 150.0, 8)
 # two roots are the same state if no ln of a rate differs by more
@@ -42,7 +43,7 @@ class FixedPoint:
 
     rates: (n,) [spikes/s]
     eigenvalues: of the relaxation to this state, in units of 1 / its time constant
-    stable: whether all eigenvalues have negative real parts
+    stable: whether all eigenvalues have negative real parts, as for `MeanField.stable`
     """
 
     rates: np.ndarray
@@ -98,7 +99,7 @@ def fixed_points(
         for unknowns in _distinct(np.asarray(solutions).T, n):
             _, jacobian = _linearised(residual, unknowns[:, None], couplings)
             eigenvalues = np.linalg.eigvals(jacobian[..., 0])
-            stable = bool(is_stable(jacobian)[0])
+            stable = bool(_is_stable(jacobian)[0])
             points.append(FixedPoint(np.exp(unknowns[:n]), eigenvalues, stable))
     return sorted(points, key=lambda point: point.rates[0])
 

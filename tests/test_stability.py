@@ -1,0 +1,105 @@
+"""Stability of states, and the state that `mean_field` returns where there are several."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from rbn_jax import NetworkParams, Populations, firing_rates, fixed_points, mean_field
+from rbn_jax.numerics.stability import is_stable
+
+BISTABLE = Populations(
+    weights=[[0.9]],
+    indegrees=[[100.0]],
+    connection_prob=0.1,
+    tau_m=20.0,
+    tau_syn=5.0,
+    t_ref=2.0,
+    V_th=20.0,
+    V_r=0.0,
+    mu_ext=10.0,
+    sigma_ext=3.0,
+)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 8])
+def test_stability_is_that_of_the_eigenvalues(dtype, size):
+    """Half of the matrices are near the edge: their largest real part is about 0.05 or -0.05."""
+    rng = np.random.default_rng(2026)
+    matrices = 3 * rng.standard_normal((400, size, size))
+    largest = np.linalg.eigvals(matrices).real.max(-1)
+    offsets = largest + rng.choice([-1, 1], 400) * np.where(np.arange(400) % 2, 0.05, 2.0)
+    matrices -= offsets[:, None, None] * np.eye(size)
+    # neither large nor small relaxations overflow
+    matrices *= rng.choice([1e-8, 1.0, 1e8], 400)[:, None, None]
+    expected = np.linalg.eigvals(matrices).real.max(-1) < 0
+    assert 150 < expected.sum() < 250
+    jacobians = np.moveaxis(matrices, 0, -1).astype(dtype)
+    np.testing.assert_array_equal(jax.jit(is_stable)(jacobians), expected)
+
+
+def test_matrices_that_are_not_finite_are_not_stable(dtype):
+    jacobians = np.full((2, 2, 1), np.nan, dtype)
+    assert not is_stable(jacobians)
+
+
+def test_a_sweep_stays_on_the_lowest_branch_to_its_fold(dtype):
+    """The lowest state is stable, and it is the first of `fixed_points`."""
+    mu_ext = np.linspace(8.0, 16.0, 81, dtype=dtype)[:, None]
+    state = mean_field(dataclasses.replace(BISTABLE, mu_ext=mu_ext), "white")
+    assert np.asarray(state.stable).all()
+    ln_rates = np.log(np.asarray(state.rates)[:, 0])
+    jumps = np.flatnonzero(np.diff(ln_rates) > 2)
+    assert len(jumps) == 1
+    for i in (0, int(jumps[0]), int(jumps[0]) + 1):
+        points = fixed_points(dataclasses.replace(BISTABLE, mu_ext=mu_ext[i]), "white")
+        stable = [point for point in points if point.stable]
+        np.testing.assert_allclose(state.rates[i], stable[0].rates, rtol=1e-3)
+        assert bool(state.several_states[i]) == (len(points) > 1)
+
+    # the derivative is that along the branch
+    def rate(mu):
+        return firing_rates(dataclasses.replace(BISTABLE, mu_ext=mu), "white")[0]
+
+    slope = jax.grad(rate)(mu_ext[20, 0])
+    secant = (state.rates[21, 0] - state.rates[19, 0]) / (mu_ext[21, 0] - mu_ext[19, 0])
+    np.testing.assert_allclose(slope, secant, rtol=0.02)
+
+
+def random_values(count):
+    """Return parameters of networks, several percent of which have several states."""
+    uniform = np.random.default_rng(2026).uniform
+    return {
+        "gei": uniform(0.9, 1.3, count),
+        "I_th_E": uniform(0.7, 2.5, count),
+        "I_th_I": uniform(0.5, 2.5, count),
+        "s": uniform(0.5, 1.5, count),
+        "t_ref": uniform(0.5, 6, count),
+        "tau_I": uniform(5, 25, count),
+        "N_I": uniform(300, 5000, count).round(),
+    }
+
+
+def test_float32_and_float64_return_the_same_state():
+    """All but networks near a fold or with a lowest state that few starts find."""
+    values = random_values(1000)
+    with jax.enable_x64(True):
+        expected = jax.tree.map(np.asarray, mean_field(NetworkParams(**values), "white"))
+    single = {name: array.astype(np.float32) for name, array in values.items()}
+    state = jax.tree.map(np.asarray, mean_field(NetworkParams(**single), "white"))
+    assert state.rates.dtype == np.float32
+    several = expected.several_states
+    assert several.sum() > 30
+    assert expected.converged.all()
+    tolerance = 1e-3 + 0.05 * expected.rates
+    agree = (np.abs(state.rates - expected.rates) <= tolerance).all(-1)
+    assert (~agree & several).sum() <= 0.02 * several.sum()
+    assert agree.mean() > 0.995
+    assert (state.stable == expected.stable)[agree].mean() > 0.995
+    # a state that is not stable is marked, and returned only where no other one is known
+    for i in np.flatnonzero(~expected.stable)[:3]:
+        params = NetworkParams(**{name: array[i] for name, array in values.items()})
+        points = fixed_points(params, "white")
+        np.testing.assert_allclose(expected.rates[i], points[0].rates, rtol=1e-6)
+        assert not any(point.stable for point in points)
