@@ -37,6 +37,8 @@ _START_RATES = np.array(
         (800.0, 550.0), (500.0, 300.0), (250.0, 160.0), (120.0, 80.0),
     ]
 )  # fmt: skip
+# ln of rates that underflow in float64
+_SILENT_LOG_RATE = -750.0
 _COMPARISON = Comparison(always=2, ambiguous=12)
 
 
@@ -47,7 +49,29 @@ def find_state(couplings: Couplings) -> tuple[Array, Array, Array]:
     """
     n, *batch = couplings.tau_m.shape
     starts = start_unknowns(np.log(expand_pairs(_START_RATES, n)), couplings.theory)
-    return lowest_stable_root(residual, starts, _COMPARISON, couplings, len(batch))
+    root, stable, several = lowest_stable_root(residual, starts, _COMPARISON, couplings, len(batch))
+    silent, is_silent = map_batch(_silent_state, len(batch))(couplings)
+    # the silent state is the lowest one, and stable, as its rates are 0 also in other inputs of 0
+    is_other = is_silent & jnp.isfinite(root).all(0) & (root[0] > _SILENT_LOG_RATE)
+    return jnp.where(is_silent, silent, root), stable | is_silent, several | is_other
+
+
+def _silent_state(couplings: Couplings) -> tuple[Array, Array]:
+    """Return unknowns of rates that underflow to 0, and where external input causes no others.
+
+    Newton steps from usual rates do not lead there: ln of the rates is below -10,000 in networks
+    without external noise. No derivatives pass, as those of rates that underflow are 0.
+    """
+    couplings = jax.lax.stop_gradient(couplings)
+    no_rates = jnp.zeros_like(couplings.tau_m)
+    neurons = couplings.neurons(no_rates, no_rates)
+    # the neurons that are nearest to threshold; all 12 nodes would take 12 times as long
+    highest_mu = neurons.mu + neurons.spread * _NODES.max().astype(no_rates.dtype)
+    log_rates = couplings.theory.log_rates(neurons._replace(mu=highest_mu))
+    unknowns = log_rates
+    if couplings.theory.neurons_differ:
+        unknowns = jnp.concatenate([log_rates, no_rates])
+    return unknowns, (log_rates < _SILENT_LOG_RATE).all(0)
 
 
 def nan_outside_theory(unknowns: Array, couplings: Couplings) -> Array:
