@@ -88,9 +88,9 @@ def mean_field(
         several states, or to none that is stable, it begins at 10 other points, too; where it
         leads to no state it goes on until a state is found, and where none is all numbers of
         that network are NaN. A silent state is found without a search. So a sweep stays on the
-        lowest branch to where it ends in a fold, and derivatives are those along it. Rates that underflow
-        are 0. A batch that devices share stays shared: each device searches for the states of
-        its own networks.
+        lowest branch to where it ends in a fold, and derivatives are those along it. Rates
+        that underflow are 0. A batch that devices share stays shared: each device searches for
+        the states of its own networks.
 
     Raises:
         TypeError: a complex number.
