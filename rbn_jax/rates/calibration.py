@@ -23,7 +23,7 @@ from rbn_jax.rates.equations import nan_outside_theory, residual, start_unknowns
 from rbn_jax.rates.populations import Couplings, make_couplings, move_batch_last
 from rbn_jax.rates.stationary import MeanField, mean_field
 from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
-from rbn_jax.rates.validity import warn
+from rbn_jax.rates.validity import flag_regimes, warn
 
 # the weights are proportional to C_m, so the rates do not depend on it
 _WITHOUT_EFFECT = ("C_m", "delay", "n_clusters", "rj", "rep")
@@ -107,7 +107,9 @@ def calibrate(
         values = {name: _to_float64(solution[name]) for name in names}
         _refuse_unreached(values, wanted)
         state = mean_field(network.replace(**values), model)
-        warn(state.warnings)
+        wanted_rates = jnp.stack(jnp.broadcast_arrays(*map(jnp.asarray, wanted)), -1)
+        # not state.warnings: the rates of that state may be others
+        warn(flag_regimes(network.replace(**values), wanted_rates))
         _warn_of_other_states(state, wanted)
         # every operation on a float64 array of JAX warns where JAX is not set to float64
         for name, value in values.items():
