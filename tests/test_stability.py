@@ -103,3 +103,19 @@ def test_float32_and_float64_return_the_same_state():
         points = fixed_points(params, "white")
         np.testing.assert_allclose(expected.rates[i], points[0].rates, rtol=1e-6)
         assert not any(point.stable for point in points)
+
+
+@pytest.mark.parametrize("theory", ["white", "quenched"])
+def test_the_silent_state_is_the_lowest_one(dtype, theory):
+    """Below I_th = 1 the neurons of a network without external noise fire only together."""
+    params = NetworkParams(I_th_E=0.9, I_th_I=0.5)
+    state = mean_field(params, theory)
+    np.testing.assert_array_equal(state.rates, [0.0, 0.0])
+    assert bool(state.stable)
+    assert np.isfinite(state.sigma).all()
+    points = fixed_points(params, theory)
+    np.testing.assert_array_equal(points[0].rates, [0.0, 0.0])
+    assert points[0].stable
+    assert bool(state.several_states) == (len(points) > 1)
+    slope = jax.grad(lambda gei: firing_rates(params.replace(gei=gei), theory)[0])(1.2)
+    assert slope == 0

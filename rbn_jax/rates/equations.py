@@ -50,13 +50,13 @@ def find_state(couplings: Couplings) -> tuple[Array, Array, Array]:
     n, *batch = couplings.tau_m.shape
     starts = start_unknowns(np.log(expand_pairs(_START_RATES, n)), couplings.theory)
     root, stable, several = lowest_stable_root(residual, starts, _COMPARISON, couplings, len(batch))
-    silent, is_silent = map_batch(_silent_state, len(batch))(couplings)
+    silent, is_silent = map_batch(silent_state, len(batch))(couplings)
     # the silent state is the lowest one, and stable, as its rates are 0 also in other inputs of 0
     is_other = is_silent & jnp.isfinite(root).all(0) & (root[0] > _SILENT_LOG_RATE)
     return jnp.where(is_silent, silent, root), stable | is_silent, several | is_other
 
 
-def _silent_state(couplings: Couplings) -> tuple[Array, Array]:
+def silent_state(couplings: Couplings) -> tuple[Array, Array]:
     """Return unknowns of rates that underflow to 0, and where external input causes no others.
 
     Newton steps from usual rates do not lead there: ln of the rates is below -10,000 in networks

@@ -18,6 +18,7 @@ from rbn_jax.rates.equations import (
     expand_pairs,
     nan_outside_theory,
     residual,
+    silent_state,
     start_unknowns,
 )
 from rbn_jax.rates.populations import (
@@ -31,6 +32,7 @@ from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
 # residual and Jacobian, compiled
 _linearised = jax.jit(linearised, static_argnums=0)
 _is_stable = jax.jit(is_stable)
+_silent_state = jax.jit(silent_state)
 # rates [spikes/s] of the default starts
 _GRID = np.geomspace(1e-3, 150.0, 8)
 # two roots are the same state if no ln of a rate differs by more
@@ -67,7 +69,8 @@ def fixed_points(
         params: one network, or the populations of one.
         theory: as in `mean_field`.
         starts: (k, n) rates [spikes/s] > 0; None: 8 rates from 1e-3 to 150 for the first
-            population, each with 8 for the others.
+            population, each with 8 for the others, and no spikes at all where the neurons are
+            silent without each other.
 
     Returns:
         The states by increasing rate of the first population; none if no start leads to one.
@@ -94,7 +97,10 @@ def fixed_points(
             is_leaf=lambda leaf: isinstance(leaf, list | tuple),
         )
         couplings = _couplings_of_one(network, model)
-        solutions = _solve(couplings, np.array(start_unknowns(np.log(start_rates), model)).T)
+        start_columns = np.array(start_unknowns(np.log(start_rates), model)).T
+        if starts is None:
+            start_columns = _add_silent_start(couplings, start_columns)
+        solutions = _solve(couplings, start_columns)
         points = []
         for unknowns in _distinct(np.asarray(solutions).T, n):
             _, jacobian = _linearised(residual, unknowns[:, None], couplings)
@@ -130,6 +136,13 @@ def _couplings_of_one(params: NetworkParams | Populations, theory: MeanFieldTheo
     if batch not in ((), (1,)):
         raise ValueError(f"params is a batch {batch}: must be one network")
     return couplings
+
+
+def _add_silent_start(couplings: Couplings, starts: np.ndarray) -> np.ndarray:
+    """Return the starts (m, k + 1) with the silent state, or with the first start once more."""
+    unknowns, is_silent = _silent_state(couplings)
+    silent_start = np.where(is_silent, unknowns, starts[:, :1])
+    return np.hstack([starts, silent_start])
 
 
 @jax.jit

@@ -43,7 +43,7 @@ class MeanField:
 
     >>> state = mean_field(NetworkParams(I_th_E=0.9), theory="shift")
     >>> [name for name, applies in state.warnings.items() if applies]
-    ['quiescent']
+    ['low_rate', 'quiescent']
     """
 
     rates: Array = labelled_field("spikes/s", "firing rate", "population")
