@@ -85,7 +85,7 @@ def mean_field(
         A MeanField of the lowest stable state that is found: that in which the first population,
         E of a network, has the lowest rate. If no state is stable it is the lowest one, and
         `stable` is False. The search begins at 4 spikes/s and at low rates. Where this leads to
-        several states, or to none that is stable, it begins at 10 other points, too; where it
+        several states, or to none that is stable, it begins at 11 other points, too; where it
         leads to no state it goes on until a state is found, and where none is all numbers of
         that network are NaN. A silent state is found without a search. So a sweep stays on the
         lowest branch to where it ends in a fold, and derivatives are those along it. Rates
