@@ -197,7 +197,8 @@ def test_network_in_half_precision_is_checked_and_converted(half):
     assert restored.rj == float(np.asarray(0.82, half))
 
 
-@each_half
+# compiling takes long: one of the two, which take the same way
+@pytest.mark.parametrize("half", HALVES[:1], ids=str)
 def test_mean_field_of_half_precision_is_that_of_float32(half):
     net = network_in(half)
     state = rbn.mean_field(net, "shift")

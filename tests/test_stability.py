@@ -105,7 +105,9 @@ def test_float32_and_float64_return_the_same_state():
         assert not any(point.stable for point in points)
 
 
-@pytest.mark.parametrize("theory", ["white", "quenched"])
+@pytest.mark.parametrize(
+    ("theory", "dtype"), [("white", "float32"), ("quenched", "float64")], indirect=["dtype"]
+)
 def test_the_silent_state_is_the_lowest_one(dtype, theory):
     """Below I_th = 1 the neurons of a network without external noise fire only together."""
     params = NetworkParams(I_th_E=0.9, I_th_I=0.5)
