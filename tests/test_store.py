@@ -102,8 +102,12 @@ def test_an_error_names_the_failed_block_and_the_others_are_stored(tmp_path, how
     with pytest.raises(RuntimeError, match=r"block 3 of 4 \(tau_E 31 to 40 ms\)"):
         rbn.sweep(fails_above(30, how), NET, axes, store=store, block_size=10)
     assert 3 in store_status(store)["missing"]
-    with pytest.raises(RuntimeError, match=r"block 3 of 4 \(tau_E 31 to 40 ms\)"):
-        rbn.sweep(fails_above(30, how), NET, axes, store=store)
+    # blocks are computed in a random order, and those after the failed one are not begun
+    for _ in range(10):
+        with pytest.raises(RuntimeError, match=r"block 3 of 4 \(tau_E 31 to 40 ms\)"):
+            rbn.sweep(fails_above(30, how), NET, axes, store=store)
+        if store_status(store)["missing"] == [3]:
+            break
     assert store_status(store)["missing"] == [3]
 
 
@@ -212,6 +216,11 @@ def test_a_block_of_fill_values_counts_as_done(tmp_path, value):
 def test_a_second_call_changes_no_file(tmp_path):
     store = tmp_path / "a.zarr"
     rbn.sweep(weights, NET, AXES, store=store, block_size=9)
+    # Zarr lists the arrays of a group in any order
+    metadata = json.loads((store / "zarr.json").read_text())
+    arrays = metadata["consolidated_metadata"]["metadata"]
+    metadata["consolidated_metadata"]["metadata"] = dict(reversed(arrays.items()))
+    (store / "zarr.json").write_text(json.dumps(metadata))
     before = {x: (x.stat().st_mtime_ns, x.stat().st_ino) for x in store.rglob("*")}
     rbn.sweep(weights, NET, AXES, store=store)
     assert before == {x: (x.stat().st_mtime_ns, x.stat().st_ino) for x in store.rglob("*")}
