@@ -26,7 +26,14 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from rbn_jax.numerics import exponential
-from rbn_jax.numerics.arrays import as_floats, formula, in_single_precision, positive
+from rbn_jax.numerics.arrays import (
+    as_floats,
+    broadcast_any_rank,
+    formula,
+    in_single_precision,
+    positive,
+    same_rank,
+)
 from rbn_jax.parameters.domains import POSITIVE, REAL, number
 from rbn_jax.parameters.labels import label
 
@@ -62,7 +69,7 @@ def postsynaptic_current_to_potential(
     >>> print(f"{postsynaptic_current_to_potential(10.0, 10.0):.5f}")
     3.67879
     """
-    tau_m, tau_syn, c_m, e_l = as_floats(tau_m, tau_syn, c_m, e_l)
+    tau_m, tau_syn, c_m, e_l = same_rank(*as_floats(tau_m, tau_syn, c_m, e_l))
     peak = exponential.peak(tau_m, tau_syn)
     return peak / positive(c_m) + exponential.decay_to_peak(e_l, tau_m, tau_syn)
 
@@ -86,7 +93,7 @@ def postsynaptic_potential_to_current(
     >>> print(f"{postsynaptic_potential_to_current(0.15, 10.0, 0.5, 250.0):.4f}")
     87.8085
     """
-    psp, tau_m, tau_syn, c_m = as_floats(psp, tau_m, tau_syn, c_m)
+    psp, tau_m, tau_syn, c_m = same_rank(*as_floats(psp, tau_m, tau_syn, c_m))
     return psp * (positive(c_m) * exponential.inverse_peak(tau_m, tau_syn))
 
 
@@ -107,7 +114,7 @@ def psp_time_to_peak(tau_m: ArrayLike, tau_syn: ArrayLike) -> Array:
     >>> print(f"{psp_time_to_peak(20.0, 5.0):.4f} {psp_time_to_peak(10.0, 10.0):.4f}")
     9.2420 10.0000
     """
-    tau_m, tau_syn = as_floats(tau_m, tau_syn)
+    tau_m, tau_syn = same_rank(*as_floats(tau_m, tau_syn))
     return exponential.time_of_peak(
         exponential.valid_time_constant(tau_m), exponential.valid_time_constant(tau_syn)
     )
@@ -139,7 +146,7 @@ def psp_waveform(t: ArrayLike, tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayL
     >>> print(np.asarray(wave, float).round(3))
     [0.    0.    3.679]
     """
-    t, tau_m, tau_syn, c_m = as_floats(t, tau_m, tau_syn, c_m)
+    t, tau_m, tau_syn, c_m = same_rank(*as_floats(t, tau_m, tau_syn, c_m))
     wave = exponential.difference_of_exponentials(
         t, exponential.valid_time_constant(tau_m), exponential.valid_time_constant(tau_syn)
     )
@@ -191,6 +198,7 @@ def psp_trace(t: ArrayLike, params: PspTrace | Mapping[str, ArrayLike]) -> Array
     return _trace(t, params)
 
 
+@broadcast_any_rank
 @in_single_precision
 def _trace(t: ArrayLike, params: PspTrace) -> Array:
     peak = postsynaptic_current_to_potential(params.tau_m, params.tau_syn)

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from rbn_jax.network import NetworkParams
 from rbn_jax.numerics import exponential
-from rbn_jax.numerics.arrays import as_floats, formula, nan_unless, positive
+from rbn_jax.numerics.arrays import as_floats, formula, nan_unless, positive, same_rank
 from rbn_jax.parameters.labels import label
 
 PARAMETER_NAMES: tuple[str, ...] = (
@@ -123,16 +123,18 @@ def _weights(**values: ArrayLike) -> Array:
     c_m, scale, *numbers, prob = as_floats(
         values["C_m"], s, *(values[name] for name in PARAMETER_NAMES)
     )
-    n_e, n_i, e_l, v_th_e, v_th_i, tau_e, tau_i, tau_ex, tau_in, gei, gie, gii = numbers
     if prob.shape[-2:] != (2, 2):
         raise ValueError(f"baseline_conn_prob has the shape {prob.shape}: must be (..., 2, 2)")
     prob = nan_unless((prob > 0) & (prob <= 1), prob)
+    entries = (prob[..., 0, 0], prob[..., 0, 1], prob[..., 1, 0], prob[..., 1, 1])
+    c_m, scale, *numbers, p_ee, p_ei, p_ie, p_ii = same_rank(c_m, scale, *numbers, *entries)
+    n_e, n_i, e_l, v_th_e, v_th_i, tau_e, tau_i, tau_ex, tau_in, gei, gie, gii = numbers
     n_e = positive(n_e)
     n_i = positive(n_i)
-    k_ee = prob[..., 0, 0] * n_e
-    k_ei = prob[..., 0, 1] * n_i
-    k_ie = prob[..., 1, 0] * n_e
-    k_ii = prob[..., 1, 1] * n_i
+    k_ee = p_ee * n_e
+    k_ei = p_ei * n_i
+    k_ie = p_ie * n_e
+    k_ii = p_ii * n_i
     # of synapses sqrt(N) cancels, but an invalid N_E or N_I still makes all of them NaN
     has_scale = "s" in values
     scale = nan_unless(n_e + n_i > 0, scale) if has_scale else jnp.sqrt(n_e + n_i)
@@ -183,5 +185,5 @@ def rheobase_current(tau_m: ArrayLike, e_l: ArrayLike, v_th: ArrayLike, c_m: Arr
     >>> print(rheobase_current(20.0, -70.0, -50.0, 250.0))
     250.0
     """
-    tau_m, e_l, v_th, c_m = as_floats(tau_m, e_l, v_th, c_m)
+    tau_m, e_l, v_th, c_m = same_rank(*as_floats(tau_m, e_l, v_th, c_m))
     return (v_th - e_l) * positive(c_m) / positive(tau_m)

@@ -121,6 +121,31 @@ def as_floats(*values: ArrayLike) -> tuple[Array, ...]:
     return tuple(arrays)
 
 
+def same_rank(*arrays: Array) -> tuple[Array, ...]:
+    """Return the arrays with axes of length 1 in front, so that all have as many axes.
+
+    So a formula broadcasts also where JAX is set to refuse arrays of different ranks, as do the
+    derivative rules in it, which JAX may call later. Numbers, which have no axes, stay as they are.
+    """
+    ndim = max(array.ndim for array in arrays)
+    results = []
+    for array in arrays:
+        missing = ndim - array.ndim if array.ndim else 0
+        results.append(jnp.expand_dims(array, range(missing)))
+    return tuple(results)
+
+
+def broadcast_any_rank(function: Function) -> Function:
+    """Let arrays of different ranks broadcast in a function, whatever JAX is set to."""
+
+    @functools.wraps(function)
+    def compute(*args: Any, **kwargs: Any) -> Any:
+        with jax.numpy_rank_promotion("allow"):
+            return function(*args, **kwargs)
+
+    return cast(Function, compute)
+
+
 def nan_unless(inside: Array, values: Array) -> Array:
     """Return the values where `inside` holds, and NaN elsewhere.
 

@@ -14,6 +14,7 @@ from jax.custom_batching import custom_vmap
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import Mesh, NamedSharding
 
+from rbn_jax.numerics.arrays import broadcast_any_rank
 from rbn_jax.numerics.batches import solve_batches
 from rbn_jax.numerics.stability import is_stable
 
@@ -136,6 +137,7 @@ def map_batch(function: Callable[..., Result], batch_ndim: int) -> Callable[...,
 
 
 @_select_root.defjvp
+@broadcast_any_rank
 def _select_root_jvp(
     residual: Residual,
     starts: Starts,

@@ -26,6 +26,7 @@ import numpy as np
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
+from rbn_jax.numerics.arrays import same_rank
 from rbn_jax.numerics.coefficients import (
     DAWSON,
     DAWSON_MIDDLE,
@@ -51,7 +52,7 @@ def log_siegert_integral(v: Array, gap: Array, sigma: Array, shift: Array) -> tu
     top = _positive_part(mean + shift)
     # the rounding error e of top changes its square by 2 top e; it is added to the second term
     error = lax.stop_gradient(shift - (top - mean))
-    log_scaled = _log_scaled_integral(v, gap, sigma, shift)
+    log_scaled = _log_scaled_integral(*same_rank(v, gap, sigma, shift))
     return top * top, log_scaled + jnp.where(top > 0, 2 * top * error, 0)
 
 

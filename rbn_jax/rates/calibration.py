@@ -14,7 +14,7 @@ from jax.core import Tracer
 from numpy.typing import ArrayLike
 
 from rbn_jax.network import NUMBER_FIELDS, NetworkParams
-from rbn_jax.numerics.arrays import as_floats, refuse_complex
+from rbn_jax.numerics.arrays import as_floats, broadcast_any_rank, refuse_complex
 from rbn_jax.numerics.newton import map_batch, root
 from rbn_jax.numerics.sharding import with_auto_axes
 from rbn_jax.parameters import checks, domains
@@ -42,6 +42,7 @@ _Pair = Sequence[Any]
 """Rates of E and of I [spikes/s]."""
 
 
+@broadcast_any_rank
 def calibrate(
     params: NetworkParams,
     rates: ArrayLike,

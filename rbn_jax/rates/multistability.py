@@ -11,7 +11,7 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from rbn_jax.network import NetworkParams
-from rbn_jax.numerics.arrays import refuse_complex
+from rbn_jax.numerics.arrays import broadcast_any_rank, refuse_complex
 from rbn_jax.numerics.newton import linearised, root
 from rbn_jax.numerics.stability import is_stable
 from rbn_jax.rates.equations import (
@@ -53,6 +53,7 @@ class FixedPoint:
     stable: bool
 
 
+@broadcast_any_rank
 def fixed_points(
     params: NetworkParams | Populations,
     theory: Theory | MeanFieldTheory = "quenched",
@@ -88,7 +89,8 @@ def fixed_points(
     params.check()
     n = 2 if isinstance(params, NetworkParams) else count_populations(params)
     start_rates = _check_starts(starts, n)
-    with jax.enable_x64(True):
+    # NaN marks starts that lead to no state
+    with jax.enable_x64(True), jax.debug_nans(False):
         # Lists are arrays, not trees of numbers. Arrays are copied: in a context with a mesh, JAX
         # may find an earlier float32 transfer of the same array.
         network = jax.tree.map(

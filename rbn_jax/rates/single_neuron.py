@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from rbn_jax.numerics.arrays import as_floats, formula, nan_unless, positive
+from rbn_jax.numerics.arrays import as_floats, formula, nan_unless, positive, same_rank
 from rbn_jax.numerics.siegert import SHIFT, log_siegert_integral, tangent
 from rbn_jax.parameters.labels import label
 
@@ -52,8 +52,8 @@ def log_siegert_rate(
     >>> print(f"{log_siegert_rate(0.0, 0.5, 20.0, 5.0, 20.0, 0.0):.1f}")
     -1593.0
     """
-    mu, sigma, tau_m, t_ref, v_th, v_r, tau_syn = as_floats(
-        mu, sigma, tau_m, t_ref, v_th, v_r, tau_syn
+    mu, sigma, tau_m, t_ref, v_th, v_r, tau_syn = same_rank(
+        *as_floats(mu, sigma, tau_m, t_ref, v_th, v_r, tau_syn)
     )
     tau_m = positive(tau_m)
     neurons = Neurons(
@@ -130,7 +130,7 @@ def log_rate(neurons: Neurons, shift: Array, log_factor: ArrayLike = 0.0) -> Arr
     # a silent neuron, is added last: added first it would round off the digits of the others
     log_seconds = jnp.log(tau_m * (math.sqrt(math.pi) / 1000))
     log_passage_time = exponent + (log_integral - log_factor + log_seconds)
-    return -_log_of_sum(t_ref / 1000, log_passage_time)
+    return -_log_of_sum(*same_rank(t_ref / 1000, log_passage_time))
 
 
 @jax.custom_jvp

@@ -10,7 +10,7 @@ from jax import Array
 from jax.core import Tracer
 
 from rbn_jax.network import NetworkParams
-from rbn_jax.numerics.arrays import in_single_precision
+from rbn_jax.numerics.arrays import broadcast_any_rank, in_single_precision
 from rbn_jax.numerics.sharding import with_auto_axes
 from rbn_jax.parameters.access import as_array
 from rbn_jax.parameters.domains import number_fields
@@ -58,6 +58,7 @@ class MeanField:
 
 
 @label()
+@broadcast_any_rank
 @in_single_precision
 def mean_field(
     params: NetworkParams | Populations, theory: Theory | MeanFieldTheory = "quenched"

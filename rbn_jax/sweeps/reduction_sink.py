@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from rbn_jax.numerics.arrays import broadcast_any_rank
 from rbn_jax.parameters.labels import Variable, encode_text
 from rbn_jax.parameters.optional import require
 from rbn_jax.reductions import LabelledArray, Reduction, Source, State, is_float
@@ -231,6 +232,7 @@ def _reduce(
     return partials, has_nan
 
 
+@broadcast_any_rank
 def _reduce_array(
     reduction: Reduction,
     array: Array,
