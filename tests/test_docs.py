@@ -109,12 +109,32 @@ def test_the_formulas_load_jax_and_numpy_only():
 @pytest.mark.parametrize(
     ("module", "statement", "extra"),
     [
-        ("xarray", "rbn.sweep(rbn.calculate_RBN_weights, rbn.NetworkParams(), {})", "sweep"),
+        ("xarray", "rbn.sweep(weights, net, {})", "sweep"),
+        ("xarray", "rbn.elasticity(weights, net, ['gei'])", "sweep"),
+        ("psutil", "rbn.sweep(weights, net, {})", "sweep"),
+        ("zarr", "rbn.sweep(weights, net, {}, store=folder)", "sweep"),
+        ("tqdm.auto", "rbn.sweep(weights, net, axes, block_size=1, progress=True)", "sweep"),
+        ("scipy.stats", "rbn.sample('sobol', {'gei': (1, 2)}, 4)", "sweep"),
+        ("scipy.stats", "rbn.sample('latin_hypercube', {'gei': (1, 2)}, 4)", "sweep"),
+        ("tqdm.auto", "fit(progress=True)", "fit"),
+        ("scipy.stats", "fit(n_starts=4)", "fit"),
+        ("scipy.stats", "fit().confidence('gei')", "fit"),
         ("typer", "import rbn_jax.__main__ as m; m.main()", "cli"),
     ],
 )
 def test_a_missing_extra_is_named(module, statement, extra):
-    code = f"import sys; sys.modules[{module!r}] = None; import rbn_jax as rbn; {statement}"
+    code = f"""
+import sys, tempfile
+sys.modules[{module!r}] = None
+import rbn_jax as rbn
+weights, net, axes = rbn.calculate_RBN_weights, rbn.NetworkParams(), {{"gei": [1.0, 1.5]}}
+folder = tempfile.mkdtemp() + "/a.zarr"
+def fit(**options):
+    wanted = 0.9 * weights(net)
+    return rbn.fit(weights, net, wanted, {{"gei": (0.2, 5.0)}}, **{{"n_starts": 1, **options}})
+{statement}
+"""
     process = run_python(code)
     assert process.returncode != 0
-    assert f"{module} is missing: pip install 'rbn_jax[{extra}]'" in process.stderr
+    package = module.partition(".")[0]
+    assert f"{package} is missing: pip install 'rbn_jax[{extra}]'" in process.stderr

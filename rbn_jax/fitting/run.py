@@ -219,7 +219,7 @@ def fit(
         starts = make_starts(objective, free_parameters.first_start, n_starts, seed)
         n_problems = (measured.n_rows or 1) * n_starts
         title = f"fit of {function_name(fn)}"
-        bar = Progress(progress, title, "", n_problems, n_problems, "starts")
+        bar = Progress(progress, title, "", n_problems, n_problems, "starts", "fit")
         with contextlib.closing(bar):
             result = fit_rows(
                 objective,

@@ -13,4 +13,5 @@ def require(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f"{module} is missing: pip install 'rbn_jax[{extra}]'") from error
+        package = module.partition(".")[0]
+        raise ImportError(f"{package} is missing: pip install 'rbn_jax[{extra}]'") from error

@@ -14,6 +14,7 @@ class Progress:
         no bar in its first half second, and no line in its first 30 seconds
     total: number of units
     missing: units that are not computed yet
+    extra: the extra of this package that has tqdm, for the error where it is missing
     shown: False for nothing; True for a bar; None for a bar in a terminal or a notebook, and for
         a line on stderr every 30 seconds elsewhere, as in the log of a batch job
     log_interval: seconds between lines; None without a log
@@ -27,6 +28,7 @@ class Progress:
         total: int,
         missing: int,
         unit: str = "points",
+        extra: str = "sweep",
     ):
         self.log_interval: float | None = None
         self._title = title
@@ -37,7 +39,7 @@ class Progress:
         self._bar = None
         if shown is False or not missing:
             return
-        tqdm = require("tqdm.auto", "sweep").tqdm
+        tqdm = require("tqdm.auto", extra).tqdm
         # the class for notebooks is the only one that is defined in this module itself
         in_notebook = tqdm.__module__ == "tqdm.auto"
         if shown or in_notebook or sys.stderr.isatty():
