@@ -136,7 +136,7 @@ def psp_waveform(t: ArrayLike, tau_m: ArrayLike, tau_syn: ArrayLike, c_m: ArrayL
 
     Returns:
         The potential [mV/pA], in the broadcast shape; NaN outside the domain. At t = 0 the
-        derivative in t is the one from the right, 1/c_m. From t = 174 (float32) or 1416
+        derivative in t is the one from the right, 1/c_m. From t = 175 (float32) or 1417
         (float64) times the larger time constant on, t = inf included, the potential is 0, with
         its derivatives; it has fallen to 1e-73 or 1e-612 of its peak. The error is a few
         roundings times 1 + t / tau, tau the larger time constant, as that of exp(-t/tau).

@@ -63,10 +63,12 @@ def test_a_target_in_a_doubtful_regime_is_met_with_a_warning():
     # the silent state, which is the lower one, is stable, too
     with (
         pytest.warns(RuntimeWarning, match="quiescent: I_th_E <= 1"),
-        pytest.warns(RuntimeWarning, match="found in another by mean_field"),
+        pytest.warns(RuntimeWarning, match="mean_field returns another one") as caught,
     ):
         net = calibrate(NetworkParams(), (3.0, 3.0), theory="shift")
     assert net.I_th_E < 1
+    # the line that called calibrate
+    assert {warning.filename for warning in caught} == {__file__}
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,10 @@ def on_one_device():
 def test_eight_devices_share_a_batch_and_give_the_result_of_one(tmp_path, on_one_device, axis_type):
     file = tmp_path / "results.npz"
     command = [sys.executable, "-W", "error", __file__, axis_type, str(file)]
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    # each device traces the search without the settings of the caller
+    strict = {"JAX_NUMPY_RANK_PROMOTION": "raise"}
+    devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    environment = {**os.environ, **strict, **devices}
     process = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
     assert process.returncode == 0, process.stderr
     with np.load(file) as on_eight_devices:

@@ -39,6 +39,21 @@ def test_stability_is_that_of_the_eigenvalues(dtype, size):
     np.testing.assert_array_equal(jax.jit(is_stable)(jacobians), expected)
 
 
+@pytest.mark.parametrize("size", [2, 3, 4, 6])
+def test_stability_is_found_where_one_eigenvalue_is_much_larger(dtype, size):
+    """As in a network of 5e7 neurons, whose relaxations differ by a factor of 400."""
+    rng = np.random.default_rng(2026)
+    vectors = rng.standard_normal((400, size, size))
+    vectors = vectors[np.linalg.cond(vectors) < 20][:100]
+    assert len(vectors) == 100 or size > 3
+    values = -rng.uniform(0.7, 1.5, (len(vectors), size))
+    values[:, 0] = -1000
+    values[::2, -1] *= -1
+    matrices = vectors * values[:, None] @ np.linalg.inv(vectors)
+    jacobians = np.moveaxis(matrices, 0, -1).astype(dtype)
+    np.testing.assert_array_equal(is_stable(jacobians), np.arange(len(vectors)) % 2 == 1)
+
+
 def test_matrices_that_are_not_finite_are_not_stable(dtype):
     jacobians = np.full((2, 2, 1), np.nan, dtype)
     assert not is_stable(jacobians)
@@ -65,6 +80,27 @@ def test_a_sweep_stays_on_the_lowest_branch_to_its_fold(dtype):
     slope = jax.grad(rate)(mu_ext[20, 0])
     secant = (state.rates[21, 0] - state.rates[19, 0]) / (mu_ext[21, 0] - mu_ext[19, 0])
     np.testing.assert_allclose(slope, secant, rtol=0.02)
+
+
+def test_a_start_that_leads_nowhere_is_followed_by_others():
+    """Newton steps from the low start fail in these networks, which have a low stable state."""
+    rng = np.random.default_rng(1)
+    values = {
+        "gei": rng.uniform(1, 2, 200),
+        "gii": rng.uniform(1, 2, 200),
+        "N_E": (10 ** rng.uniform(3.6, 6, 200)).round(),
+        "N_I": (10 ** rng.uniform(3, 5.4, 200)).round(),
+        "I_th_E": rng.uniform(0.8, 4, 200),
+        "I_th_I": rng.uniform(0.5, 3, 200),
+    }
+    with jax.enable_x64(True):
+        state = jax.tree.map(np.asarray, mean_field(NetworkParams(**values), "white"))
+        lower = 0
+        for i in np.flatnonzero(state.rates[:, 0] > 100):
+            params = NetworkParams(**{name: array[i] for name, array in values.items()})
+            first = next(point for point in fixed_points(params, "white") if point.stable)
+            lower += first.rates[0] < 0.9 * state.rates[i, 0]
+    assert lower <= 2
 
 
 def random_values(count):

@@ -122,10 +122,10 @@ def as_floats(*values: ArrayLike) -> tuple[Array, ...]:
 
 
 def same_rank(*arrays: Array) -> tuple[Array, ...]:
-    """Return the arrays with axes of length 1 in front, so that all have as many axes.
+    """Return the arrays with axes of length 1 in front: all have one rank, but numbers have none.
 
-    So a formula broadcasts also where JAX is set to refuse arrays of different ranks, as do the
-    derivative rules in it, which JAX may call later. Numbers, which have no axes, stay as they are.
+    Formulas then broadcast under `jax_numpy_rank_promotion="raise"`. `broadcast_any_rank` is not
+    enough for derivative rules, which JAX may call after the function has returned.
     """
     ndim = max(array.ndim for array in arrays)
     results = []

@@ -51,11 +51,14 @@ class Comparison:
     lower first component.
 
     always: number of starts that are always searched from
-    ambiguous: number of starts where these led to several roots, or to none that is stable
+    ambiguous: number of starts where these did not all lead to the same stable root, or to a high
+        one
+    high: the least first component of a high root
     """
 
     always: int
     ambiguous: int
+    high: float = math.inf
 
 
 def root(residual: Residual, starts: Starts, args: object, batch_ndim: int = 1) -> Array:
@@ -205,10 +208,14 @@ def _partitioned_search(
         mesh: Mesh, args: object, roots: jax.ShapeDtypeStruct
     ) -> tuple[Mesh, Search, NamedSharding, tuple[NamedSharding]]:
         def search_on_device(packed: Array) -> Array:
-            # XLA may trace this in a thread that does not see the setting of the caller's thread.
+            # XLA may trace this in a thread that does not see the settings of the caller's thread.
             # JAX 0.8 would add shardings of the caller's mesh, which one device has no use for.
             no_mesh = jax.sharding.AbstractMesh((), ())
-            with jax.enable_x64(has_x64), jax.sharding.use_abstract_mesh(no_mesh):
+            with (
+                jax.enable_x64(has_x64),
+                jax.numpy_rank_promotion("allow"),
+                jax.sharding.use_abstract_mesh(no_mesh),
+            ):
                 return search(packed)
 
         # packed args and roots have one sharding: their first axis is whole, others are systems'
@@ -234,6 +241,7 @@ class _SearchState(NamedTuple):
     best: (m, slots) the root that is selected so far, NaN if none is found
     has_best, stable: whether a root is found; whether `best` is stable
     several: whether several roots are found
+    lost: whether a search has led to no root, nor near the one that is known
     """
 
     x: Array
@@ -243,6 +251,7 @@ class _SearchState(NamedTuple):
     has_best: Array
     stable: Array
     several: Array
+    lost: Array
 
 
 def _search(
@@ -271,19 +280,20 @@ def _search(
     def begin(systems: Array) -> _SearchState:
         zeros = jnp.zeros_like(systems)
         columns = jnp.zeros_like(results, shape=(m, systems.size))
-        no = zeros > 0
+        false = zeros > 0
         return _SearchState(
             x=columns + points[0][:, None],
             start=zeros,
             steps=zeros,
             best=columns * jnp.nan,
-            has_best=no,
-            stable=no,
-            several=no,
+            has_best=false,
+            stable=false,
+            several=false,
+            lost=false,
         )
 
     def advance(systems: Array, state: _SearchState) -> tuple[_SearchState, Array, Array]:
-        x, start, steps, best, has_best, stable, several = state
+        x, start, steps, best, has_best, stable, several, lost = state
         columns = jnp.take(packed, systems, 1, mode="clip")
         value, jacobian = linearised(residual, x, columns)
         move = _solve_in_search(jacobian, -value)
@@ -304,14 +314,17 @@ def _search(
             distance = jnp.abs(x - best) / size
             # a search that comes near the stable root that is known would end there
             radius = jnp.where(several, _NEAR_AMONG_SEVERAL, _NEAR)
-            has_failed |= stable & ~is_root & (distance < radius).all(0)
+            is_near = stable & ~is_root & (distance < radius).all(0)
+            lost |= has_failed & ~is_near
+            has_failed |= is_near
             is_other = is_root & has_best & (distance >= _SAME_ROOT).any(0)
             lower = x[0] < best[0]
             better = is_other & jnp.where(root_stable == stable, lower, root_stable)
             better |= is_root & ~has_best
             several |= is_other
             stable = jnp.where(better, root_stable, stable)
-            is_clear = stable & ~several
+            is_high = jnp.where(better, x[0], best[0]) >= comparison.high
+            is_clear = stable & ~several & ~lost & ~is_high
             n_searched = jnp.where(is_clear, comparison.always, comparison.ambiguous)
             n_searched = jnp.where(has_best | is_root, n_searched, n_starts)
         best = jnp.where(better, x, best)
@@ -327,6 +340,7 @@ def _search(
             has_best=has_best,
             stable=stable,
             several=several,
+            lost=lost,
         )
         flags = jnp.stack([stable, several]).astype(x.dtype)
         finished = has_ended & (start >= n_searched)

@@ -14,7 +14,7 @@ from jax.core import Tracer
 from numpy.typing import ArrayLike
 
 from rbn_jax.network import NUMBER_FIELDS, NetworkParams
-from rbn_jax.numerics.arrays import as_floats, broadcast_any_rank, refuse_complex
+from rbn_jax.numerics.arrays import as_floats, refuse_complex
 from rbn_jax.numerics.newton import map_batch, root
 from rbn_jax.numerics.sharding import with_auto_axes
 from rbn_jax.parameters import checks, domains
@@ -42,7 +42,6 @@ _Pair = Sequence[Any]
 """Rates of E and of I [spikes/s]."""
 
 
-@broadcast_any_rank
 def calibrate(
     params: NetworkParams,
     rates: ArrayLike,
@@ -98,10 +97,12 @@ def calibrate(
     names = _check_free(params, free, model)
     pair = _split_rates(rates)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((params, pair))):
-        return params.replace(**_solve(params, pair, names, model))
+        with jax.numpy_rank_promotion("allow"):
+            return params.replace(**_solve(params, pair, names, model))
     _check_rates(params.check(), pair, names)
     default_dtype = jnp.result_type(float)
-    with jax.enable_x64(True):
+    # not by the decorator: the warnings show the line that called this function
+    with jax.enable_x64(True), jax.numpy_rank_promotion("allow"):
         network, wanted = jax.tree.map(_to_float64, (params, pair))
         solution = _solve(network, wanted, names, model)
         # JAX sorts the keys of a dictionary; messages have the parameters in the order of `free`
@@ -198,8 +199,8 @@ def _warn_of_other_states(state: MeanField, rates: _Pair) -> None:
     is_other = ~(np.abs(np.asarray(state.rates) / wanted - 1) < 1e-6).all(-1)
     if is_other.any():
         warnings.warn(
-            f"{is_other.sum()} of {is_other.size} networks have these rates in one state and are "
-            "found in another by mean_field: see fixed_points",
+            f"{is_other.sum()} of {is_other.size} networks have these rates in one state, and "
+            "mean_field returns another one: see fixed_points",
             RuntimeWarning,
             stacklevel=3,  # the line that called calibrate
         )

@@ -4,6 +4,8 @@ The unknowns of m = n rates are ln of the rates [ln(spikes/s)]. Where the neuron
 differ there are m = 2 n: below the rates ln(<nu^2> / <nu>^2) of every population.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,7 +41,8 @@ _START_RATES = np.array(
 )  # fmt: skip
 # ln of rates that underflow in float64
 _SILENT_LOG_RATE = -750.0
-_COMPARISON = Comparison(always=2, ambiguous=13)
+# A network that fires faster than 50 spikes/s often has a low state, too, which few starts find.
+_COMPARISON = Comparison(always=2, ambiguous=13, high=math.log(50.0))
 
 
 def find_state(couplings: Couplings) -> tuple[Array, Array, Array]:
@@ -52,7 +55,8 @@ def find_state(couplings: Couplings) -> tuple[Array, Array, Array]:
     root, stable, several = lowest_stable_root(residual, starts, _COMPARISON, couplings, len(batch))
     silent, is_silent = map_batch(silent_state, len(batch))(couplings)
     # the silent state is the lowest one, and stable, as its rates are 0 also in other inputs of 0
-    is_other = is_silent & jnp.isfinite(root).all(0) & (root[0] > _SILENT_LOG_RATE)
+    fires = (root[:n] > _SILENT_LOG_RATE).any(0)
+    is_other = is_silent & jnp.isfinite(root).all(0) & fires
     return jnp.where(is_silent, silent, root), stable | is_silent, several | is_other
 
 

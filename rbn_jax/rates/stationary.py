@@ -31,8 +31,8 @@ class MeanField:
     mu: mean of the free membrane potential [mV]
     sigma: intensity of its noise [mV], sqrt(2) times its standard deviation in white noise
     spread: standard deviation of mu across neurons [mV], 0 by "white" and "shift". Otherwise it,
-        like sigma, is never exactly 0: without noise they are 5e-6 and 5e-4 of V_th - V_r,
-        so that rates have derivatives
+        like sigma, is never exactly 0: without noise spread is 5e-6 and sigma 5e-4 of
+        V_th - V_r, so that rates have derivatives
     converged: (...) whether a state was found
     stable: (...) whether it is stable, as in `fixed_points`: whether rates that relax to those of
         their input return to it
@@ -85,13 +85,13 @@ def mean_field(
     Returns:
         A MeanField of the lowest stable state that is found: that in which the first population,
         E of a network, has the lowest rate. If no state is stable it is the lowest one, and
-        `stable` is False. The search begins at 4 spikes/s and at low rates. Where this leads to
-        several states, or to none that is stable, it begins at 11 other points, too; where it
-        leads to no state it goes on until a state is found, and where none is all numbers of
-        that network are NaN. A silent state is found without a search. So a sweep stays on the
-        lowest branch to where it ends in a fold, and derivatives are those along it. Rates
-        that underflow are 0. A batch that devices share stays shared: each device searches for
-        the states of its own networks.
+        `stable` is False. The search begins at 4 spikes/s and at low rates. Where these two do
+        not both lead to the same stable state, or E fires at 50 spikes/s or more in it, it begins
+        at 11 other points, too; where none leads to a state it goes on until a state is found,
+        and where none is all numbers of that network are NaN. A silent state is found without a
+        search. So a sweep stays on the lowest branch to where it ends in a fold, unless the
+        search misses it, and derivatives are those along it. Rates that underflow are 0. A batch
+        that devices share stays shared: each device searches for the states of its own networks.
 
     Raises:
         TypeError: a complex number.
