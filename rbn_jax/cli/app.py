@@ -1,7 +1,9 @@
 """The program `rbn-jax`: its commands, its exit status and its error messages."""
 
 import contextlib
+import functools
 import importlib
+import inspect
 import os
 import signal
 import sys
@@ -12,6 +14,7 @@ from typing import Annotated
 import typer
 
 import rbn_jax
+from rbn_jax.cli.program_cache import keep_compiled_programs
 from rbn_jax.system.interrupts import noticed_interrupts
 
 COMMANDS = {
@@ -33,6 +36,15 @@ COMMANDS = {
 }
 """Module and summary of each command. A module is imported only when its command is
 called, so that `rbn-jax --help` and `--version` do not wait for JAX."""
+
+# not with the options that commands share, whose module loads JAX
+_NoCache = Annotated[
+    bool,
+    typer.Option(
+        "--no-cache",
+        help="Neither load compiled programs from the user's cache folder, nor keep them there.",
+    ),
+]
 
 
 class StoppedError(Exception):
@@ -151,10 +163,28 @@ def _make_app(called: str) -> typer.Typer:
     for name, (module, summary) in COMMANDS.items():
         if name == called:
             command = getattr(importlib.import_module(f"rbn_jax.cli.{module}"), name)
-            app.command(name)(keep_interrupt_message()(command))
+            app.command(name)(_with_cache(keep_interrupt_message()(command)))
         else:
             app.command(name, help=summary)(_not_called)
     return app
+
+
+def _with_cache(command: Callable[..., None]) -> Callable[..., None]:
+    """Return the command with the option --no-cache; without it compiled programs are kept."""
+
+    @functools.wraps(command)
+    def run(*, no_cache: bool, **arguments: object) -> None:
+        if not no_cache:
+            keep_compiled_programs()
+        command(**arguments)
+
+    # typer reads the options from the signature
+    option = inspect.Parameter(
+        "no_cache", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_NoCache
+    )
+    parameters = inspect.signature(command).parameters.values()
+    run.__signature__ = inspect.Signature([*parameters, option])  # pyright: ignore[reportAttributeAccessIssue]
+    return run
 
 
 def _print_version(wanted: bool) -> None:
