@@ -177,7 +177,8 @@ def test_regimes_are_flags_of_a_batch():
     regimes = [[name for name, flag in flags.items() if flag[i]] for i in range(6)]
     assert regimes == [
         [],
-        ["quiescent"],
+        # the silent state
+        ["low_rate", "quiescent"],
         ["lock_step", "slow_synapses"],
         ["small_network"],
         ["weak_inhibition"],
