@@ -138,6 +138,26 @@ def test_a_signal_on_the_command_line_says_how_to_resume(tmp_path, number):
     assert f"rbn-jax: stopped; {kept} of 1200 blocks are kept in {store}; the same call" in err
 
 
+def test_ctrl_c_while_a_command_is_imported_waits_for_the_import():
+    """Compiled parts of NumPy and JAX would print it, make it another error, or end Python."""
+    body = """
+        import importlib
+        from rbn_jax.cli import run
+
+        import_module = importlib.import_module
+
+        def interrupted_import(name):
+            if name == "rbn_jax.cli.weights_command":
+                signal.raise_signal(signal.SIGTERM)
+                print("imported", file=sys.stderr)
+            return import_module(name)
+
+        importlib.import_module = interrupted_import
+        sys.exit(run(["weights"]))
+    """
+    assert finish(start(body)) == (143, "imported\nrbn-jax: stopped\n")
+
+
 @pytest.mark.parametrize("command", ["weights", "rates"])
 def test_ctrl_c_at_any_time_is_one_line(command):
     """Also while Python imports, and while JAX compiles."""

@@ -15,7 +15,7 @@ import typer
 
 import rbn_jax
 from rbn_jax.cli.program_cache import keep_compiled_programs
-from rbn_jax.system.interrupts import noticed_interrupts
+from rbn_jax.system.interrupts import deferred_interrupts, noticed_interrupts
 
 COMMANDS = {
     "weights": ("weights_command", "Print the 2x2 weights [pA*sqrt(N)] of one network."),
@@ -85,6 +85,13 @@ def run_app(app: Callable[..., int | None], arguments: list[str], program: str) 
             with noticed_interrupts() as interrupted, _quiet_finalizers():
                 try:
                     status = app(arguments or ["--help"], standalone_mode=False, prog_name=program)
+                except StoppedError:
+                    raise
+                except Exception:
+                    # an import within a command may have turned a Ctrl-C into another error
+                    if interrupted():
+                        raise KeyboardInterrupt from None
+                    raise
                 finally:
                     number = interrupted() or number
             return status or 0
@@ -162,7 +169,8 @@ def _make_app(called: str) -> typer.Typer:
     app.callback()(_main)
     for name, (module, summary) in COMMANDS.items():
         if name == called:
-            command = getattr(importlib.import_module(f"rbn_jax.cli.{module}"), name)
+            with deferred_interrupts():
+                command = getattr(importlib.import_module(f"rbn_jax.cli.{module}"), name)
             app.command(name)(_with_cache(keep_interrupt_message()(command)))
         else:
             app.command(name, help=summary)(_not_called)

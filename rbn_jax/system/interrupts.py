@@ -11,14 +11,17 @@ class _Handler:
     """Notes a signal, and raises KeyboardInterrupt.
 
     number: of the signal that came; 0 before one came
+    waits: whether the KeyboardInterrupt is left to `deferred_interrupts`
     """
 
     def __init__(self) -> None:
         self.number = 0
+        self.waits = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.number = number
-        signal.default_int_handler(number, frame)
+        if not self.waits:
+            signal.default_int_handler(number, frame)
 
 
 @contextlib.contextmanager
@@ -49,5 +52,25 @@ def noticed_interrupts() -> Iterator[Callable[[], int]]:
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
+    if handler.number:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def deferred_interrupts() -> Iterator[None]:
+    """Within `noticed_interrupts`, raise the KeyboardInterrupt of a signal only at the end.
+
+    For imports: NumPy and JAX turn a KeyboardInterrupt that comes while their compiled parts start
+    into other errors, print it, or end Python.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if not isinstance(handler, _Handler):
+        yield
+        return
+    handler.waits = True
+    try:
+        yield
+    finally:
+        handler.waits = False
     if handler.number:
         raise KeyboardInterrupt
