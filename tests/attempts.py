@@ -4,7 +4,7 @@
     python tests/attempts.py metadata    some kinds
     python tests/attempts.py --seed 7    other damage, and interrupts at other times
 
-test_trust.py runs the same attempts, but fewer interrupts.
+test_trust.py runs the same attempts, but for the interrupts, which take ten minutes.
 """
 
 import argparse
