@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import TWO_STATES
 from nnmt_rates import (
     EXTERNAL,
     PROBABILITIES,
@@ -123,20 +124,6 @@ def test_shift_with_instantaneous_synapses_is_white(x64):
     assert np.isfinite(white).all()
     # not to the last digit, as two searches found the same root
     np.testing.assert_allclose(shift, white, rtol=1e-9)
-
-
-TWO_STATES = Populations(
-    weights=[[0.9]],
-    indegrees=[[100.0]],
-    connection_prob=0.1,
-    tau_m=20.0,
-    tau_syn=5.0,
-    t_ref=2.0,
-    V_th=20.0,
-    V_r=0.0,
-    mu_ext=10.0,
-    sigma_ext=3.0,
-)
 
 
 def scale_potentials(params, factor):

@@ -5,22 +5,10 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from networks import TWO_STATES
 
-from rbn_jax import NetworkParams, Populations, firing_rates, fixed_points, mean_field
+from rbn_jax import NetworkParams, firing_rates, fixed_points, mean_field
 from rbn_jax.numerics.stability import is_stable
-
-BISTABLE = Populations(
-    weights=[[0.9]],
-    indegrees=[[100.0]],
-    connection_prob=0.1,
-    tau_m=20.0,
-    tau_syn=5.0,
-    t_ref=2.0,
-    V_th=20.0,
-    V_r=0.0,
-    mu_ext=10.0,
-    sigma_ext=3.0,
-)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 8])
@@ -62,20 +50,20 @@ def test_matrices_that_are_not_finite_are_not_stable(dtype):
 def test_a_sweep_stays_on_the_lowest_branch_to_its_fold(dtype):
     """The lowest state is stable, and it is the first of `fixed_points`."""
     mu_ext = np.linspace(8.0, 16.0, 81, dtype=dtype)[:, None]
-    state = mean_field(dataclasses.replace(BISTABLE, mu_ext=mu_ext), "white")
+    state = mean_field(dataclasses.replace(TWO_STATES, mu_ext=mu_ext), "white")
     assert np.asarray(state.stable).all()
     ln_rates = np.log(np.asarray(state.rates)[:, 0])
     jumps = np.flatnonzero(np.diff(ln_rates) > 2)
     assert len(jumps) == 1
     for i in (0, int(jumps[0]), int(jumps[0]) + 1):
-        points = fixed_points(dataclasses.replace(BISTABLE, mu_ext=mu_ext[i]), "white")
+        points = fixed_points(dataclasses.replace(TWO_STATES, mu_ext=mu_ext[i]), "white")
         stable = [point for point in points if point.stable]
         np.testing.assert_allclose(state.rates[i], stable[0].rates, rtol=1e-3)
         assert bool(state.several_states[i]) == (len(points) > 1)
 
     # the derivative is that along the branch
     def rate(mu):
-        return firing_rates(dataclasses.replace(BISTABLE, mu_ext=mu), "white")[0]
+        return firing_rates(dataclasses.replace(TWO_STATES, mu_ext=mu), "white")[0]
 
     slope = jax.grad(rate)(mu_ext[20, 0])
     secant = (state.rates[21, 0] - state.rates[19, 0]) / (mu_ext[21, 0] - mu_ext[19, 0])

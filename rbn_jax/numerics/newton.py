@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from rbn_jax.numerics.arrays import broadcast_any_rank
 from rbn_jax.numerics.batches import solve_batches
+from rbn_jax.numerics.elimination import eliminate
 from rbn_jax.numerics.stability import is_stable
 
 # systems in one batch: a CPU keeps them in its cache, an accelerator needs many to be busy
@@ -384,25 +385,12 @@ def _solve(matrices: Array, right_sides: Array) -> Array:
 def _solve_in_search(matrices: Array, right_sides: Array) -> Array:
     """Return what `_solve` returns, for small systems by elimination with pivots.
 
-    The elimination is written out: XLA vectorises it over the systems, and it takes a twentieth
-    of the time of QR, which LAPACK computes matrix by matrix.
+    It takes a twentieth of the time of QR, which LAPACK computes matrix by matrix.
     """
     m = len(matrices)
     if m > _LARGEST_UNROLLED:
         return _solve(matrices, right_sides)
-    rows = [[*matrices[i], right_sides[i]] for i in range(m)]
-    for k in range(m):
-        for i in range(k + 1, m):
-            # the row with the largest entry becomes row k
-            swap = jnp.abs(rows[i][k]) > jnp.abs(rows[k][k])
-            for j in range(k, m + 1):
-                upper, lower = rows[k][j], rows[i][j]
-                rows[k][j] = jnp.where(swap, lower, upper)
-                rows[i][j] = jnp.where(swap, upper, lower)
-        for i in range(k + 1, m):
-            factor = rows[i][k] / rows[k][k]
-            for j in range(k + 1, m + 1):
-                rows[i][j] = rows[i][j] - factor * rows[k][j]
+    rows, _ = eliminate([[*matrices[i], right_sides[i]] for i in range(m)])
     solution = [right_sides[0]] * m
     for i in reversed(range(m)):
         rest = rows[i][m]

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from rbn_jax.numerics.elimination import Rows, eliminate
+
 # the largest matrix whose characteristic polynomial has a criterion in closed form here
 _LARGEST_CLOSED = 4
 # Steps of the iteration for larger matrices. Each doubles the number of correct digits once the
@@ -48,27 +50,10 @@ def _characteristic_polynomial(matrices: Array) -> list[Array]:
     return coefficients
 
 
-def _determinant(rows: list[list[Array]]) -> Array:
-    """Return the determinants of small matrices, by elimination with pivots."""
-    rows = [list(row) for row in rows]
-    m = len(rows)
-    determinant = jnp.ones_like(rows[0][0])
-    for k in range(m):
-        for i in range(k + 1, m):
-            # the row with the largest entry becomes row k
-            swap = jnp.abs(rows[i][k]) > jnp.abs(rows[k][k])
-            for j in range(k, m):
-                upper, lower = rows[k][j], rows[i][j]
-                rows[k][j] = jnp.where(swap, lower, upper)
-                rows[i][j] = jnp.where(swap, upper, lower)
-            determinant = jnp.where(swap, -determinant, determinant)
-        determinant = determinant * rows[k][k]
-        # a column of zeros leaves the determinant 0
-        pivot = jnp.where(rows[k][k] == 0, 1, rows[k][k])
-        for i in range(k + 1, m):
-            factor = rows[i][k] / pivot
-            for j in range(k + 1, m):
-                rows[i][j] = rows[i][j] - factor * rows[k][j]
+def _determinant(rows: Rows) -> Array:
+    triangle, determinant = eliminate(rows)
+    for k in range(len(rows)):
+        determinant = determinant * triangle[k][k]
     return determinant
 
 
