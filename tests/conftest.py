@@ -24,6 +24,17 @@ def _own_cache_folder(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _release_compiled_programs():
+    """Release what a file of tests compiled.
+
+    Each compiled program maps several pieces of memory, and Linux gives a process 65,530 of
+    them by default: XLA ends a process that asks for more.
+    """
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request):
     """Each precision in turn; JAX computes in it."""
