@@ -5,11 +5,11 @@ import os
 import re
 import shlex
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from pages import read_page
 
 import rbn_jax as rbn
 from rbn_jax.cli import run, sweep_command
@@ -206,9 +206,9 @@ def test_status_lists_only_the_first_runs_of_missing_blocks(capsys):
     assert json.loads(output_of(capsys, "--status", "a.zarr", "--json"))["missing"][-1] == 41
 
 
-def test_every_shard_of_the_readme_computes_a_quarter(capsys):
-    readme = Path(__file__).parent.parent.joinpath("README.md").read_text("utf-8")
-    (command,) = re.findall("rbn-jax sweep (.* --store w.zarr) --shard 1/4", readme)
+def test_every_shard_of_the_documentation_computes_a_quarter(capsys):
+    page = read_page("docs/sweeps.md")
+    (command,) = re.findall("rbn-jax sweep (.* --store w.zarr) --shard 1/4", page)
     options = shlex.split(command)
     for i in range(4):
         shard = ["--shard", f"{i}/4"]

@@ -1,24 +1,29 @@
-"""The examples in the documentation run: doctests in both precisions, the Python of the pages."""
+"""Documentation: doctests run in both precisions, code of the pages runs, links lead somewhere."""
 
 import doctest
 import importlib
 import importlib.metadata
 import pkgutil
-import re
 import shutil
 import subprocess
 import sys
-import textwrap
 import tomllib
-from pathlib import Path
 
 import jax
 import pytest
+from pages import (
+    DOCS,
+    PAGES,
+    ROOT,
+    heading_anchors,
+    link_targets,
+    python_blocks,
+    read_page,
+    run_blocks,
+)
 
 import rbn_jax
 
-ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "docs/fitting.md", "docs/rates.md"]
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(rbn_jax.__path__, "rbn_jax.")
@@ -46,27 +51,29 @@ def test_every_public_function_has_an_example():
             assert any(test.examples for test in finder.find(public, name)), name
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [page for page in PAGES if "```python" in read_page(page)])
 def test_the_python_code_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "docs/psp_trace.csv", tmp_path)
-    text = (ROOT / page).read_text("utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert blocks
-    namespace = {}
-    for block in blocks:
-        exec(textwrap.dedent(block), namespace)
+    blocks = python_blocks(page)
+    assert len(blocks) == read_page(page).count("```python")
+    run_blocks(blocks)
 
 
 @pytest.mark.parametrize(
     "page", [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"]
 )
-def test_the_files_that_a_page_links_to_exist(page):
-    text = (ROOT / page).read_text("utf-8")
-    targets = re.findall(r"\]\(([^)#]+)", text)
-    local_targets = [target for target in targets if "://" not in target]
-    for target in local_targets:
-        assert (ROOT / page).parent.joinpath(target).exists(), target
+def test_the_links_of_a_page_lead_to_files_and_headings(page):
+    for target in link_targets(page):
+        file, _, anchor = target.partition("#")
+        path = (ROOT / page).parent / file if file else ROOT / page
+        assert path.exists(), target
+        if anchor:
+            assert anchor in heading_anchors(path), target
+
+
+def test_the_readme_links_to_every_page():
+    assert set(DOCS) <= set(link_targets("README.md"))
 
 
 def test_the_version_is_that_of_the_citation_and_the_metadata():
@@ -74,11 +81,11 @@ def test_the_version_is_that_of_the_citation_and_the_metadata():
     assert f"\nversion: {rbn_jax.__version__}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
 
 
-def test_the_readme_lists_every_extra():
+def test_the_page_on_installation_lists_every_extra():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    readme = (ROOT / "README.md").read_text("utf-8")
+    page = read_page("docs/install.md")
     for extra in project["optional-dependencies"]:
-        assert f"| `{extra}` |" in readme, extra
+        assert f"| `{extra}` |" in page, extra
 
 
 def run_python(code):

@@ -1,20 +1,24 @@
 """Every public function works under the strictest settings of JAX, and without compiling."""
 
 import contextlib
-import re
-import shutil
-import textwrap
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pages import python_blocks, run_blocks
 
 import rbn_jax as rbn
 from rbn_jax import rates
 
-ROOT = Path(__file__).parents[1]
+# of the page on fits only the first block: others have data that are NaN, or take minutes
+WHOLE_PAGES = [
+    "README.md",
+    "docs/conventions.md",
+    "docs/figures.md",
+    "docs/nest.md",
+    "docs/sweeps.md",
+]
 NET = rbn.NetworkParams()
 # of different ranks, (3, 1) and (2,)
 COLUMN = np.array([[10.0], [20.0], [15.0]], np.float32)
@@ -33,15 +37,13 @@ def strict_settings():
 
 
 @pytest.mark.parametrize("settings", [strict_settings, jax.disable_jit], ids=["strict", "no_jit"])
-def test_the_code_of_the_readme_runs(settings, tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", [*WHOLE_PAGES, "docs/fitting.md"])
+def test_the_code_of_a_page_runs(page, settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    shutil.copy(ROOT / "docs/psp_trace.csv", tmp_path)
-    text = (ROOT / "README.md").read_text("utf-8")
-    namespace = {}
+    blocks = python_blocks(page)
+    assert blocks
     with settings():
-        for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-            exec(textwrap.dedent(block), namespace)
-    assert "result" in namespace
+        run_blocks(blocks if page in WHOLE_PAGES else blocks[:1])
 
 
 FUNCTIONS = {
