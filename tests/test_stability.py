@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from networks import TWO_STATES
+from networks import TWO_STATES, random_values
 
 from rbn_jax import NetworkParams, firing_rates, fixed_points, mean_field
 from rbn_jax.numerics.stability import is_stable
@@ -89,20 +89,6 @@ def test_a_start_that_leads_nowhere_is_followed_by_others():
             first = next(point for point in fixed_points(params, "white") if point.stable)
             lower += first.rates[0] < 0.9 * state.rates[i, 0]
     assert lower <= 2
-
-
-def random_values(count):
-    """Return parameters of networks, several percent of which have several states."""
-    uniform = np.random.default_rng(2026).uniform
-    return {
-        "gei": uniform(0.9, 1.3, count),
-        "I_th_E": uniform(0.7, 2.5, count),
-        "I_th_I": uniform(0.5, 2.5, count),
-        "s": uniform(0.5, 1.5, count),
-        "t_ref": uniform(0.5, 6, count),
-        "tau_I": uniform(5, 25, count),
-        "N_I": uniform(300, 5000, count).round(),
-    }
 
 
 def test_float32_and_float64_return_the_same_state():

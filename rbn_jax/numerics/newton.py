@@ -24,16 +24,16 @@ from rbn_jax.numerics.stability import is_stable
 _CPU_BATCH_SIZE = 256
 _ACCELERATOR_BATCH_SIZE = 8192
 # Newton steps from one start
-_MAX_STEPS = 30
+MAX_STEPS = 30
 # the longest step of a component x; for a component larger than this, |x|
-_LARGEST_STEP = 2.0
+LARGEST_STEP = 2.0
 # Two roots are the same if no component differs by more, relative to max(|x|, 1). It is the same in
 # float32 and float64, which find the same roots only then.
-_SAME_ROOT = 0.02
+SAME_ROOT = 0.02
 # A search that comes as near to a known stable root ends, relative to max(|x|, 1): it saves two
 # thirds of the steps of most searches. Where several roots are known others may be near.
-_NEAR = 1.0
-_NEAR_AMONG_SEVERAL = 0.1
+NEAR = 1.0
+NEAR_AMONG_SEVERAL = 0.1
 # the largest systems that a search solves by written out elimination: compiling takes long
 _LARGEST_UNROLLED = 4
 
@@ -275,8 +275,7 @@ def _search(
     results = jnp.full_like(packed, jnp.nan, shape=(m + 2, count))
     if not count:
         return results.reshape(m + 2, *batch)
-    # the largest residual that counts as 0, relative to max(|x|, 1): rounding errors of sums
-    tolerance = 1e-9 if packed.dtype == np.float64 else 5e-4
+    tolerance = root_tolerance(packed.dtype)
 
     def begin(systems: Array) -> _SearchState:
         zeros = jnp.zeros_like(systems)
@@ -304,9 +303,9 @@ def _search(
         is_root = (jnp.abs(value) < tolerance * size) & (jnp.abs(move) < tolerance**0.5 * size)
         is_root = is_root.all(0)
         # components far from 0, as logarithms of small rates, may take longer steps
-        longest = jnp.maximum(_LARGEST_STEP, size)
+        longest = jnp.maximum(LARGEST_STEP, size)
         x = x + move / jnp.maximum((jnp.abs(move) / longest).max(0), 1)
-        has_failed = ~is_root & (~jnp.isfinite(x).all(0) | (steps >= _MAX_STEPS))
+        has_failed = ~is_root & (~jnp.isfinite(x).all(0) | (steps >= MAX_STEPS))
         if comparison is None:
             better = is_root
             n_searched = jnp.where(is_root, 0, n_starts)
@@ -314,11 +313,11 @@ def _search(
             root_stable = _stable_where(is_root, jacobian)
             distance = jnp.abs(x - best) / size
             # a search that comes near the stable root that is known would end there
-            radius = jnp.where(several, _NEAR_AMONG_SEVERAL, _NEAR)
+            radius = jnp.where(several, NEAR_AMONG_SEVERAL, NEAR)
             is_near = stable & ~is_root & (distance < radius).all(0)
             lost |= has_failed & ~is_near
             has_failed |= is_near
-            is_other = is_root & has_best & (distance >= _SAME_ROOT).any(0)
+            is_other = is_root & has_best & (distance >= SAME_ROOT).any(0)
             lower = x[0] < best[0]
             better = is_other & jnp.where(root_stable == stable, lower, root_stable)
             better |= is_root & ~has_best
@@ -349,6 +348,14 @@ def _search(
 
     results = solve_batches(begin, advance, results, (0, count), min(count, largest_batch))
     return results.reshape(m + 2, *batch)
+
+
+def root_tolerance(dtype: np.dtype) -> float:
+    """Return the largest residual that counts as 0, relative to max(|x|, 1).
+
+    Rounding errors of sums are smaller.
+    """
+    return 1e-9 if dtype == np.float64 else 5e-4
 
 
 def _stable_where(selected: Array, jacobian: Array) -> Array:

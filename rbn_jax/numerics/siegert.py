@@ -201,22 +201,38 @@ def _coefficients(series: Series, dtype: np.dtype) -> tuple[float, ...]:
     return series.float64 if dtype == np.float64 else series.float32
 
 
+# The recurrences below are written with functions of lax. JAX takes several times as long to trace
+# an operator of arrays, and there are hundreds of operations.
+
+
 def _series(series: Series, t: Array) -> Array:
-    """Return the value of a Chebyshev series at t, by Clenshaw's recurrence."""
+    """Return the value of a Chebyshev series at t, by Clenshaw's recurrence.
+
+    b_k = c_k + 2 t b_(k+1) - b_(k+2), and the value is c_0 + t b_1 - b_2.
+    """
     constant, *others = _coefficients(series, t.dtype)
-    current = following = jnp.zeros_like(t)
+    current = following = lax.full_like(t, 0)
+    double_t = lax.add(t, t)
     for coefficient in reversed(others):
-        current, following = coefficient + 2 * t * current - following, current
+        current, following = _clenshaw_step(coefficient, double_t, current, following), current
     return constant + t * current - following
 
 
 def _divided_difference(series: Series, s: Array, t: Array) -> Array:
     """(f(s) - f(t)) / (s - t) of a Chebyshev series f, also at s = t.
 
-    The recurrence of this quotient is the divided difference of Clenshaw's.
+    The recurrence of this quotient is the divided difference of Clenshaw's,
+    d_k = 2 (s d_(k+1) + b_(k+1)) - d_(k+2), with b_k at t.
     """
-    current = following = slope = following_slope = jnp.zeros_like(t)
+    current = following = slope = following_slope = lax.full_like(t, 0)
+    double_t = lax.add(t, t)
     for coefficient in reversed(_coefficients(series, t.dtype)[1:]):
-        slope, following_slope = 2 * (s * slope + current) - following_slope, slope
-        current, following = coefficient + 2 * t * current - following, current
+        half = lax.add(lax.mul(s, slope), current)
+        slope, following_slope = lax.sub(lax.add(half, half), following_slope), slope
+        current, following = _clenshaw_step(coefficient, double_t, current, following), current
     return current + s * slope - following_slope
+
+
+def _clenshaw_step(coefficient: float, double_t: Array, current: Array, following: Array) -> Array:
+    product = lax.mul(double_t, current)
+    return lax.sub(lax.add(lax.full_like(product, coefficient), product), following)

@@ -17,11 +17,12 @@ from rbn_jax.network import NUMBER_FIELDS, NetworkParams
 from rbn_jax.numerics.arrays import as_floats, refuse_complex
 from rbn_jax.numerics.newton import map_batch, root
 from rbn_jax.numerics.sharding import with_auto_axes
+from rbn_jax.numerics.single_search import SingleSystem
 from rbn_jax.parameters import checks, domains
 from rbn_jax.parameters.access import as_array, read_parameters, split_element
 from rbn_jax.rates.equations import nan_outside_theory, residual, start_unknowns
 from rbn_jax.rates.populations import Couplings, make_couplings, move_batch_last
-from rbn_jax.rates.stationary import MeanField, mean_field
+from rbn_jax.rates.stationary import MeanField, is_single, mean_field
 from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
 from rbn_jax.rates.validity import flag_regimes, warn
 
@@ -104,15 +105,16 @@ def calibrate(
     # not by the decorator: the warnings show the line that called this function
     with jax.enable_x64(True), jax.numpy_rank_promotion("allow"):
         network, wanted = jax.tree.map(_to_float64, (params, pair))
-        solution = _solve(network, wanted, names, model)
+        is_one = is_single(network) and not any(map(np.ndim, wanted))
+        solve = _solve_single if is_one else _solve
+        solution = solve(network, wanted, names, model)
         # JAX sorts the keys of a dictionary; messages have the parameters in the order of `free`
         values = {name: _to_float64(solution[name]) for name in names}
         _refuse_unreached(values, wanted)
-        state = mean_field(network.replace(**values), model)
-        wanted_rates = jnp.stack(jnp.broadcast_arrays(*map(jnp.asarray, wanted)), -1)
-        # not state.warnings: the rates of that state may be others
-        warn(flag_regimes(network.replace(**values), wanted_rates))
-        _warn_of_other_states(state, wanted)
+        calibrated = network.replace(**values)
+        # not the warnings of the state of `mean_field`: its rates may be others
+        warn(_flag_regimes(calibrated, wanted))
+        _warn_of_other_states(mean_field(calibrated, model), wanted)
         # every operation on a float64 array of JAX warns where JAX is not set to float64
         for name, value in values.items():
             if isinstance(value, Array):
@@ -206,6 +208,32 @@ def _warn_of_other_states(state: MeanField, rates: _Pair) -> None:
         )
 
 
+@jax.jit
+def _flag_regimes(params: NetworkParams, rates: _Pair) -> dict[str, Array]:
+    return flag_regimes(params, jnp.stack(jnp.broadcast_arrays(*rates), -1))
+
+
+def _solve_single(
+    params: NetworkParams, rates: _Pair, names: tuple[str, ...], theory: MeanFieldTheory
+) -> dict[str, Array]:
+    """Return what `_solve` does, for one network in float64. Much less is compiled for it."""
+    networks = jax.tree.map(lambda number: np.asarray(number)[..., None], params)
+    args = (networks, np.log(np.stack(rates))[:, None])
+    system = SingleSystem(_CalibrationResidual(names, theory), args)
+    # steps of the search may lead where the residual is NaN
+    with jax.debug_nans(False):
+        unknowns = system.root(start_unknowns(np.array(_STARTS), theory))
+    return _single_values(system.residual, unknowns, args)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _single_values(
+    equations: "_CalibrationResidual", unknowns: Array, args: tuple[NetworkParams, Array]
+) -> dict[str, Array]:
+    values = equations.values(unknowns[:, None], args, 1)
+    return {name: value[0] for name, value in values.items()}
+
+
 @functools.partial(jax.jit, static_argnames="names")
 def _solve(
     params: NetworkParams, rates: _Pair, names: tuple[str, ...], theory: MeanFieldTheory
@@ -222,9 +250,7 @@ def _solve(
         batch_ndim = max(len(batch), 1)
         starts = start_unknowns(np.array(_STARTS), theory)
         unknowns = root(equations, starts, args, batch_ndim)
-        state, couplings = map_batch(equations.state, batch_ndim)(unknowns, args)
-        is_known = jnp.isfinite(nan_outside_theory(state, couplings)).all(0)
-        values = _free_values(networks, names, jnp.where(is_known, unknowns, jnp.nan))
+        values = equations.values(unknowns, args, batch_ndim)
         return {name: value.reshape(batch) for name, value in values.items()}
 
     return with_auto_axes(solve, arrays, arrays, [len(shape) for shape in core_shapes])
@@ -253,6 +279,14 @@ class _CalibrationResidual:
         params = params.replace(**_free_values(networks, self.names, unknowns))
         couplings, _ = make_couplings(params, self.theory)
         return jnp.concatenate([log_rates, unknowns[2:]]), couplings
+
+    def values(
+        self, unknowns: Array, args: tuple[NetworkParams, Array], batch_ndim: int
+    ) -> dict[str, Array]:
+        """Return the free parameters by name, NaN where the theory does not know the state."""
+        state, couplings = map_batch(self.state, batch_ndim)(unknowns, args)
+        is_known = jnp.isfinite(nan_outside_theory(state, couplings)).all(0)
+        return _free_values(args[0], self.names, jnp.where(is_known, unknowns, jnp.nan))
 
 
 def _free_values(

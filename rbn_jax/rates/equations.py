@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from rbn_jax.numerics.newton import Comparison, lowest_stable_root, map_batch
+from rbn_jax.numerics.single_search import SingleSystem
 from rbn_jax.rates.populations import Couplings
 from rbn_jax.rates.single_neuron import Neurons
 from rbn_jax.rates.theories import MeanFieldTheory
@@ -51,13 +52,44 @@ def find_state(couplings: Couplings) -> tuple[Array, Array, Array]:
     The theory need not be known there. The root is NaN where none is found.
     """
     n, *batch = couplings.tau_m.shape
-    starts = start_unknowns(np.log(expand_pairs(_START_RATES, n)), couplings.theory)
+    starts = _search_starts(couplings)
     root, stable, several = lowest_stable_root(residual, starts, _COMPARISON, couplings, len(batch))
     silent, is_silent = map_batch(silent_state, len(batch))(couplings)
     # the silent state is the lowest one, and stable, as its rates are 0 also in other inputs of 0
     fires = (root[:n] > _SILENT_LOG_RATE).any(0)
     is_other = is_silent & jnp.isfinite(root).all(0) & fires
     return jnp.where(is_silent, silent, root), stable | is_silent, several | is_other
+
+
+def find_single_state(couplings: Couplings) -> tuple[np.ndarray, bool, bool]:
+    """Return what `find_state` does, for one network in float64: the root (m,) and two flags.
+
+    Much less is compiled for it.
+    """
+    n = len(couplings.tau_m)
+    starts = _search_starts(couplings)
+    system = SingleSystem(residual, couplings)
+    root, stable, several = system.lowest_stable_root(starts, _COMPARISON)
+    # exp of these unknowns is 0
+    log_no_rates = 2 * _SILENT_LOG_RATE
+    unknowns = np.zeros_like(root)
+    unknowns[:n] = log_no_rates
+    # the residual is the logarithm of the mean rates that neurons have without each other, less
+    # the unknowns
+    log_mean_rates = system.residual_at(unknowns)[:n] + log_no_rates
+    # `silent_state` looks at the neurons nearest to threshold, so it need not be compiled where
+    # the mean over all neurons does not underflow
+    if np.all(log_mean_rates < _SILENT_LOG_RATE):
+        silent, is_silent = _compiled_silent_state(couplings)
+        if is_silent[0]:
+            fires = np.isfinite(root).all() and np.any(root[:n] > _SILENT_LOG_RATE)
+            return np.asarray(silent)[:, 0], True, bool(several or fires)
+    return root, stable, several
+
+
+def _search_starts(couplings: Couplings) -> tuple[tuple[float, ...], ...]:
+    log_rates = np.log(expand_pairs(_START_RATES, len(couplings.tau_m)))
+    return start_unknowns(log_rates, couplings.theory)
 
 
 def silent_state(couplings: Couplings) -> tuple[Array, Array]:
@@ -76,6 +108,9 @@ def silent_state(couplings: Couplings) -> tuple[Array, Array]:
     if couplings.theory.neurons_differ:
         unknowns = jnp.concatenate([log_rates, no_rates])
     return unknowns, (log_rates < _SILENT_LOG_RATE).all(0)
+
+
+_compiled_silent_state = jax.jit(silent_state)
 
 
 def nan_outside_theory(unknowns: Array, couplings: Couplings) -> Array:

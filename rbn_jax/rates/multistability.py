@@ -25,7 +25,7 @@ from rbn_jax.rates.populations import (
     Couplings,
     Populations,
     count_populations,
-    make_couplings,
+    single_couplings,
 )
 from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
 
@@ -98,7 +98,7 @@ def fixed_points(
             params,
             is_leaf=lambda leaf: isinstance(leaf, list | tuple),
         )
-        couplings = _couplings_of_one(network, model)
+        couplings = single_couplings(network, model)
         start_columns = np.array(start_unknowns(np.log(start_rates), model)).T
         if starts is None:
             start_columns = _add_silent_start(couplings, start_columns)
@@ -125,19 +125,6 @@ def _check_starts(starts: ArrayLike | None, n: int) -> np.ndarray:
     if rates.ndim != 2 or rates.shape[1] != n or not len(rates) or not np.all(rates > 0):
         raise ValueError(f"starts of the shape {rates.shape}: must be (k, {n}) rates > 0")
     return rates
-
-
-@jax.jit
-def _couplings_of_one(params: NetworkParams | Populations, theory: MeanFieldTheory) -> Couplings:
-    """Return the couplings of a network.
-
-    Raises:
-        ValueError: there is more than one network.
-    """
-    couplings, batch = make_couplings(params, theory)
-    if batch not in ((), (1,)):
-        raise ValueError(f"params is a batch {batch}: must be one network")
-    return couplings
 
 
 def _add_silent_start(couplings: Couplings, starts: np.ndarray) -> np.ndarray:

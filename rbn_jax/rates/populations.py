@@ -292,6 +292,19 @@ def make_couplings(
     return couplings, batch
 
 
+@jax.jit
+def single_couplings(params: NetworkParams | Populations, theory: MeanFieldTheory) -> Couplings:
+    """Return the couplings of one network.
+
+    Raises:
+        ValueError: there is more than one network.
+    """
+    couplings, batch = make_couplings(params, theory)
+    if batch not in ((), (1,)):
+        raise ValueError(f"params is a batch {batch}: must be one network")
+    return couplings
+
+
 def move_batch_last(
     arrays: Sequence[Array], core_shapes: Sequence[tuple[int, ...]]
 ) -> tuple[list[Array], tuple[int, ...]]:

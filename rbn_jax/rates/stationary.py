@@ -15,8 +15,14 @@ from rbn_jax.numerics.sharding import with_auto_axes
 from rbn_jax.parameters.access import as_array
 from rbn_jax.parameters.domains import number_fields
 from rbn_jax.parameters.labels import label, labelled_field
-from rbn_jax.rates.equations import find_state, nan_outside_theory, neurons_at, rates_at
-from rbn_jax.rates.populations import Populations, make_couplings
+from rbn_jax.rates.equations import (
+    find_single_state,
+    find_state,
+    nan_outside_theory,
+    neurons_at,
+    rates_at,
+)
+from rbn_jax.rates.populations import Couplings, Populations, make_couplings, single_couplings
 from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
 from rbn_jax.rates.validity import flag_regimes
 
@@ -113,12 +119,38 @@ def mean_field(
         )
     leaves, tree = jax.tree.flatten(params, is_leaf=lambda leaf: isinstance(leaf, list | tuple))
     leaves = [as_array(leaf) if isinstance(leaf, list | tuple) else leaf for leaf in leaves]
+    dtype = jnp.result_type(float, *leaves)
     if not any(isinstance(leaf, Tracer) for leaf in leaves):
         params.check()
+        if is_single(tree.unflatten(leaves)):
+            return _mean_field_of_single(tree.unflatten(leaves), model, dtype)
     # Python numbers become arrays of no axes, as JAX would compile again for the other kind
-    dtype = jnp.result_type(float, *leaves)
     leaves = [np.asarray(leaf, dtype) if isinstance(leaf, float | int) else leaf for leaf in leaves]
     return _mean_field(tree.unflatten(leaves), model)
+
+
+def is_single(params: NetworkParams | Populations) -> bool:
+    """Return whether these are the numbers of one network, on one device."""
+    for name, field in number_fields(type(params)).items():
+        array = getattr(params, name)
+        if np.ndim(array) > (field.ndim or 0):
+            return False
+        if isinstance(array, Array) and len(array.sharding.device_set) > 1:
+            return False
+    return jax.sharding.get_abstract_mesh().empty
+
+
+def _mean_field_of_single(
+    params: NetworkParams | Populations, theory: MeanFieldTheory, dtype: np.dtype
+) -> MeanField:
+    """Return the state of one network, computed in float64; `dtype` is that of the result."""
+    # steps of the search may lead where the residual is NaN
+    with jax.enable_x64(True), jax.debug_nans(False):
+        network = jax.tree.map(functools.partial(np.array, dtype=float), params)
+        couplings = single_couplings(network, theory)
+        state = find_single_state(couplings)
+    with jax.enable_x64(True):
+        return _describe_single(network, couplings, *state, dtype)
 
 
 @jax.jit
@@ -138,7 +170,31 @@ def _mean_field_of_arrays(
     params: NetworkParams | Populations, theory: MeanFieldTheory
 ) -> MeanField:
     couplings, batch = make_couplings(params, theory)
-    root, root_stable, several_roots = find_state(couplings)
+    return _describe(params, couplings, batch, *find_state(couplings))
+
+
+@functools.partial(jax.jit, static_argnames="dtype")
+def _describe_single(
+    params: NetworkParams | Populations,
+    couplings: Couplings,
+    root: Array,
+    stable: Array,
+    several: Array,
+    dtype: np.dtype,
+) -> MeanField:
+    state = _describe(params, couplings, (), root[:, None], stable, several)
+    return jax.tree.map(lambda leaf: leaf if leaf.dtype == bool else leaf.astype(dtype), state)
+
+
+def _describe(
+    params: NetworkParams | Populations,
+    couplings: Couplings,
+    batch: tuple[int, ...],
+    root: Array,
+    root_stable: Array,
+    several_roots: Array,
+) -> MeanField:
+    """Return the states at the roots (m, *batch) of the networks of a batch."""
     unknowns = nan_outside_theory(root, couplings)
     converged = jnp.isfinite(unknowns).all(0)
     neurons = neurons_at(unknowns, couplings)

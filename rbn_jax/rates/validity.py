@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Mapping
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -60,8 +61,8 @@ def warn(flags: Mapping[str, ArrayLike]) -> None:
     The message says how many networks of a batch are in it.
     """
     for name, flag in flags.items():
-        count = int(jnp.sum(flag))
-        size = jnp.size(flag)
+        count = int(np.sum(flag))
+        size = np.size(flag)
         if count:
             networks = "" if size == 1 else f" ({count} of {size} networks)"
             message = f"{name}: {REGIMES[name]}{networks}"
