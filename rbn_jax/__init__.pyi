@@ -35,6 +35,7 @@ from rbn_jax.sensitivity import jacobian as jacobian
 from rbn_jax.sweeps import sample as sample
 from rbn_jax.sweeps import store_status as store_status
 from rbn_jax.sweeps import sweep as sweep
+from rbn_jax.tables import table as table
 from rbn_jax.weights import calculate_RBN_weights as calculate_RBN_weights
 from rbn_jax.weights import rheobase_current as rheobase_current
 from rbn_jax.weights import synaptic_weights as synaptic_weights

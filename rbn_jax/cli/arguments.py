@@ -12,7 +12,6 @@ from rbn_jax.parameters.access import read_parameters
 from rbn_jax.parameters.checks import check_names
 from rbn_jax.parameters.optional import require
 from rbn_jax.parameters.spacing import spaced
-from rbn_jax.sweeps import samples
 
 
 @contextlib.contextmanager
@@ -48,26 +47,38 @@ def parse_network(path: Path | None, preset: str, settings: list[str] | None) ->
     return net.replace(**changes).check()
 
 
-def parse_axes(specs: list[str], sample: str | None = None) -> dict[str, Any]:
+def parse_axes(specs: list[str], sample: str | None = None) -> dict[Any, Any]:
     """Return axes from name=start:stop:num[:log], and samples of name=low:high[:log].
 
-    The samples come first. Their method and number is `sample`, METHOD:N or METHOD:N:SEED.
+    Names with commas, as in tau_E,tau_I=5:40:200, are parameters that have the same value; their
+    key is a tuple. The samples come first. Their method and number is `sample`, METHOD:N or
+    METHOD:N:SEED.
 
     Raises:
         ValueError: another text; a name twice; ranges without `sample` or the reverse.
     """
     axes = {}
     ranges = {}
+    names_so_far = set()
     for spec in specs:
         name, _, text = spec.partition("=")
+        names = tuple(name.split(","))
         parts = text.split(":")
         with name_argument(f"--axis {spec}"):
-            if name in axes or name in ranges:
-                raise ValueError(f"{name} is an axis already")
+            for each in names:
+                if each in names_so_far:
+                    raise ValueError(f"{each} is an axis already")
+                names_so_far.add(each)
             # two numbers, or two and "log", are a range; all else is for `spaced`
             if len(parts) != 2 and parts[2:] != ["log"]:
-                axes[name] = spaced(text)
+                values = spaced(text)
+                if len(names) > 1:
+                    axes[names] = [values] * len(names)
+                else:
+                    axes[name] = values
                 continue
+            if len(names) > 1:
+                raise ValueError("a sample draws each parameter by itself: give each its own range")
             if sample is None:
                 raise ValueError(
                     "must be start:stop:num or start:stop:num:log; to sample a range, add "
@@ -87,6 +98,9 @@ def _draw_samples(text: str, ranges: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("must be METHOD:N or METHOD:N:SEED")
     if not ranges:
         raise ValueError("no --axis has a range, name=low:high or name=low:high:log")
+    # only here, as the module of sweeps takes a while to load
+    from rbn_jax.sweeps import samples
+
     # a seed that is left out is 0
     method, count, seed = match.groups("0")
     # `sample` checks the name of the method

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rbn_jax.parameters.entries import ENTRY_DIMENSIONS, choose_entries, unit_text
 from rbn_jax.parameters.optional import require
-from rbn_jax.plot.datasets import ENTRY_DIMENSIONS, choose_entries, unit_text
 from rbn_jax.system.files import atomic_file
 
 if TYPE_CHECKING:
@@ -46,10 +46,25 @@ def format_table(
 ) -> str:
     """Format a matrix of numbers, or of texts, with the names of its columns and rows."""
     # objects, because counts beside means would become floating
-    cells = np.asarray(matrix, object)
-    frame = require("pandas", "sweep").DataFrame(cells, rows, columns)
-    # adding 0.0 turns -0.0 into 0.0
-    return frame.to_string(float_format=lambda number: f"{number + 0.0:.{digits}g}")
+    cells = np.asarray(matrix, object).tolist()
+    lines = [["", *columns]]
+    for name, row in zip(rows, cells, strict=True):
+        lines.append([name, *(_format_cell(cell, digits) for cell in row)])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    texts = []
+    for name, *row in lines:
+        padded = [name.ljust(widths[0])]
+        for cell, width in zip(row, widths[1:], strict=True):
+            padded.append(cell.rjust(width))
+        texts.append("  ".join(padded))
+    return "\n".join(texts)
+
+
+def _format_cell(cell: object, digits: int) -> str:
+    if isinstance(cell, float | np.floating):
+        # adding 0.0 turns -0.0 into 0.0
+        return f"{cell + 0.0:.{digits}g}"
+    return str(cell)
 
 
 def print_speed(speed: dict[str, float]) -> None:

@@ -7,10 +7,8 @@ from typing import Annotated
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 from typer import Option
 
-from rbn_jax import plot
 from rbn_jax.cli.arguments import check_output_file, parse_network, parse_pair
 from rbn_jax.cli.options import AsJson, Params, Preset, Settings
 from rbn_jax.cli.output import format_table, save_figure
@@ -21,7 +19,6 @@ from rbn_jax.rates import MeanField, mean_field
 from rbn_jax.rates import calibrate as calibrate_network
 from rbn_jax.rates.theories import THEORIES, find_theory
 from rbn_jax.rates.validity import warn
-from rbn_jax.sweeps import sweep
 from rbn_jax.system.files import atomic_file
 
 _BACKGROUND_CURRENTS = "I_th_E,I_th_I"
@@ -157,6 +154,12 @@ def _draw_rates(
 
     A parameter varies from half to one and a half times its value, within its domain.
     """
+    # only here: without a figure neither is needed, and both take a while to load
+    from matplotlib.figure import Figure
+
+    from rbn_jax.plot import plot_rates
+    from rbn_jax.sweeps import sweep
+
     parameters = read_parameters(net)
     axes = {}
     for name, value in values.items():
@@ -168,7 +171,7 @@ def _draw_rates(
         axes[name] = np.linspace(start, stop, _POINTS)
     figure = Figure(figsize=(10.0, 4.0), layout="constrained")
     dataset = sweep(state_by_theory(theory), net, axes, dtype="float64")
-    plot.plot_rates(dataset, target, list(values.values()), ax=figure.subplots(1, 2))
+    plot_rates(dataset, target, list(values.values()), ax=figure.subplots(1, 2))
     save_figure(figure, path)
 
 

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 from typer import Option
 
-from rbn_jax import plot
 from rbn_jax.cli.arguments import (
     check_output_file,
     netcdf_path,
@@ -37,11 +35,11 @@ from rbn_jax.cli.output import (
     write_netcdf,
 )
 from rbn_jax.cli.quantities import DERIVATIVES, STATES, WEIGHTS, quantity_function
-from rbn_jax.cli.weights_command import print_weights
+from rbn_jax.cli.weights_command import compute_weights, print_weights
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import to_plain
+from rbn_jax.parameters.entries import unit_text
 from rbn_jax.parameters.labels import RESULT_DIMENSIONS
-from rbn_jax.plot.datasets import unit_text
 from rbn_jax.rates import REGIMES
 from rbn_jax.rates.theories import THEORIES
 from rbn_jax.sensitivity import elasticity
@@ -51,8 +49,9 @@ from rbn_jax.system.files import atomic_file
 
 if TYPE_CHECKING:
     import xarray
+    from matplotlib.figure import Figure
 
-_WEIGHTS_AXES = ["tau_syn_ex=0.5:20:200:log", "tau_syn_in=0.5:20:200:log"]
+_WEIGHTS_AXES = ["tau_E,tau_I=5:40:200", "tau_syn_ex,tau_syn_in=0.5:20:200:log"]
 _RATES_AXES = ["I_th_E=1.05:3:60", "I_th_I=0.5:1.5:60"]
 _QUANTITIES = (
     "js, the weights in pA*sqrt(N); weights, those of single synapses in pA; jacobian or "
@@ -64,7 +63,10 @@ _ENTRIES = ["EE", "EI", "IE", "II"]
 def sweep(
     axis: Annotated[
         list[str] | None,
-        Option(help="name=start:stop:num[:log]; may be given several times."),
+        Option(
+            help="name=start:stop:num[:log]; may be given several times. Parameters that have the "
+            "same value are joined by commas: tau_E,tau_I=5:40:200."
+        ),
     ] = None,
     sample: Annotated[
         str | None,
@@ -113,9 +115,9 @@ def sweep(
 ) -> None:
     """Sweep weights or rates over axes; write netCDF and a figure.
 
-    Without --axis, weights are swept over tau_syn_ex and tau_syn_in, rates over the
-    background currents. With --store, a sweep of any size runs block by block, and the
-    same command resumes it.
+    Without --axis, weights are swept over the membrane time constants and over the synaptic
+    ones, rates over the background currents. With --store, a sweep of any size runs block by
+    block, and the same command resumes it.
 
     Example: rbn-jax sweep --axis tau_syn_ex=0.5:20:400:log --axis gei=1:2:300 --out sweep
     """
@@ -127,7 +129,8 @@ def sweep(
     axes = parse_axes(axis or default_axes, sample)
     if wrt and quantity not in DERIVATIVES:
         raise ValueError(f"--wrt {wrt[0]}: is for --quantity jacobian or elasticity")
-    fn = quantity_function(quantity, tuple(wrt or axes), theory)
+    swept = read_axes(net, axes)
+    fn = quantity_function(quantity, tuple(wrt or swept.values), theory)
     reductions = parse_reductions(reduce, over, fn)
     if store is None:
         out = netcdf_path(out)
@@ -165,7 +168,7 @@ def sweep(
         )
         seconds = time.perf_counter() - start
     if store is None:
-        points = math.prod(read_axes(net, axes).sizes)
+        points = math.prod(swept.sizes)
     else:
         after = stored_points(store, share)
         points = sum(after[task] for task in after.keys() - before)
@@ -189,18 +192,24 @@ def sweep(
         print(text, end="\n\n")
         _print_files(speed, [str(out)])
         return
-    files = _write_with_figure(dataset, out)
+    elasticities = None
+    if quantity in WEIGHTS:
+        with jax.enable_x64(True):
+            elasticities = elasticity(WEIGHTS[quantity], net, list(swept.values))
+    files = _write_with_figure(dataset, elasticities, out)
     if quantity == "rates":
         _print_rates(dataset, speed, files, as_json)
         return
-    _print_weights(quantity, net, axes, speed, files, as_json)
+    _print_weights(quantity, net, elasticities, swept.values, speed, files, as_json)
 
 
-def _write_with_figure(dataset: "xarray.Dataset", path: Path) -> list[str]:
+def _write_with_figure(
+    dataset: "xarray.Dataset", elasticities: "xarray.Dataset | None", path: Path
+) -> list[str]:
     """Write a dataset and its figure, both or none; return the names of the files."""
     image = path.with_suffix(".png")
     check_output_file("--out", image, [".png"])
-    figure = _draw(dataset)
+    figure = _draw(dataset, elasticities)
     with atomic_file(image) as draft:
         figure.savefig(draft, dpi=150)
         # within the block, so that the figure is not kept if this fails
@@ -208,26 +217,40 @@ def _write_with_figure(dataset: "xarray.Dataset", path: Path) -> list[str]:
     return [str(path), str(image)]
 
 
-def _draw(dataset: "xarray.Dataset") -> Figure:
-    """Draw lines over one axis, or maps over two; other axes are at their middle value."""
+def _draw(dataset: "xarray.Dataset", elasticities: "xarray.Dataset | None") -> "Figure":
+    """Draw lines over one axis, or maps over two; other axes are at their middle value.
+
+    Elasticities, if there are any, are drawn beside the maps.
+    """
+    # only here, as results that are not drawn need no Matplotlib
+    from matplotlib.figure import Figure
+
+    from rbn_jax.plot import plot_elasticity, plot_sweep
+
     (array,) = dataset.data_vars.values()
     dims = [dim for dim in array.dims if dim not in RESULT_DIMENSIONS]
-    # maps of the four entries of a matrix, or of the rates of E and I; lines share one panel
-    panels, size = (2, 2), (10.0, 8.0)
-    if "population" in array.dims:
-        panels, size = (1, 2), (10.0, 4.0)
-    if len(dims) == 1:
-        panels, size = (1, 1), None
     middle = {dim: dataset.sizes[dim] // 2 for dim in dims[2:]}
     section = dataset.isel(middle)
-    figure = Figure(figsize=size, layout="constrained")
-    plot.plot_sweep(section, ax=figure.subplots(*panels))
+    if len(dims) == 1:
+        figure = Figure(layout="constrained")
+        plot_sweep(section, ax=figure.subplots())
+        return figure
+    if elasticities is None:
+        figure = maps = Figure(figsize=(10.0, 4.0), layout="constrained")
+        panels = figure.subplots(1, 2)
+    else:
+        figure = Figure(figsize=(12.0, 6.0), layout="constrained")
+        maps, beside = figure.subfigures(1, 2, width_ratios=(2, 1))
+        panels = maps.subplots(2, 2)
+        plot_elasticity(elasticities, ax=beside.subplots())
+        beside.suptitle("around the network's own values")
+    plot_sweep(section, ax=panels, contours=elasticities is not None)
     labels = []
     for dim in middle:
-        text = f"{dim} = {section[dim].item():g} {unit_text(section[dim])}"
-        labels.append(text.rstrip())
+        values, unit = axis_coordinate(section, dim)
+        labels.append(f"{dim} = {values:g} {unit}".rstrip())
     if labels:
-        figure.suptitle(", ".join(labels))
+        maps.suptitle(", ".join(labels))
     return figure
 
 
@@ -260,22 +283,20 @@ def _print_rates(
 def _print_weights(
     quantity: str,
     net: NetworkParams,
+    elasticities: "xarray.Dataset",
     axes: dict[str, np.ndarray],
     speed: dict[str, float],
     files: list[str],
     as_json: bool,
 ) -> None:
     """Print weights and elasticities of the network that the sweep is around."""
-    fn = WEIGHTS[quantity]
-    with jax.enable_x64(True):
-        matrix = np.asarray(fn(net))
-        (slopes,) = elasticity(fn, net, list(axes)).data_vars.values()
+    (array,) = elasticities.data_vars.values()
     # shape (entries of the matrix, axes)
-    elasticities = slopes.values.reshape(4, -1)
+    numbers = array.values.reshape(4, -1)
     if as_json:
         report = {
-            "weights": matrix.tolist(),
-            "elasticities": dict(zip(axes, to_json_lists(elasticities.T), strict=True)),
+            "weights": compute_weights(net)[quantity == "weights"].tolist(),
+            "elasticities": dict(zip(axes, to_json_lists(numbers.T), strict=True)),
             "axes": {name: axis.tolist() for name, axis in axes.items()},
             "points": speed["points_computed"],
             **speed,
@@ -286,7 +307,7 @@ def _print_weights(
         return
     print_weights(net)
     print(f"\nelasticities d ln|{quantity}| / d ln parameter")
-    print(format_table(elasticities, list(axes), _ENTRIES))
+    print(format_table(numbers, list(axes), _ENTRIES))
     print()
     _print_files(speed, files)
 

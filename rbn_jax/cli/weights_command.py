@@ -4,13 +4,14 @@ import json
 
 import jax
 import numpy as np
+from jax import Array
 
 from rbn_jax.cli.arguments import parse_network
 from rbn_jax.cli.options import AsJson, Params, Preset, Settings
 from rbn_jax.cli.output import format_table
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import to_plain
-from rbn_jax.weights import calculate_RBN_weights
+from rbn_jax.weights import calculate_RBN_weights, synaptic_weights
 
 _POPULATIONS = ["E", "I"]
 
@@ -29,21 +30,28 @@ def weights(
     if not as_json:
         print_weights(net)
         return
-    js, synapses = _matrices(net)
+    js, synapses = compute_weights(net)
     report = {"weights": js.tolist(), "synapses": synapses.tolist(), "params": to_plain(net)}
     print(json.dumps(report))
 
 
 def print_weights(net: NetworkParams) -> None:
     """Print the weights as two tables: of the matrix, and of one synapse."""
-    js, synapses = _matrices(net)
+    js, synapses = compute_weights(net)
     print(f"{net}, rows are targets, columns sources\n\nweights js [pA*sqrt(N)]")
     print(format_table(js, _POPULATIONS, _POPULATIONS))
     print("\nof one synapse, s*js/sqrt(N_E + N_I) [pA]")
     print(format_table(synapses, _POPULATIONS, _POPULATIONS))
 
 
-def _matrices(net: NetworkParams) -> tuple[np.ndarray, np.ndarray]:
+def compute_weights(net: NetworkParams) -> tuple[np.ndarray, np.ndarray]:
     """Return the matrix js [pA*sqrt(N)], and the weights of one synapse [pA]."""
     with jax.enable_x64(True):
-        return np.asarray(calculate_RBN_weights(net)), np.asarray(net.weights())
+        js, synapses = _both_weights(net)
+        return np.asarray(js), np.asarray(synapses)
+
+
+@jax.jit
+def _both_weights(net: NetworkParams) -> tuple[Array, Array]:
+    """Return both matrices by one program, as each would take as long to compile."""
+    return calculate_RBN_weights(net), synaptic_weights(net)

@@ -7,12 +7,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from rbn_jax.parameters.entries import ENTRY_DIMENSIONS, choose_entries
 from rbn_jax.parameters.labels import RESULT_DIMENSIONS
 from rbn_jax.plot.datasets import (
-    ENTRY_DIMENSIONS,
     axis_properties,
     axis_values,
-    choose_entries,
     is_log_spaced,
     plain_label,
     unit_label,
