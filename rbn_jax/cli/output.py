@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rbn_jax.parameters.optional import require
-from rbn_jax.plot.datasets import ENTRY_DIMENSIONS, choose_entries, unit_text
+from rbn_jax.plot.datasets import ENTRY_DIMENSIONS, choose_entries
+from rbn_jax.plot.labels import unit_text
 from rbn_jax.system.files import atomic_file
 
 if TYPE_CHECKING:

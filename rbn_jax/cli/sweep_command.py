@@ -41,7 +41,7 @@ from rbn_jax.cli.weights_command import print_weights
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import to_plain
 from rbn_jax.parameters.labels import RESULT_DIMENSIONS
-from rbn_jax.plot.datasets import unit_text
+from rbn_jax.plot.labels import symbol, unit_text
 from rbn_jax.rates import REGIMES
 from rbn_jax.rates.theories import THEORIES
 from rbn_jax.sensitivity import elasticity
@@ -224,7 +224,7 @@ def _draw(dataset: "xarray.Dataset") -> Figure:
     plot.plot_sweep(section, ax=figure.subplots(*panels))
     labels = []
     for dim in middle:
-        text = f"{dim} = {section[dim].item():g} {unit_text(section[dim])}"
+        text = f"{symbol(dim)} = {section[dim].item():g} {unit_text(section[dim])}"
         labels.append(text.rstrip())
     if labels:
         figure.suptitle(", ".join(labels))

@@ -1,8 +1,8 @@
-"""Choose what to draw of a dataset, and label and scale the axes of the figure."""
+"""Choose what to draw of a dataset."""
 
 import itertools
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 ENTRY_DIMENSIONS = ("target", "source", "population")
 """The dimensions whose labels name the entries of a result."""
-
-_UNIT_LABELS = {"pA*sqrt(N)": r"pA$\,\sqrt{N}$"}
 
 
 def choose_entries(
@@ -66,44 +64,6 @@ def is_log_spaced(positions: np.ndarray) -> bool:
     if positions.size < 3 or not np.all(positions > 0):
         return False
     return _is_evenly_spaced(np.log(positions)) and not _is_evenly_spaced(positions)
-
-
-def axis_properties(
-    array: "xarray.DataArray", dim: Hashable, axis: Literal["x", "y"]
-) -> dict[str, str]:
-    """Return the keywords of `Axes.set` that label and scale an axis for a dimension."""
-    properties = {f"{axis}label": plain_label(dim) + unit_label(array[dim])}
-    # a linear scale is not set, so that a scale that the caller has chosen stays
-    if is_log_spaced(axis_values(array, dim)):
-        properties[f"{axis}scale"] = "log"
-    return properties
-
-
-def variable_label(array: "xarray.DataArray") -> str:
-    """Return name, selected entry of a matrix and unit, as "synaptic weight EI [pA]"."""
-    entry = ""
-    for dim in ("target", "source"):
-        if dim in array.coords and dim not in array.dims:
-            entry += str(array[dim].values)
-    name = array.attrs.get("long_name", array.name)
-    return plain_label(f"{name} {entry}".rstrip()) + unit_label(array)
-
-
-def plain_label(name: object) -> str:
-    """Return a name as a label; its dollar signs do not begin a formula of Matplotlib's."""
-    return str(name).replace("$", r"\$")
-
-
-def unit_label(array: "xarray.DataArray") -> str:
-    """Return the unit in brackets after a space, as Matplotlib has it; "" for a pure number."""
-    unit = unit_text(array)
-    return f" [{_UNIT_LABELS.get(unit, plain_label(unit))}]" if unit else ""
-
-
-def unit_text(array: "xarray.DataArray") -> str:
-    """Return the unit; "" for a pure number."""
-    unit = array.attrs.get("units", "")
-    return "" if unit == "1" else unit
 
 
 def _is_numeric(coordinate: np.ndarray) -> bool:
