@@ -67,6 +67,8 @@ BAD_INPUT = [
     ("sweep --axis E_L=-inf:inf:3", "finite"),
     ("sweep --axis tau_E=1:inf:3:log", "finite"),
     ("sweep --axis gei=1:2:1000000000000000", "memory|allocate|large|many"),
+    ("sweep --axis gei,gei=1:2:3", "--axis gei,gei=1:2:3: gei is an axis already"),
+    ("sweep --axis gei,tau_E=1:2 --sample sobol:4", "give each its own range"),
     ("sweep --axis gei=1:2:3 --out none/sweep.nc", "the folder none does not exist"),
     ("sweep --axis gei=1:2:3 --out sweep.csv", "must end in .nc"),
     ("sweep --axis gei=1:2:3 --out folder.nc", "folder.nc"),
@@ -263,6 +265,15 @@ def test_sweep_reports_weights_and_elasticities_of_the_network(capsys, x64):
     np.testing.assert_allclose(report["elasticities"]["s"], [0, 0, 0, 0], atol=1e-14)
 
 
+def test_parameters_joined_by_commas_have_the_same_value(capsys):
+    output_of(capsys, "sweep", "--axis", "tau_E,tau_I=5:40:3", "--axis", "gei=1:2:2")
+    dataset = xr.load_dataset("sweep.nc", engine="netcdf4")
+    values = np.linspace(5, 40, 3)
+    axes = {("tau_E", "tau_I"): (values, values), "gei": [1.0, 2.0]}
+    expected = rbn.sweep(rbn.calculate_RBN_weights, rbn.NetworkParams(), axes, dtype="float64")
+    xr.testing.assert_allclose(dataset, expected, rtol=1e-14)
+
+
 def test_json_is_valid_where_an_elasticity_is_nan(capsys):
     options = ["--set", "gei=0", "--axis", "gie=1:2:3", "--json"]
     report = parse_json(output_of(capsys, "sweep", *options))
@@ -270,10 +281,19 @@ def test_json_is_valid_where_an_elasticity_is_nan(capsys):
     assert report["elasticities"]["gie"][1] is None
 
 
-def test_default_axes_are_the_two_synaptic_time_constants(capsys):
+def test_default_axes_are_time_constants_that_every_weight_depends_on(capsys):
     text = output_of(capsys, "sweep")
-    sizes = xr.load_dataset("sweep.nc", engine="netcdf4").sizes
-    assert sizes == {"tau_syn_ex": 200, "tau_syn_in": 200, "target": 2, "source": 2}
+    dataset = xr.load_dataset("sweep.nc", engine="netcdf4")
+    weights = dataset["calculate_RBN_weights"]
+    assert weights.sizes == {
+        "tau_E_tau_I": 200,
+        "tau_syn_ex_tau_syn_in": 200,
+        "target": 2,
+        "source": 2,
+    }
+    np.testing.assert_array_equal(dataset["tau_E"], dataset["tau_I"])
+    for dim in weights.dims[:2]:
+        assert (abs(weights.diff(dim)) > 0).all()
     assert "40,000 points computed" in text
     assert "wrote sweep.nc and sweep.png" in text
 

@@ -126,8 +126,9 @@ def test_figure_of_rates_has_contours_at_the_target_and_a_star_at_the_point():
         np.testing.assert_allclose(contour_e[:, 0], 1.7)
         np.testing.assert_allclose(contour_i.sum(axis=1), 2.9)
         assert panel.lines[0].get_xydata().tolist() == [[1.7, 1.2]]
-        assert panel.get_xlabel() == "I_th_E"
-        assert panel.collections[0].colorbar.ax.get_ylabel() == f"{name} [spikes/s]"
+        assert panel.get_xlabel() == r"$I_{\mathrm{th,E}}$"
+        assert panel.get_title() == rf"$\nu_{{\mathrm{{{name}}}}}$"
+        assert panel.collections[0].colorbar.ax.get_ylabel() == "firing rate [spikes/s]"
     # no rate is 90, so that only the map and the contour of I are drawn
     assert len(plot_rates(rates, target=(90.0, 2.9))[0].collections) == 2
 

@@ -27,7 +27,7 @@ NET = GOLDEN["calculate_RBN_weights"][0]["params"]
 def test_positional_parameters_are_those_of_the_reference(name, signature):
     parameters = []
     for parameter in inspect.signature(getattr(helper, name)).parameters.values():
-        if parameter.kind is not parameter.KEYWORD_ONLY:
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
             parameters.append(parameter.replace(annotation=parameter.empty))
     assert str(inspect.Signature(parameters)) == signature
 

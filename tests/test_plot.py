@@ -29,6 +29,8 @@ LOG_SPACED = np.geomspace(0.5, 20.0, 7)
 EVENLY_SPACED = np.linspace(1.0, 2.0, 5)
 ENTRIES = ["EE", "EI", "IE", "II"]
 UNIT = r" [pA$\,\sqrt{N}$]"
+TAU_SYN_EX = r"$\tau_{\mathrm{syn,ex}}$ [ms]"
+G_EI = r"$g_{\mathrm{EI}}$"
 
 INVALID_ARGUMENTS = [
     ("spiketimes", np.ones((3, 4))),
@@ -87,7 +89,7 @@ def test_a_raster_shows_all_spikes_as_in_nests_reference():
     ax = raster_plot(RECORDING)
     (line,) = ax.lines
     np.testing.assert_array_equal(line.get_xydata(), RECORDING.T)
-    assert (line.get_color(), line.get_markersize(), line.get_linestyle()) == ("k", 0.5, "None")
+    assert (line.get_color(), line.get_markersize(), line.get_linestyle()) == ("black", 0.5, "None")
     # NEST's reference leaves the neuron with the highest ID out
     assert ax.get_xlim() == (RECORDING[0].min(), RECORDING[0].max())
     assert ax.get_ylim() == (0, 4999)
@@ -309,17 +311,21 @@ def test_one_axis_gives_four_lines_with_the_data_and_the_units():
     entries = dataset[WEIGHTS_NAME].values.reshape(7, 4).T
     assert line_data(ax) == [np.transpose([LOG_SPACED, entry]).tolist() for entry in entries]
     assert [line.get_label() for line in ax.lines] == ENTRIES
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("tau_syn_ex [ms]", "synaptic weight" + UNIT)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == (TAU_SYN_EX, "synaptic weight" + UNIT)
 
 
 def test_two_axes_give_four_maps_with_the_data_and_the_units():
     dataset = sweep(tau_syn_ex=LOG_SPACED, gei=EVENLY_SPACED)
-    for i, panel in enumerate(plot_sweep(dataset).ravel()):
+    panels = plot_sweep(dataset).ravel()
+    for i, panel in enumerate(panels):
         (mesh,) = panel.collections
         expected = dataset[WEIGHTS_NAME][..., i // 2, i % 2]
         np.testing.assert_array_equal(mesh.get_array().T, expected)
-        assert mesh.colorbar.ax.get_ylabel() == ENTRIES[i] + UNIT
-        assert (panel.get_xlabel(), panel.get_ylabel()) == ("tau_syn_ex [ms]", "gei")
+        assert panel.get_title() == rf"$J_{{\mathrm{{{ENTRIES[i]}}}}}$"
+        assert mesh.colorbar.ax.get_ylabel() == "synaptic weight" + UNIT
+    # at the lower and the left side of the grid only
+    assert [panel.get_xlabel() for panel in panels] == ["", "", TAU_SYN_EX, TAU_SYN_EX]
+    assert [panel.get_ylabel() for panel in panels] == [G_EI, "", G_EI, ""]
 
 
 def test_a_scalar_gives_one_line_or_one_map():
@@ -402,7 +408,8 @@ def test_rates_are_two_maps_with_contours_of_the_target_and_a_star():
     assert panels.shape == (2,)
     for panel, label in zip(panels, "EI", strict=True):
         mesh, *contours = panel.collections
-        assert mesh.colorbar.ax.get_ylabel() == f"{label} [spikes/s]"
+        assert panel.get_title() == rf"$\nu_{{\mathrm{{{label}}}}}$"
+        assert mesh.colorbar.ax.get_ylabel() == "firing rate [spikes/s]"
         assert [contour.levels.tolist() for contour in contours] == [[1.5], [2.5]]
         assert line_data(panel) == [[[1.5, 1.0]]]
 
@@ -419,7 +426,7 @@ def test_rates_of_another_shape_are_refused():
         plot_rates(rates_dataset(), target=(1.0, 2.0, 3.0))
 
 
-@pytest.mark.parametrize("names", [["tau_syn_ex", "gei", "t_ref"], ["t_ref"]])
+@pytest.mark.parametrize("names", [["tau_syn_ex", "gei"], ["gei"]])
 def test_elasticities_are_cells_red_if_positive_and_blue_if_negative(names):
     dataset = rbn.elasticity(WEIGHTS, NET, names)
     table = dataset[WEIGHTS_NAME].values.reshape(4, -1)
@@ -427,7 +434,8 @@ def test_elasticities_are_cells_red_if_positive_and_blue_if_negative(names):
     cells = {text.get_position(): text.get_text() for text in ax.texts}
     expected = {(j, i): f"{value + 0.0:.2f}" for (i, j), value in np.ndenumerate(table)}
     assert cells == expected
-    assert (texts(ax.get_yticklabels()), texts(ax.get_xticklabels())) == (ENTRIES, names)
+    symbols = [r"$\tau_{\mathrm{syn,ex}}$", G_EI][-len(names) :]
+    assert (texts(ax.get_yticklabels()), texts(ax.get_xticklabels())) == (ENTRIES, symbols)
     colors = ax.images[0].to_rgba(ax.images[0].get_array())
     redness = np.round(colors[..., 0] - colors[..., 2], 2)
     np.testing.assert_array_equal(np.sign(redness), np.sign(table))

@@ -22,7 +22,9 @@ def test_results_without_parameters_are_one_column_with_its_unit():
     ds = rbn.sweep(WEIGHTS, NET, {"gei": [1.0, 1.5]})
     frame = rbn.table(ds.isel(gei=1))
     assert list(frame.columns) == ["calculate_RBN_weights [pA*sqrt(N)]"]
-    np.testing.assert_array_equal(frame.values.ravel(), ds["calculate_RBN_weights"][1].values.ravel())
+    np.testing.assert_array_equal(
+        frame.values.ravel(), ds["calculate_RBN_weights"][1].values.ravel()
+    )
     rates = rbn.table(rbn.sweep(rbn.mean_field, NET, {"gei": [1.2]}).isel(gei=0), "rates")
     assert (list(rates.index), list(rates.columns)) == (["E", "I"], ["rates [spikes/s]"])
 

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
-_WEIGHTS_AXES = ["tau_E,tau_I=5:40:200", "tau_syn_ex,tau_syn_in=0.5:20:200:log"]
+_WEIGHTS_AXES = ["tau_E,tau_I=5:40:200", "tau_syn_ex,tau_syn_in=1:10:200:log"]
 _RATES_AXES = ["I_th_E=1.05:3:60", "I_th_I=0.5:1.5:60"]
 _QUANTITIES = (
     "js, the weights in pA*sqrt(N); weights, those of single synapses in pA; jacobian or "
@@ -197,7 +197,7 @@ def sweep(
         with jax.enable_x64(True):
             elasticities = elasticity(WEIGHTS[quantity], net, list(swept.values))
     files = _write_with_figure(dataset, elasticities, out)
-    if quantity == "rates":
+    if elasticities is None:
         _print_rates(dataset, speed, files, as_json)
         return
     _print_weights(quantity, net, elasticities, swept.values, speed, files, as_json)
@@ -226,6 +226,7 @@ def _draw(dataset: "xarray.Dataset", elasticities: "xarray.Dataset | None") -> "
     from matplotlib.figure import Figure
 
     from rbn_jax.plot import plot_elasticity, plot_sweep
+    from rbn_jax.plot.datasets import axis_coordinates
 
     (array,) = dataset.data_vars.values()
     dims = [dim for dim in array.dims if dim not in RESULT_DIMENSIONS]
@@ -240,15 +241,18 @@ def _draw(dataset: "xarray.Dataset", elasticities: "xarray.Dataset | None") -> "
         panels = figure.subplots(1, 2)
     else:
         figure = Figure(figsize=(12.0, 6.0), layout="constrained")
-        maps, beside = figure.subfigures(1, 2, width_ratios=(2, 1))
+        grid = figure.add_gridspec(1, 2, width_ratios=(2, 1))
+        maps, beside = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
         panels = maps.subplots(2, 2)
         plot_elasticity(elasticities, ax=beside.subplots())
-        beside.suptitle("around the network's own values")
+        beside.suptitle("at the values of the network")
     plot_sweep(section, ax=panels, contours=elasticities is not None)
     labels = []
     for dim in middle:
-        values, unit = axis_coordinate(section, dim)
-        labels.append(f"{dim} = {values:g} {unit}".rstrip())
+        values, coordinates = axis_coordinates(array, dim)
+        names = " = ".join(str(coordinate.name) for coordinate in coordinates)
+        unit = unit_text(coordinates[0])
+        labels.append(f"{names} = {values[middle[dim]]:g} {unit}".rstrip())
     if labels:
         maps.suptitle(", ".join(labels))
     return figure

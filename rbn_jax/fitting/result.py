@@ -16,6 +16,7 @@ from rbn_jax.fitting.identifiability import Identifiability
 from rbn_jax.fitting.objective import Arrays, Objective, fit_settings
 from rbn_jax.fitting.uncertainty import HESSIAN_TOLERANCE
 from rbn_jax.parameters import access, checks
+from rbn_jax.parameters.labels import function_quantity
 from rbn_jax.parameters.optional import require
 from rbn_jax.system.json_text import read_mapping, to_dataclass, to_json
 
@@ -212,16 +213,27 @@ class FitResult:
         x: ArrayLike | None = None,
         xlabel: str | None = None,
         ylabel: str | None = None,
+        **properties: Any,
     ) -> "Axes | Sequence[Axes] | np.ndarray":
         """Plot data and fit; on three axes also the residuals, and the costs of the starts.
 
+        Text on axes smaller than 2.4 x 1.7 inches is smaller than in rcParams.
+
         Args:
-            axes: one for data and fit, or three; three new ones by default.
+            axes: one for data and fit, or three; three new ones by default. A new figure has the
+                size rcParams["figure.figsize"] if that is not Matplotlib's default.
             x: abscissa of the values, as the times of a trace; their numbers by default.
-            xlabel, ylabel: labels of the axes; by default the function's name at the ordinate.
+            xlabel, ylabel: labels of the axes; by default what the function returns and its
+                unit at the ordinate, or the function's name where these are not known.
+            properties: of the line of the fit (matplotlib.lines.Line2D), such as `lw`.
 
         Returns:
             The axes.
+
+        Raises:
+            ValueError: not one or three axes, another number of values than x has, or a result
+                that was read from JSON, which holds no function.
+            TypeError: an unknown keyword; lists the valid ones.
         """
         from rbn_jax.plot.fits import plot_fit
 
@@ -237,11 +249,13 @@ class FitResult:
             axes,
             to_traces(objective, prediction),
             costs,
-            "twice the loss" if is_loss else "chi-square",
+            "twice the loss" if is_loss else r"$\chi^2$",
             x,
             xlabel,
-            self.function if ylabel is None else ylabel,
+            ylabel,
+            function_quantity(objective.fn),
             self.absolute_sigma and not is_loss,
+            properties,
         )
 
     def _repr_html_(self) -> str:

@@ -20,7 +20,7 @@ from rbn_jax.fitting.uncertainty import decompose, reduced_chi_square, standard_
 from rbn_jax.numerics.covariance import Uncertainty, scale_variance
 from rbn_jax.parameters.access import Parameters
 from rbn_jax.parameters.checks import to_whole_number
-from rbn_jax.parameters.labels import function_name
+from rbn_jax.parameters.labels import function_name, function_quantity
 from rbn_jax.parameters.optional import require
 from rbn_jax.system.progress import Progress
 
@@ -224,12 +224,17 @@ class FitRows:
         )
 
     def plot(
-        self, n_rows: int = 24, x: Any = None, xlabel: str | None = None, ylabel: str | None = None
+        self,
+        n_rows: int = 24,
+        x: Any = None,
+        xlabel: str | None = None,
+        ylabel: str | None = None,
+        **properties: Any,
     ) -> "Figure":
         """Plot data and fit of up to `n_rows` rows in small panels, the worst fits first.
 
         Rows that did not converge are the worst, then those with the largest reduced chi-square.
-        `x` and the labels are those of `FitResult.plot`.
+        `x`, the labels, the size of the figure and `properties` are those of `FitResult.plot`.
         """
         from rbn_jax.plot.fits import plot_fits
 
@@ -252,7 +257,8 @@ class FitRows:
             own_prediction = {name: array[i] for name, array in prediction.items()}
             fits.append((title, to_traces(shown.select_rows(i), own_prediction)))
         figure_title = f"{self.function}, row: reduced chi-square"
-        return plot_fits(fits, figure_title, x, xlabel, ylabel)
+        quantity = function_quantity(self._objective.fn)
+        return plot_fits(fits, figure_title, x, xlabel, ylabel, quantity, properties)
 
     def has_rounded_residuals(self) -> np.ndarray:
         """Whether standard errors are made of residuals that are mostly rounding, (rows,)."""

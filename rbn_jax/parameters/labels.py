@@ -115,6 +115,16 @@ def function_name(fn: Callable[..., Any]) -> str:
     return "result" if name == "<lambda>" else name
 
 
+def function_quantity(fn: Callable[..., Any]) -> tuple[str, str]:
+    """Return the long name and the unit of a function's result; else its name, and "".
+
+    The unit of a pure number is "".
+    """
+    attributes = _function_labels.get(_innermost(fn), _NO_LABELS).attributes
+    unit = attributes.get("units", "")
+    return attributes.get("long_name", function_name(fn)), "" if unit == "1" else unit
+
+
 def _innermost(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function that a functools.partial or a compiled function calls."""
     while isinstance(fn, functools.partial | _JitFunction):

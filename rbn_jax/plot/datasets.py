@@ -1,22 +1,38 @@
-"""Label and scale the axes of a figure of a dataset."""
+"""Positions of a dataset along the axes of a figure."""
 
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rbn_jax.parameters.entries import is_numeric, unit_text
+from rbn_jax.parameters.entries import is_numeric
 
 if TYPE_CHECKING:
     import xarray
 
-_UNIT_LABELS = {"pA*sqrt(N)": r"pA$\,\sqrt{N}$"}
+
+def axis_coordinates(
+    array: "xarray.DataArray", dim: Hashable
+) -> "tuple[np.ndarray, list[xarray.DataArray]]":
+    """Return the values along a dimension, and the coordinates that have these values.
+
+    They are those of the dimension's own coordinate, or, where it has none, those of all
+    parameters along it if these are equal. Else they are indices, and the dimension itself.
+    """
+    coordinates = [array[dim]]
+    if dim not in array.coords:
+        along = [coord for coord in array.coords.values() if coord.dims == (dim,)]
+        if along and all(np.array_equal(coord, along[0]) for coord in along):
+            coordinates = along
+    values = coordinates[0].values
+    if not is_numeric(values):
+        return np.arange(values.size), [array[dim]]
+    return values, coordinates
 
 
 def axis_values(array: "xarray.DataArray", dim: Hashable) -> np.ndarray:
-    """Return the coordinate of a dimension, or its indices if the coordinate is not numeric."""
-    coordinate = array[dim].values
-    return coordinate if is_numeric(coordinate) else np.arange(coordinate.size)
+    """Return the positions along a dimension, as `axis_coordinates` has them."""
+    return axis_coordinates(array, dim)[0]
 
 
 def is_log_spaced(positions: np.ndarray) -> bool:
@@ -24,38 +40,6 @@ def is_log_spaced(positions: np.ndarray) -> bool:
     if positions.size < 3 or not np.all(positions > 0):
         return False
     return _is_evenly_spaced(np.log(positions)) and not _is_evenly_spaced(positions)
-
-
-def axis_properties(
-    array: "xarray.DataArray", dim: Hashable, axis: Literal["x", "y"]
-) -> dict[str, str]:
-    """Return the keywords of `Axes.set` that label and scale an axis for a dimension."""
-    properties = {f"{axis}label": plain_label(dim) + unit_label(array[dim])}
-    # a linear scale is not set, so that a scale that the caller has chosen stays
-    if is_log_spaced(axis_values(array, dim)):
-        properties[f"{axis}scale"] = "log"
-    return properties
-
-
-def variable_label(array: "xarray.DataArray") -> str:
-    """Return name, selected entry of a matrix and unit, as "synaptic weight EI [pA]"."""
-    entry = ""
-    for dim in ("target", "source"):
-        if dim in array.coords and dim not in array.dims:
-            entry += str(array[dim].values)
-    name = array.attrs.get("long_name", array.name)
-    return plain_label(f"{name} {entry}".rstrip()) + unit_label(array)
-
-
-def plain_label(name: object) -> str:
-    """Return a name as a label; its dollar signs do not begin a formula of Matplotlib's."""
-    return str(name).replace("$", r"\$")
-
-
-def unit_label(array: "xarray.DataArray") -> str:
-    """Return the unit in brackets after a space, as Matplotlib has it; "" for a pure number."""
-    unit = unit_text(array)
-    return f" [{_UNIT_LABELS.get(unit, plain_label(unit))}]" if unit else ""
 
 
 def _is_evenly_spaced(positions: np.ndarray) -> bool:
