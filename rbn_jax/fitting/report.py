@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from rbn_jax.fitting.result import FitResult
 from rbn_jax.parameters.access import read_parameters
 from rbn_jax.parameters.description import describe_others
+from rbn_jax.parameters.html import html_table
 
 
 def report(result: FitResult) -> str:
@@ -49,15 +50,11 @@ def to_html(result: FitResult) -> str:
     """Return the variables and the advice as HTML."""
     rows = []
     for name, value, unit, error in _variables(result):
-        cells = (name, f"{value:.6g}", unit, error)
-        rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
-    advice = "".join(f"<li>{html.escape(text)}</li>" for text in result.advice)
+        rows.append((name, f"{value:.6g}", unit, error))
     title = f"Fit of {result.function}: {result.status}, chi-square {result.chi_square:.6g}"
-    return (
-        f"<table><caption>{html.escape(title)}</caption><tr><th>parameter</th><th>value</th>"
-        f"<th>unit</th><th>error</th></tr><tr>{'</tr><tr>'.join(rows)}</tr></table>"
-        f"<ul>{advice}</ul>"
-    )
+    table = html_table(title, ("parameter", "value", "unit", "error"), rows)
+    advice = "".join(f"<li>{html.escape(text)}</li>" for text in result.advice)
+    return f"{table}<ul>{advice}</ul>"
 
 
 def _variables(result: FitResult) -> Iterator[tuple[str, float, str, str]]:

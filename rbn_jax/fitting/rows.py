@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import html
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from rbn_jax.fitting.uncertainty import decompose, reduced_chi_square, standard_
 from rbn_jax.numerics.covariance import Uncertainty, scale_variance
 from rbn_jax.parameters.access import Parameters
 from rbn_jax.parameters.checks import to_whole_number
+from rbn_jax.parameters.html import html_table
 from rbn_jax.parameters.labels import function_name, function_quantity
 from rbn_jax.parameters.optional import require
 from rbn_jax.system.progress import Progress
@@ -37,6 +39,8 @@ STATES = (*_WITH_VALUES, "no data", "not finite", "not fitted")
 _ROUNDED = 1e3
 # a reduced chi-square outside of this range, and further from 1 than 5 of its standard deviations
 _USUAL_CHI_SQUARE = (0.5, 2.0)
+# what reports tell of each parameter: of its values in all rows, and of their errors
+_QUANTILES = ("median", "10 %", "90 %", "median stderr")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -164,6 +168,23 @@ class FitRows:
 
     def report(self) -> str:
         """Return the number of rows of each status, those to look at, and quantiles."""
+        heading, *lines = self._summary_lines()
+        lines = [heading, *(f"    {line}" for line in lines), ""]
+        lines.append(f"{'':24}{''.join(f'{title:>16}' for title in _QUANTILES)}")
+        for name, quantiles in self._quantiles().items():
+            lines.append(f"{name:24}{''.join(f'{number:16.6g}' for number in quantiles)}")
+        return "\n".join([*lines, *fixed_section(self.params, self.values)])
+
+    def _quantiles(self) -> dict[str, list[float]]:
+        """Return the numbers of _QUANTILES for each parameter by name."""
+        quantiles = {}
+        for name, values in self.values.items():
+            numbers = _finite_quantiles(values, (0.5, 0.1, 0.9))
+            quantiles[name] = [*numbers, *_finite_quantiles(self.stderr[name], (0.5,))]
+        return quantiles
+
+    def _summary_lines(self) -> list[str]:
+        """Return the number of rows of each status, and a line for each reason to look at some."""
         remarks = self.remarks()
         remarkable = np.any(list(remarks.values()), 0)
         counts = []
@@ -181,13 +202,8 @@ class FitRows:
         for text, holds in reasons.items():
             if holds.any():
                 first = self.name(int(np.argmax(holds)))
-                lines.append(f"    {text}: {np.count_nonzero(holds)}, the first is {first}")
-        lines += ["", f"{'':24}{'median':>12}{'10 %':>12}{'90 %':>12}{'median stderr':>16}"]
-        for name, values in self.values.items():
-            median, low, high = _finite_quantiles(values, (0.5, 0.1, 0.9))
-            (error,) = _finite_quantiles(self.stderr[name], (0.5,))
-            lines.append(f"{name:24}{median:12.6g}{low:12.6g}{high:12.6g}{error:16.6g}")
-        return "\n".join([*lines, *fixed_section(self.params, self.values)])
+                lines.append(f"{text}: {np.count_nonzero(holds)}, the first is {first}")
+        return lines
 
     def columns(self) -> Arrays:
         """Return the columns of the table of results by name."""
@@ -222,6 +238,15 @@ class FitRows:
         return pandas.DataFrame(
             self.columns(), pandas.Index(self.labels.names, name=self.labels.dim)
         )
+
+    def _repr_html_(self) -> str:
+        """Return the counts and the quantiles for notebooks; `to_dataframe` shows the rows."""
+        heading, *lines = self._summary_lines()
+        rows = []
+        for name, quantiles in self._quantiles().items():
+            rows.append((name, *(f"{number:.6g}" for number in quantiles)))
+        remarks = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+        return f"{html_table(heading, ('', *_QUANTILES), rows)}<ul>{remarks}</ul>"
 
     def plot(
         self,

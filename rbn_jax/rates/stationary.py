@@ -14,6 +14,7 @@ from rbn_jax.numerics.arrays import broadcast_any_rank, in_single_precision
 from rbn_jax.numerics.sharding import with_auto_axes
 from rbn_jax.parameters.access import as_array
 from rbn_jax.parameters.domains import number_fields
+from rbn_jax.parameters.html import html_table
 from rbn_jax.parameters.labels import label, labelled_field
 from rbn_jax.rates.equations import (
     find_single_state,
@@ -61,6 +62,43 @@ class MeanField:
     stable: Array = labelled_field("", "the state is stable")
     several_states: Array = labelled_field("", "several states were found")
     warnings: dict[str, Array] = labelled_field("", "the network is in this regime")
+
+    def _repr_html_(self) -> str | None:
+        """Return the state of one network as a table, or how many of a batch have a state."""
+        if isinstance(self.rates, Tracer):
+            return None
+        if self.converged.size != 1:
+            n_states = f"{int(np.sum(self.converged)):,} of {self.converged.size:,} networks"
+            return html_table(f"{n_states} have a state", ("", "lowest", "highest"), self._ranges())
+        n = self.rates.shape[-1]
+        populations = ("E", "I") if n == 2 else tuple(map(str, range(n)))
+        rows = []
+        for name, field in _numbers_of_populations():
+            numbers = np.ravel(getattr(self, name))
+            rows.append((field, *(f"{number:.4g}" for number in numbers)))
+        flags = [name for name, flag in self.warnings.items() if bool(np.all(flag))]
+        state = "stable state" if bool(np.all(self.stable)) else "state that is not stable"
+        caption = state if bool(np.all(self.converged)) else "no state was found"
+        return html_table(", ".join([caption, *flags]), ("", *populations), rows)
+
+    def _ranges(self) -> list[tuple[str, ...]]:
+        """Return label, lowest and highest number of each field, of all that were found."""
+        rows = []
+        for name, field in _numbers_of_populations():
+            numbers = np.asarray(getattr(self, name))
+            finite = numbers[np.isfinite(numbers)]
+            if finite.size:
+                rows.append((field, f"{finite.min():.4g}", f"{finite.max():.4g}"))
+        return rows
+
+
+def _numbers_of_populations() -> list[tuple[str, str]]:
+    """Return name and label with unit of the fields of a MeanField that populations have."""
+    fields = []
+    for field in dataclasses.fields(MeanField):
+        if field.metadata["unit"]:
+            fields.append((field.name, f"{field.metadata['long_name']} [{field.metadata['unit']}]"))
+    return fields
 
 
 @label()
