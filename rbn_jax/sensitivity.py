@@ -79,7 +79,7 @@ def _differentiate(
     if not names or len(set(locations)) < len(locations):
         raise ValueError(f"wrt={list(names)}: must name one parameter or more, each once")
     with explain_trace_errors(fn):
-        values, derivatives = _derivatives(fn, locations, parameters)
+        values, derivatives = _derivatives(fn, locations, parameters, relative)
     units = tuple(parameters.field(location).unit or "1" for location in locations)
     divisor = units[0] if len(set(units)) == 1 else "parameter_unit"
     coords = (
@@ -90,21 +90,15 @@ def _differentiate(
     for name, value in values.items():
         if "parameter" in value.dims:
             raise ValueError("fn returns derivatives already: give it the function itself")
-        dtype = value.data.dtype
-        if not jnp.issubdtype(dtype, jnp.inexact):
-            raise ValueError(f"{name} holds {dtype} numbers, which have no derivatives")
-        columns = derivatives[name]
         attributes = dict(value.attrs)
         if relative:
-            numbers = map(parameters.read, locations)
-            columns = [x * slope / value.data for x, slope in zip(numbers, columns, strict=True)]
             attributes = {"units": "1", "long_name": "elasticity"}
         else:
             attributes["long_name"] = f"slope of {attributes.get('long_name', name)}"
             if "units" in attributes and divisor != "1":
                 attributes["units"] += f"/{divisor}"
         variables[name] = Variable(
-            _stack(columns),
+            derivatives[name],
             (*value.dims, "parameter"),
             value.coords + coords,
             tuple(attributes.items()),
@@ -112,11 +106,14 @@ def _differentiate(
     return to_dataset(variables)
 
 
-@functools.partial(jax.jit, static_argnames=("fn", "locations"))
+@functools.partial(jax.jit, static_argnames=("fn", "locations", "relative"))
 def _derivatives(
-    fn: Callable[[Any], Any], locations: tuple[Location, ...], parameters: Parameters
-) -> tuple[dict[str, Variable], dict[str, list[Array]]]:
-    """Return fn's variables, and for each its derivatives in the order of the locations.
+    fn: Callable[[Any], Any],
+    locations: tuple[Location, ...],
+    parameters: Parameters,
+    relative: bool,
+) -> tuple[dict[str, Variable], dict[str, Array]]:
+    """Return fn's variables, and for each its derivatives along a last axis, one for a location.
 
     Each derivative is a jvp of its own, in which no other parameter has a tangent: so zeros that
     follow from the structure of fn are not computed.
@@ -133,7 +130,17 @@ def _derivatives(
         tangents.append(jax.jvp(function, (number,), (jnp.ones_like(number),))[1])
     with record_labels():
         values = label_result(fn, fn(parameters.build()))
-    return values, {name: [tangent[name].data for tangent in tangents] for name in values}
+    derivatives = {}
+    for name, value in values.items():
+        dtype = value.data.dtype
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            raise ValueError(f"{name} holds {dtype} numbers, which have no derivatives")
+        columns = [tangent[name].data for tangent in tangents]
+        if relative:
+            numbers = map(parameters.read, locations)
+            columns = [x * slope / value.data for x, slope in zip(numbers, columns, strict=True)]
+        derivatives[name] = _stack(columns)
+    return values, derivatives
 
 
 def _stack(arrays: list[Array]) -> Array:

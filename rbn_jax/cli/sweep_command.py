@@ -246,7 +246,6 @@ def _draw(dataset: "xarray.Dataset", elasticities: "xarray.Dataset | None") -> "
         panels = maps.subplots(2, 2)
         plot_elasticity(elasticities, ax=beside.subplots())
         beside.suptitle("at the values of the network")
-    plot_sweep(section, ax=panels, contours=elasticities is not None)
     labels = []
     for dim in middle:
         values, coordinates = axis_coordinates(array, dim)
@@ -255,6 +254,11 @@ def _draw(dataset: "xarray.Dataset", elasticities: "xarray.Dataset | None") -> "
         labels.append(f"{names} = {values[middle[dim]]:g} {unit}".rstrip())
     if labels:
         maps.suptitle(", ".join(labels))
+    plot_sweep(section, ax=panels, contours=elasticities is not None)
+    if elasticities is not None:
+        # for its contours `plot_sweep` has laid out the figure: to do so once more would take as
+        # long as to draw it
+        figure.set_layout_engine("none")
     return figure
 
 

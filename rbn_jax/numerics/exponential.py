@@ -65,15 +65,16 @@ def _polynomial(x: Array, coefficients: Sequence[float]) -> Array:
     It combines pairs of terms, which are independent of each other; in Horner's scheme each
     product waits for the one before.
     """
-    terms = [jnp.full_like(x, coefficient) for coefficient in coefficients]
+    # by functions of lax: JAX takes several times as long to trace an operator of arrays
+    terms = [lax.full_like(x, coefficient) for coefficient in coefficients]
     while len(terms) > 1:
         pairs = []
         for low, high in zip(terms[::2], terms[1::2], strict=False):
-            pairs.append(low + high * x)
+            pairs.append(lax.add(low, lax.mul(high, x)))
         if len(terms) % 2:
             pairs.append(terms[-1])
         terms = pairs
-        x = x * x
+        x = lax.mul(x, x)
     return terms[0]
 
 
