@@ -136,6 +136,8 @@ def mean_field(
         search. So a sweep stays on the lowest branch to where it ends in a fold, unless the
         search misses it, and derivatives are those along it. Rates that underflow are 0. A batch
         that devices share stays shared: each device searches for the states of its own networks.
+        One network that is no tracer is computed in float64, by a search that needs less
+        compiling; the result has the dtype that a batch has.
 
     Raises:
         TypeError: a complex number.
