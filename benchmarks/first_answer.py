@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import matplotlib
+
 from benchmarks.machine import describe_machine
 
 # before the processes are started, which inherit it
@@ -44,7 +46,8 @@ def seconds_of(arguments: list[str], cache_folder: str) -> float:
     """Return how long a Python process with these arguments takes."""
     environment = {k: v for k, v in os.environ.items() if k not in _CACHE_VARIABLES}
     environment["XDG_CACHE_HOME"] = cache_folder
-    # Matplotlib's own cache, a list of fonts, is that of the user, who has drawn before
+    # its list of fonts is in this folder, of a user who has drawn before
+    environment["MPLCONFIGDIR"] = matplotlib.get_cachedir()
     command = [sys.executable, *arguments]
     start = time.perf_counter()
     process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -76,8 +79,9 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     # the byte code of all modules is there, as after any first call
     with tempfile.TemporaryDirectory() as folder:
-        for arguments in (["weights"], ["sweep", "--out", f"{folder}/sweep.nc"]):
-            seconds_of(["-m", "rbn_jax", *arguments], folder)
+        for arguments in COMMANDS.values():
+            filled = [argument.format(folder=folder) for argument in arguments]
+            seconds_of(["-m", "rbn_jax", *filled], folder)
     imports, seconds = measure(rounds)
     machine = describe_machine()
     print(f"{machine['processor']}, one core; JAX {machine['jax']}; medians of {rounds} rounds.")

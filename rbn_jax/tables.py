@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rbn_jax.parameters.entries import choose_entries, unit_text
+from rbn_jax.parameters.entries import choose_entries, name_with_unit
 from rbn_jax.parameters.labels import RESULT_DIMENSIONS
 from rbn_jax.parameters.optional import require
 
@@ -23,9 +23,9 @@ def table(
         name: of the variable; needed where there are several.
 
     Returns:
-        A row for each entry of the result: EE, EI, IE and II of a matrix, E and I of rates, or
-        the name of a single number. A column for each parameter of derivatives, else one that is
-        named after the variable, with its unit.
+        A row for each entry of the result: EE, EI, IE and II of a matrix, E and I of rates, the
+        indices of an array without labels, or the name of a single number. A column for each
+        parameter of derivatives, else one that is named after the variable, with its unit.
 
     Raises:
         ValueError: results of several networks, or no variable of this name.
@@ -36,13 +36,14 @@ def table(
     >>> print(table(elasticities).round(2))
         tau_E  gei
     EE  -0.28  0.0
-    EI  -0.38  1.0
+    EI  -0.28  1.0
     IE   0.00  0.0
     II   0.00  0.0
     """
     pandas = require("pandas", "sweep")
-    array, entries = choose_entries(dataset, name)
-    axes = [str(dim) for dim in array.dims if dim not in RESULT_DIMENSIONS]
+    array, entries = choose_entries(dataset, name, with_numbers=True)
+    (entry, *_) = entries.values()
+    axes = [str(dim) for dim in entry.dims if dim not in RESULT_DIMENSIONS]
     if axes:
         raise ValueError(
             f"{array.name} varies over {', '.join(axes)}: select one network with "
@@ -53,7 +54,6 @@ def table(
     if "parameter" in array.dims:
         columns = [str(parameter) for parameter in array["parameter"].values]
     else:
-        unit = unit_text(array)
-        columns = [f"{array.name} [{unit}]" if unit else str(array.name)]
+        columns = [name_with_unit(array.name, array)]
     # adding 0.0 turns -0.0 into 0.0
     return pandas.DataFrame(cells + 0.0, rows, columns)

@@ -172,7 +172,7 @@ def test_ctrl_c_is_one_line_and_status_130(capsys, monkeypatch):
     def interrupt(net):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rbn_jax.cli.weights_command.calculate_RBN_weights", interrupt)
+    monkeypatch.setattr("rbn_jax.cli.weights_command.compute_weights", interrupt)
     assert run(["weights"]) == 130
     assert capsys.readouterr() == ("", "rbn-jax: stopped\n")
 

@@ -20,7 +20,7 @@ def test_a_state_shows_the_rates_of_each_population():
     text = state._repr_html_()
     rates = "".join(f"<td>{rate:.4g}</td>" for rate in np.asarray(state.rates))
     assert f"<td>firing rate [spikes/s]</td>{rates}" in text
-    assert "<caption>stable state, weak_inhibition</caption>" in text
+    assert "<caption>a stable state, weak_inhibition</caption>" in text
     assert jax.eval_shape(lambda: state).rates.shape == (2,)
 
 
@@ -28,7 +28,8 @@ def test_states_of_a_batch_show_how_many_were_found_and_their_range():
     state = rbn.mean_field(rbn.NetworkParams(gei=np.array([1.1, 1.2, 1.3])), "white")
     text = state._repr_html_()
     assert "3 of 3 networks have a state" in text
-    assert f"{np.min(state.rates):.4g}</td><td>{np.max(state.rates):.4g}" in text
+    for rates in np.asarray(state.rates).T:
+        assert f"<td>{rates.min():.4g} to {rates.max():.4g}</td>" in text
 
 
 def test_many_fits_show_what_their_report_tells():

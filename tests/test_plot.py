@@ -354,6 +354,32 @@ def test_unsorted_values_are_drawn_in_ascending_order():
     np.testing.assert_array_equal(ax.lines[0].get_xdata(), [1.0, 2.0, 3.0])
 
 
+def test_parameters_that_are_equal_are_one_axis_in_ascending_order():
+    values = [20.0, 5.0, 11.0]
+    axes = {("tau_E", "tau_I"): (values, values)}
+    dataset = rbn.sweep(WEIGHTS, NET, axes)
+    ax = plot_sweep(dataset)
+    assert ax.get_xlabel() == r"$\tau_{\mathrm{E}}$ = $\tau_{\mathrm{I}}$ [ms]"
+    assert ax.lines[0].get_xdata().tolist() == sorted(values)
+    assert ax.lines[0].get_linestyle() != "None"
+    maps = plot_sweep(rbn.sweep(WEIGHTS, NET, {**axes, "gei": [1.0, 1.5]}), contours=True)
+    edges = maps[0, 0].collections[0].get_coordinates()[0, :, 0]
+    np.testing.assert_allclose(edges, [2.0, 8.0, 15.5, 24.5])
+    # samples of different values have no order
+    pairs = rbn.sweep(WEIGHTS, NET, {("tau_E", "tau_I"): (values, [1.0, 2.0, 3.0])})
+    assert plot_sweep(pairs).lines[0].get_linestyle() == "None"
+
+
+def test_contours_have_labels_that_tell_them_apart():
+    dataset = rbn.sweep(lambda p: 5e4 + p.gei + p.s, NET, {"gei": LOG_SPACED, "s": EVENLY_SPACED})
+    ax = plot_sweep(dataset, contours=[50004.0, 50006.0, 50008.0])
+    labels = {text.get_text() for text in ax.texts}
+    assert labels <= {"50004", "50006", "50008"}
+    assert len(labels) > 1
+    line = plot_sweep(rbn.sweep(WEIGHTS, NET, {"gei": [1.0, 1.5]}), contours=0)
+    assert len(line.lines) == 4
+
+
 def test_values_of_both_signs_have_a_scale_symmetric_about_zero():
     dataset = sweep(
         lambda params: params.gei - 1.25 + 0 * params.s, gei=EVENLY_SPACED, s=LOG_SPACED

@@ -41,3 +41,10 @@ def test_results_of_several_networks_are_refused():
         rbn.table(ds)
     with pytest.raises(ValueError, match="name='weights': must be one of calculate_RBN_weights"):
         rbn.table(ds.isel(gei=0, tau_E=0), "weights")
+
+
+def test_an_array_without_labels_has_indices():
+    shares = rbn.elasticity(lambda p: {"pair": p.gei * np.ones(2)}, NET, ["gei", "s"])
+    frame = rbn.table(shares)
+    assert (list(frame.index), list(frame.columns)) == (["0", "1"], ["gei", "s"])
+    np.testing.assert_allclose(frame, [[1, 0], [1, 0]])

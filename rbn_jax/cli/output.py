@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rbn_jax.parameters.entries import ENTRY_DIMENSIONS, choose_entries, unit_text
+from rbn_jax.parameters.entries import ENTRY_DIMENSIONS, choose_entries, name_with_unit
 from rbn_jax.parameters.optional import require
 from rbn_jax.system.files import atomic_file
 
@@ -89,7 +89,7 @@ def format_reductions(dataset: "xarray.Dataset", path: str) -> str:
     for name in dataset.data_vars:
         array, entries = choose_entries(dataset, str(name))
         dims = [dim for dim in array.dims if dim not in ENTRY_DIMENSIONS]
-        label = _name_with_unit(array)
+        label = name_with_unit(array.name, array)
         if not dims:
             row = [entry.item() for entry in entries.values()]
             numbers.setdefault(tuple(entries), {})[label] = row
@@ -112,7 +112,7 @@ def _format_rows(columns: "dict[str, xarray.DataArray]", dims: list[Hashable], p
     dataset = require("xarray", "sweep").Dataset(columns)
     # the first rows need no more of each dimension, and the whole table may be large
     head = dataset.isel({dim: slice(_MAX_ROWS) for dim in dims})
-    labels = {name: _name_with_unit(coord) for name, coord in head.coords.items()}
+    labels = {name: name_with_unit(name, coord) for name, coord in head.coords.items()}
     frame = head.to_dataframe(dims).reset_index().head(_MAX_ROWS).rename(columns=labels)
     if frame.empty:
         return f"no {', '.join(columns)}"
@@ -131,8 +131,3 @@ def format_summary(dataset: "xarray.Dataset") -> str:
             rows[name] = [sizes, unit, float(array.min()), float(array.max())]
     columns = ["sizes", "unit", "minimum", "maximum"]
     return format_table(list(rows.values()), columns, list(rows))
-
-
-def _name_with_unit(array: "xarray.DataArray") -> str:
-    unit = unit_text(array)
-    return f"{array.name} [{unit}]" if unit else str(array.name)

@@ -38,7 +38,7 @@ from rbn_jax.cli.quantities import DERIVATIVES, STATES, WEIGHTS, quantity_functi
 from rbn_jax.cli.weights_command import compute_weights, print_weights
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import to_plain
-from rbn_jax.parameters.entries import unit_text
+from rbn_jax.parameters.entries import axis_coordinates, unit_text
 from rbn_jax.parameters.labels import RESULT_DIMENSIONS
 from rbn_jax.rates import REGIMES
 from rbn_jax.rates.theories import THEORIES
@@ -226,7 +226,6 @@ def _draw(dataset: "xarray.Dataset", elasticities: "xarray.Dataset | None") -> "
     from matplotlib.figure import Figure
 
     from rbn_jax.plot import plot_elasticity, plot_sweep
-    from rbn_jax.plot.datasets import axis_coordinates
 
     (array,) = dataset.data_vars.values()
     dims = [dim for dim in array.dims if dim not in RESULT_DIMENSIONS]
@@ -248,10 +247,10 @@ def _draw(dataset: "xarray.Dataset", elasticities: "xarray.Dataset | None") -> "
         beside.suptitle("at the values of the network")
     labels = []
     for dim in middle:
-        values, coordinates = axis_coordinates(array, dim)
+        coordinates = axis_coordinates(array, dim) or [array[dim]]
         names = " = ".join(str(coordinate.name) for coordinate in coordinates)
         unit = unit_text(coordinates[0])
-        labels.append(f"{names} = {values[middle[dim]]:g} {unit}".rstrip())
+        labels.append(f"{names} = {coordinates[0].values[middle[dim]]:g} {unit}".rstrip())
     if labels:
         maps.suptitle(", ".join(labels))
     plot_sweep(section, ax=panels, contours=elasticities is not None)
@@ -302,8 +301,9 @@ def _print_weights(
     # shape (entries of the matrix, axes)
     numbers = array.values.reshape(4, -1)
     if as_json:
+        matrices = dict(zip(WEIGHTS, compute_weights(net), strict=True))
         report = {
-            "weights": compute_weights(net)[quantity == "weights"].tolist(),
+            "weights": matrices[quantity].tolist(),
             "elasticities": dict(zip(axes, to_json_lists(numbers.T), strict=True)),
             "axes": {name: axis.tolist() for name, axis in axes.items()},
             "points": speed["points_computed"],

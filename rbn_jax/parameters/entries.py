@@ -1,6 +1,7 @@
 """The entries of results by their labels, as EE, EI, IE and II of a matrix."""
 
 import itertools
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ ENTRY_DIMENSIONS = ("target", "source", "population")
 
 
 def choose_entries(
-    dataset: "xarray.Dataset | xarray.DataArray", name: str | None
+    dataset: "xarray.Dataset | xarray.DataArray", name: str | None, with_numbers: bool = False
 ) -> "tuple[xarray.DataArray, dict[str, xarray.DataArray]]":
     """Return one variable, its numeric axes in ascending order, and its entries by label.
 
@@ -25,6 +26,8 @@ def choose_entries(
     Args:
         dataset: an xarray.Dataset, or an xarray.DataArray, which is the variable itself.
         name: of the variable; None where there is only one.
+        with_numbers: whether dimensions of a result that have no labels, as "charge_dim_0", tell
+            entries apart, too: "0", "1" or "0,1".
 
     Raises:
         ValueError: no xarray object, or no variable of this name.
@@ -41,15 +44,34 @@ def choose_entries(
         raise ValueError(f"name={name!r}: must be one of {', '.join(map(str, variables))}")
     array = dataset[name]
     for dim in array.dims:
-        if dim not in RESULT_DIMENSIONS and is_numeric(array[dim].values):
-            array = array.sortby(dim)
-    dims = [dim for dim in ENTRY_DIMENSIONS if dim in array.dims]
+        if dim not in RESULT_DIMENSIONS and (coordinates := axis_coordinates(array, dim)):
+            array = array.sortby(coordinates[0])
+    dims: list[Hashable] = [dim for dim in ENTRY_DIMENSIONS if dim in array.dims]
+    separator = ""
+    if with_numbers:
+        numbered = [dim for dim in array.dims if str(dim).startswith(f"{array.name}_dim_")]
+        separator = "," if numbered else ""
+        dims += numbered
     entries = {}
     # without such dimensions there is one product, of no labels
     for labels in itertools.product(*(array[dim].values for dim in dims)):
         selection = dict(zip(dims, labels, strict=True))
-        entries["".join(map(str, labels))] = array.sel(selection)
+        entries[separator.join(map(str, labels))] = array.sel(selection)
     return array, entries
+
+
+def axis_coordinates(array: "xarray.DataArray", dim: Hashable) -> "list[xarray.DataArray]":
+    """Return the coordinates that have the numbers along a dimension.
+
+    It is the dimension's own coordinate, or, where it has none, those of all parameters along it,
+    if these are equal. The list is empty where there are no such numbers.
+    """
+    coordinates = [array[dim]]
+    if dim not in array.coords:
+        coordinates = [coord for coord in array.coords.values() if coord.dims == (dim,)]
+    if not all(np.array_equal(coord, coordinates[0]) for coord in coordinates):
+        return []
+    return coordinates if all(is_numeric(coord.values) for coord in coordinates) else []
 
 
 def unit_text(array: "xarray.DataArray") -> str:
@@ -61,3 +83,9 @@ def unit_text(array: "xarray.DataArray") -> str:
 def is_numeric(coordinate: np.ndarray) -> bool:
     """Return whether values are ordinary real numbers, and no labels."""
     return coordinate.dtype.kind in "iuf"
+
+
+def name_with_unit(name: object, array: "xarray.DataArray") -> str:
+    """Return a name and the unit of an array in brackets, as "rates [spikes/s]"."""
+    unit = unit_text(array)
+    return f"{name} [{unit}]" if unit else str(name)

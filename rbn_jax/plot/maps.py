@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from numpy.typing import ArrayLike
 
-from rbn_jax.parameters.entries import ENTRY_DIMENSIONS, choose_entries
+from rbn_jax.parameters.entries import ENTRY_DIMENSIONS, axis_coordinates, choose_entries
 from rbn_jax.parameters.labels import RESULT_DIMENSIONS
 from rbn_jax.plot.contours import check_contours, choose_levels, draw_contours
 from rbn_jax.plot.datasets import axis_values, is_log_spaced
@@ -109,7 +109,8 @@ def plot_sweep(
         )
     levels = check_contours(contours)
     are_maps = len(dims) == 2
-    if not are_maps and contours is not False:
+    has_contours = not isinstance(levels, int) or levels > 0
+    if not are_maps and has_contours:
         raise ValueError(f"contours={contours!r}: {array.name} varies over one axis, {dims[0]}")
     artist_class = QuadMesh if are_maps else Line2D
     properties = check_properties("plot_sweep", properties, artist_class, is_map=are_maps)
@@ -127,7 +128,7 @@ def plot_sweep(
     for panel, scale, (label, entry) in zip(panels, scales, entries.items(), strict=True):
         _draw_map(panel, entry.transpose(*dims), label, scale, properties)
     hide_inner_labels(panels)
-    if not isinstance(levels, int) or levels:
+    if has_contours:
         _lay_out(panels)
         for panel, scale, entry in zip(panels, scales, entries.values(), strict=True):
             _add_contours(panel, entry.transpose(*dims), levels, scale)
@@ -161,13 +162,15 @@ def plot_rates(
         TypeError: an unknown keyword; lists the valid ones.
     """
     array, entries = choose_entries(dataset, name)
-    if target is not None and len(target) != len(entries):
-        raise ValueError(f"target={target!r}: must be {len(entries)} rates, one for each map")
     if "population" not in array.dims or array.ndim != 3:
         raise ValueError(
             f"{array.name} has the dimensions {array.dims}: must be two axes and population, as "
             "from sweep(firing_rates, ...)"
         )
+    if target is not None and np.shape(target) != (len(entries),):
+        raise ValueError(f"target={target!r}: must be {len(entries)} rates, one for each map")
+    if point is not None and np.shape(point) != (2,):
+        raise ValueError(f"point={point!r}: must be two numbers, one for each axis")
     properties = check_properties("plot_rates", properties, QuadMesh, is_map=True)
     ax = np.asarray(_new_maps(len(entries)) if ax is None else ax)
     # before the colour bars take a part of the axes
@@ -218,8 +221,9 @@ def plot_elasticity(
     >>> [text.get_text() for text in plot_elasticity(elasticities).get_yticklabels()]
     ['EE', 'EI', 'IE', 'II']
     """
-    array, entries = choose_entries(dataset, name)
-    if not {"parameter"} <= set(array.dims) <= set(RESULT_DIMENSIONS):
+    array, entries = choose_entries(dataset, name, with_numbers=True)
+    (entry, *_) = entries.values()
+    if "parameter" not in entry.dims or not set(entry.dims) <= set(RESULT_DIMENSIONS):
         raise ValueError(
             f"{array.name} has the dimensions {array.dims}: must be of one network; select one "
             "with dataset.isel(name=index)"
@@ -317,7 +321,7 @@ def _draw_lines(
     scale = text_scale(ax)
     for label, entry in entries.items():
         style = line_style(count_lines(ax))
-        if dim not in array.coords:
+        if dim not in array.coords and not axis_coordinates(array, dim):
             # values without a coordinate, such as samples, have no order: they are points
             style |= {"linestyle": "None", "marker": "."}
         style["label"] = plain_label(label or quantity_name(array))
@@ -376,8 +380,18 @@ def _add_contours(
     if not levels.size:
         return
     x, y = (axis_values(entry, dim) for dim in entry.dims)
-    labels = [f"{level:.4g}" for level in levels]
+    labels = _distinct_labels(levels)
     draw_contours(ax, x, y, numbers, levels, labels, _contour_label_size(scale))
+
+
+def _distinct_labels(levels: np.ndarray) -> list[str]:
+    """Return the levels as text, with as many digits as tell them apart, and at least four."""
+    labels = []
+    for digits in range(4, 18):
+        labels = [f"{level:.{digits}g}" for level in levels]
+        if len(set(labels)) == len(labels):
+            break
+    return labels
 
 
 def _draw_target(

@@ -13,7 +13,8 @@ from matplotlib.axis import Axis
 from matplotlib.legend import Legend
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from rbn_jax.plot.datasets import axis_coordinates, is_log_spaced
+from rbn_jax.parameters.entries import axis_coordinates
+from rbn_jax.plot.datasets import axis_values, is_log_spaced
 from rbn_jax.plot.labels import axis_label
 from rbn_jax.plot.style import font_size, size_in_points, text_width
 
@@ -53,8 +54,8 @@ def new_axes(default_size: tuple[float, float]) -> Axes:
 def set_axis(ax: Axes, name: Literal["x", "y"], array: "xarray.DataArray", dim: Hashable) -> None:
     """Label the x or y axis for a dimension; it is logarithmic if the values are spaced so."""
     axis = ax.xaxis if name == "x" else ax.yaxis
-    positions, coordinates = axis_coordinates(array, dim)
-    axis.set_label_text(axis_label(coordinates))
+    axis.set_label_text(axis_label(axis_coordinates(array, dim) or [array[dim]]))
+    positions = axis_values(array, dim)
     # a linear scale is not set, so that a scale that the caller has chosen stays
     if not is_log_spaced(positions):
         return

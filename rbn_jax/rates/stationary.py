@@ -64,32 +64,32 @@ class MeanField:
     warnings: dict[str, Array] = labelled_field("", "the network is in this regime")
 
     def _repr_html_(self) -> str | None:
-        """Return the state of one network as a table, or how many of a batch have a state."""
+        """Return the state of one network as a table, or the ranges over a batch."""
         if isinstance(self.rates, Tracer):
             return None
-        if self.converged.size != 1:
-            n_states = f"{int(np.sum(self.converged)):,} of {self.converged.size:,} networks"
-            return html_table(f"{n_states} have a state", ("", "lowest", "highest"), self._ranges())
-        n = self.rates.shape[-1]
-        populations = ("E", "I") if n == 2 else tuple(map(str, range(n)))
+        n_states = int(np.sum(self.converged))
+        caption = f"{n_states:,} of {self.converged.size:,} networks have a state"
+        if self.converged.size == 1:
+            caption = "a stable state" if np.all(self.stable) else "a state that is not stable"
+            caption = caption if n_states else "no state was found"
+        flags = {"several states": self.several_states} | self.warnings
+        caption = ", ".join([caption, *(name for name, flag in flags.items() if np.any(flag))])
         rows = []
-        for name, field in _numbers_of_populations():
-            numbers = np.ravel(getattr(self, name))
-            rows.append((field, *(f"{number:.4g}" for number in numbers)))
-        flags = [name for name, flag in self.warnings.items() if bool(np.all(flag))]
-        state = "stable state" if bool(np.all(self.stable)) else "state that is not stable"
-        caption = state if bool(np.all(self.converged)) else "no state was found"
-        return html_table(", ".join([caption, *flags]), ("", *populations), rows)
-
-    def _ranges(self) -> list[tuple[str, ...]]:
-        """Return label, lowest and highest number of each field, of all that were found."""
-        rows = []
-        for name, field in _numbers_of_populations():
+        for name, title in _numbers_of_populations():
             numbers = np.asarray(getattr(self, name))
-            finite = numbers[np.isfinite(numbers)]
-            if finite.size:
-                rows.append((field, f"{finite.min():.4g}", f"{finite.max():.4g}"))
-        return rows
+            columns = numbers.reshape(-1, numbers.shape[-1]).T
+            rows.append((title, *map(_range_text, columns)))
+        populations = [f"population {i}" for i in range(self.rates.shape[-1])]
+        return html_table(caption, ("", *populations), rows)
+
+
+def _range_text(numbers: np.ndarray) -> str:
+    """Return the lowest and the highest number that is not NaN, once if they are equal."""
+    finite = numbers[np.isfinite(numbers)]
+    if not finite.size:
+        return "nan"
+    low, high = f"{finite.min():.4g}", f"{finite.max():.4g}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _numbers_of_populations() -> list[tuple[str, str]]:
@@ -136,8 +136,8 @@ def mean_field(
         search. So a sweep stays on the lowest branch to where it ends in a fold, unless the
         search misses it, and derivatives are those along it. Rates that underflow are 0. A batch
         that devices share stays shared: each device searches for the states of its own networks.
-        One network that is no tracer is computed in float64, by a search that needs less
-        compiling; the result has the dtype that a batch has.
+        A single network outside of JAX's transformations is computed in float64, which compiles
+        faster; the result has the dtype that a batch has.
 
     Raises:
         TypeError: a complex number.
@@ -170,7 +170,7 @@ def mean_field(
 
 
 def is_single(params: NetworkParams | Populations) -> bool:
-    """Return whether these are the numbers of one network, on one device."""
+    """Return whether these are the numbers of one network on one device, and no mesh is set."""
     for name, field in number_fields(type(params)).items():
         array = getattr(params, name)
         if np.ndim(array) > (field.ndim or 0):
