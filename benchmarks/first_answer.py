@@ -1,6 +1,6 @@
 """Benchmark of the first answer: from the start of a command to its end, in new processes.
 
-    python -m benchmarks.first_answer            five rounds, ten minutes on a quiet core
+    python -m benchmarks.first_answer            five rounds, of three to four minutes each
     python -m benchmarks.first_answer 3          three rounds
 
 Each command runs on one core with an empty cache folder (first), and once more with what it has

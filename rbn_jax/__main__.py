@@ -21,10 +21,10 @@ def main() -> None:
         # Ctrl-C while Python imports
         print("rbn-jax: stopped", file=sys.stderr)
         status = 130
-    # all is done: a Ctrl-C from here on would only disturb the clearing up at the end of Python
+    # the command has ended: a Ctrl-C from here on would only interrupt the shutdown of Python
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if status > 128:
-        # JAX may be interrupted half way, and then crash at the end of Python: do without that end
+        # an interrupted JAX may crash while Python shuts down, so the shutdown is skipped
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

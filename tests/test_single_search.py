@@ -1,6 +1,7 @@
 """The search for one system finds what the search of a batch finds."""
 
 import dataclasses
+import operator
 
 import jax
 import numpy as np
@@ -51,7 +52,7 @@ def assert_same_states(parameters, batch, theory, rtol):
     states = jax.tree.map(np.asarray, rbn.mean_field(batch, theory))
     for i, params in enumerate(parameters):
         single = jax.tree.map(np.asarray, rbn.mean_field(params, theory))
-        expected = jax.tree.map(lambda array: array[i], states)  # noqa: B023
+        expected = jax.tree.map(operator.itemgetter(i), states)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol), single, expected)
         assert single.rates.dtype == expected.rates.dtype
 

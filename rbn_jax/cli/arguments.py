@@ -65,10 +65,10 @@ def parse_axes(specs: list[str], sample: str | None = None) -> dict[Any, Any]:
         names = tuple(name.split(","))
         parts = text.split(":")
         with name_argument(f"--axis {spec}"):
-            for each in names:
-                if each in names_so_far:
-                    raise ValueError(f"{each} is an axis already")
-                names_so_far.add(each)
+            for parameter in names:
+                if parameter in names_so_far:
+                    raise ValueError(f"{parameter} is an axis already")
+                names_so_far.add(parameter)
             # two numbers, or two and "log", are a range; all else is for `spaced`
             if len(parts) != 2 and parts[2:] != ["log"]:
                 values = spaced(text)

@@ -80,7 +80,7 @@ def find_single_state(couplings: Couplings) -> tuple[np.ndarray, bool, bool]:
     # `silent_state` looks at the neurons nearest to threshold, so it need not be compiled where
     # the mean over all neurons does not underflow
     if np.all(log_mean_rates < _SILENT_LOG_RATE):
-        silent, is_silent = _compiled_silent_state(couplings)
+        silent, is_silent = compiled_silent_state(couplings)
         if is_silent[0]:
             fires = np.isfinite(root).all() and np.any(root[:n] > _SILENT_LOG_RATE)
             return np.asarray(silent)[:, 0], True, bool(several or fires)
@@ -110,7 +110,7 @@ def silent_state(couplings: Couplings) -> tuple[Array, Array]:
     return unknowns, (log_rates < _SILENT_LOG_RATE).all(0)
 
 
-_compiled_silent_state = jax.jit(silent_state)
+compiled_silent_state = jax.jit(silent_state)
 
 
 def nan_outside_theory(unknowns: Array, couplings: Couplings) -> Array:

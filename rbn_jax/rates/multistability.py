@@ -15,10 +15,10 @@ from rbn_jax.numerics.arrays import broadcast_any_rank, refuse_complex
 from rbn_jax.numerics.newton import linearised, root
 from rbn_jax.numerics.stability import is_stable
 from rbn_jax.rates.equations import (
+    compiled_silent_state,
     expand_pairs,
     nan_outside_theory,
     residual,
-    silent_state,
     start_unknowns,
 )
 from rbn_jax.rates.populations import (
@@ -32,7 +32,6 @@ from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
 # residual and Jacobian, compiled
 _linearised = jax.jit(linearised, static_argnums=0)
 _is_stable = jax.jit(is_stable)
-_silent_state = jax.jit(silent_state)
 # rates [spikes/s] of the default starts
 _GRID = np.geomspace(1e-3, 150.0, 8)
 # two roots are the same state if no ln of a rate differs by more
@@ -129,7 +128,7 @@ def _check_starts(starts: ArrayLike | None, n: int) -> np.ndarray:
 
 def _add_silent_start(couplings: Couplings, starts: np.ndarray) -> np.ndarray:
     """Return the starts (m, k + 1) with the silent state, or with the first start once more."""
-    unknowns, is_silent = _silent_state(couplings)
+    unknowns, is_silent = compiled_silent_state(couplings)
     silent_start = np.where(is_silent, unknowns, starts[:, :1])
     return np.hstack([starts, silent_start])
 

@@ -162,8 +162,9 @@ def mean_field(
     dtype = jnp.result_type(float, *leaves)
     if not any(isinstance(leaf, Tracer) for leaf in leaves):
         params.check()
-        if is_single(tree.unflatten(leaves)):
-            return _mean_field_of_single(tree.unflatten(leaves), model, dtype)
+        network = tree.unflatten(leaves)
+        if is_single(network):
+            return _mean_field_of_single(network, model, dtype)
     # Python numbers become arrays of no axes, as JAX would compile again for the other kind
     leaves = [np.asarray(leaf, dtype) if isinstance(leaf, float | int) else leaf for leaf in leaves]
     return _mean_field(tree.unflatten(leaves), model)
