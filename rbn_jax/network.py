@@ -22,6 +22,7 @@ from rbn_jax.parameters.domains import (
     POSITIVE,
     PROBABILITY,
     REAL,
+    SHARE,
     choice,
     number,
     number_fields,
@@ -75,9 +76,16 @@ class NetworkParams(checks.ParameterSet):
         N_E, N_I: numbers of neurons
         baseline_conn_prob: (2, 2) connection probabilities [[EE, EI], [IE, II]], rows are
             targets; one entry is named by its pair, baseline_conn_prob_EI for [0, 1]
-        fixed_indegree: fixed in-degrees instead of independent connections
-        n_clusters, rep, rj, clustering: number of clusters, excitatory clustering factor,
-            ratio of inhibitory to excitatory clustering, "weight" or "probabilities"
+        connection_rule: "pairwise_bernoulli", "pairwise_poisson" or "fixed_indegree", NEST's
+            names; by default the first one, or the last one where fixed_indegree is True
+        fixed_indegree: the name of NEST's example for connection_rule="fixed_indegree"
+    Clusters; `cluster_factors` has the formulas
+        n_clusters: number of clusters
+        rep: factor by which clustering strengthens connections from E to E within a cluster
+        rj: (rep - 1) rj + 1 is this factor of all other connections
+        clustering: whether the "weight" or the "probabilities" of connections have this factor
+        kappa: the exponent 0..1 with which weights have it; probabilities have the exponent
+            1 - kappa. By default 1 where clustering is "weight", and 0 for "probabilities"
 
     Source: NEST 3.10, EI_clustered_network/network_params.py, after Rostami et al. (2024),
     doi 10.1038/s41467-024-49889-4.
@@ -129,12 +137,18 @@ class NetworkParams(checks.ParameterSet):
     gie: Numbers = number("", "factor on all weights to neurons in I", NOT_NEGATIVE, default=1.0)
     gii: Numbers = number("", "ratio of inhibition to excitation in I", NOT_NEGATIVE, default=1.0)
     s: Numbers = number("", "factor on all weights", NOT_NEGATIVE, default=1.0)
+    # None stands for what `fixed_indegree` says, and is replaced on construction
+    connection_rule: str | None = choice(
+        None, "pairwise_bernoulli", "pairwise_poisson", "fixed_indegree"
+    )
     fixed_indegree: bool = choice(False, False, True)
     clustering: str = choice("weight", "weight", "probabilities")
     rj: Numbers = number(
         "", "ratio of inhibitory to excitatory clustering", NOT_NEGATIVE, default=0.82
     )
     rep: Numbers = number("", "excitatory clustering factor", NOT_NEGATIVE, default=6.0)
+    # None stands for what `clustering` says, and is replaced on construction
+    kappa: Numbers | None = number("", "exponent of clustering in weights", SHARE, default=None)
 
     def __new__(cls, *args: object, **values: object) -> Self:
         """Refuse unknown names with the similar ones, where Python would name none."""
@@ -153,9 +167,22 @@ class NetworkParams(checks.ParameterSet):
                 raise ValueError(message)
             convert = checks.to_floating if name in NUMBER_FIELDS else _to_choice
             object.__setattr__(self, name, convert(value))
+        if self.kappa is None:
+            object.__setattr__(self, "kappa", self._kappa_of_clustering())
+        if self.connection_rule is None:
+            object.__setattr__(self, "connection_rule", self._rule_of_fixed_indegree())
+
+    def _kappa_of_clustering(self) -> float:
+        return 0.0 if self.clustering == "probabilities" else 1.0
+
+    def _rule_of_fixed_indegree(self) -> str:
+        return "fixed_indegree" if self.fixed_indegree else "pairwise_bernoulli"
 
     def replace(self, **changes: object) -> Self:
         """Return a copy with other values, by field name or by an entry of the matrix.
+
+        A change of `clustering` changes `kappa`, too, and `connection_rule` and `fixed_indegree`
+        change each other, unless both are given.
 
         Raises:
             ValueError: a name that does not exist; lists similar names.
@@ -173,6 +200,13 @@ class NetworkParams(checks.ParameterSet):
             else:
                 matrix_entries = [f"{_MATRIX}_{entry}" for entry in MATRIX_ENTRIES]
                 raise checks.unknown_name_error(name, [*self.__dataclass_fields__, *matrix_entries])
+        if "clustering" in values:
+            values.setdefault("kappa", None)
+        if "fixed_indegree" in values:
+            values.setdefault("connection_rule", None)
+        if "connection_rule" in values:
+            is_fixed = values["connection_rule"] == "fixed_indegree"
+            values.setdefault("fixed_indegree", is_fixed)
         net = dataclasses.replace(self, **values)
         return read_parameters(net).replace(entries).build() if entries else net
 
@@ -213,7 +247,7 @@ class NetworkParams(checks.ParameterSet):
         ...
         ValueError: tau_E=-1 ms: must be a finite number > 0; gei=nan: must be a finite ...
         """
-        messages = [*check_values(vars(self)), *self._check_choices()]
+        messages = [*check_values(vars(self)), *check_clusters(self), *self._check_choices()]
         checks.raise_if_any(messages, "Correct the values named.")
         return self
 
@@ -226,6 +260,12 @@ class NetworkParams(checks.ParameterSet):
                 messages.append(f"{name}={value!r}: must be {' or '.join(map(repr, options))}")
         if not (_is_same(self.V_m, "rand") or checks.is_number(self.V_m)):
             messages.append(f"V_m={self.V_m!r}: must be 'rand' or a finite number")
+        is_fixed = self.connection_rule == "fixed_indegree"
+        if isinstance(self.fixed_indegree, bool) and self.fixed_indegree != is_fixed:
+            messages.append(
+                f"fixed_indegree={self.fixed_indegree} and connection_rule="
+                f"{self.connection_rule!r}: must agree; give one of them"
+            )
         if not isinstance(self.neuron_type, str):
             messages.append(f"neuron_type={self.neuron_type!r}: must be the name of a model")
         return messages
@@ -234,7 +274,8 @@ class NetworkParams(checks.ParameterSet):
         """Return NEST's `net_dict` with these values.
 
         Numbers are floats, numbers of neurons and clusters are integers, and arrays are NumPy
-        arrays, also where the field holds a JAX array.
+        arrays, also where the field holds a JAX array. `kappa` and `connection_rule`, which NEST's
+        example does not know, are left out where `clustering` and `fixed_indegree` say the same.
 
         >>> NetworkParams().to_dict()["N_E"]
         4000
@@ -251,7 +292,19 @@ class NetworkParams(checks.ParameterSet):
                 values[name] = int(array)
             else:
                 values[name] = float(array)
+        for name in self._derived_names():
+            del values[name]
         return values
+
+    def _derived_names(self) -> list[str]:
+        """Return which of kappa and connection_rule are what their default is."""
+        names = []
+        if not isinstance(self.kappa, Tracer):
+            if np.array_equal(np.asarray(self.kappa), self._kappa_of_clustering()):
+                names.append("kappa")
+        if self.connection_rule == self._rule_of_fixed_indegree():
+            names.append("connection_rule")
+        return names
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
@@ -320,7 +373,11 @@ class NetworkParams(checks.ParameterSet):
         return not _differences(self, other)
 
     def __repr__(self) -> str:
-        changed = [f"{name}={getattr(self, name)!r}" for name in _differences(self, type(self)())]
+        changed = []
+        derived = self._derived_names()
+        for name in _differences(self, type(self)()):
+            if name not in derived:
+                changed.append(f"{name}={getattr(self, name)!r}")
         return f"{type(self).__name__}({', '.join(changed)})"
 
 
@@ -385,6 +442,37 @@ def check_values(values: Mapping[str, Any]) -> list[str | None]:
     for low, high in _ORDERED_POTENTIALS:
         if low in values and high in values:
             messages.append(checks.check_order(low, values[low], high, values[high]))
+    return messages
+
+
+def check_clusters(net: NetworkParams) -> list[str]:
+    """Return messages on clusters that no network has, for values that are in their own domains.
+
+    The factors of a connection must be 0..n_clusters. At either end one of its two factors is 0,
+    whose power kappa has no derivative where 0 < kappa < 1.
+    """
+    values = (net.n_clusters, net.rep, net.rj, net.kappa)
+    if any(isinstance(value, Tracer) for value in values):
+        return []
+    try:
+        n_clusters, rep, rj, kappa = np.broadcast_arrays(*map(checks.to_numpy, values))
+    except ValueError:  # shapes that do not broadcast are found where they are used
+        return []
+    if any(array.dtype.kind not in "iuf" for array in (n_clusters, rep, rj, kappa)):
+        return []
+    factors = {"rep": rep, "1 + (rep - 1) rj": 1 + (rep - 1) * rj}
+    messages = []
+    for name, factor in factors.items():
+        # one cluster is no clustering, whatever the factors are
+        outside = (n_clusters > 1) & ~((factor >= 0) & (factor <= n_clusters))
+        at_end = (n_clusters > 1) & ((factor == 0) | (factor == n_clusters))
+        at_end &= (kappa > 0) & (kappa < 1)
+        for bad, ends in ((outside, ""), (at_end, ", both excluded where 0 < kappa < 1")):
+            if bad.any():
+                messages.append(
+                    f"{name}={factor[bad][0]:g}: must be from 0 to n_clusters="
+                    f"{n_clusters[bad][0]:g}{ends}"
+                )
     return messages
 
 
