@@ -8,6 +8,10 @@ from rbn_jax import plot as plot
 from rbn_jax import rates as rates
 from rbn_jax import reductions as reductions
 from rbn_jax import spikes as spikes
+from rbn_jax.clusters import ClusterFactors as ClusterFactors
+from rbn_jax.clusters import ClusterMatrices as ClusterMatrices
+from rbn_jax.clusters import cluster_factors as cluster_factors
+from rbn_jax.clusters import cluster_matrices as cluster_matrices
 from rbn_jax.fitting import FitResult as FitResult
 from rbn_jax.fitting import FitRows as FitRows
 from rbn_jax.fitting import Free as Free
@@ -23,9 +27,16 @@ from rbn_jax.psp import (
 from rbn_jax.psp import psp_time_to_peak as psp_time_to_peak
 from rbn_jax.psp import psp_trace as psp_trace
 from rbn_jax.psp import psp_waveform as psp_waveform
+from rbn_jax.rates import ClusterState as ClusterState
 from rbn_jax.rates import MeanField as MeanField
 from rbn_jax.rates import Populations as Populations
 from rbn_jax.rates import calibrate as calibrate
+from rbn_jax.rates import cluster_gain as cluster_gain
+from rbn_jax.rates import cluster_rate_cv as cluster_rate_cv
+from rbn_jax.rates import cluster_state as cluster_state
+from rbn_jax.rates import cluster_states as cluster_states
+from rbn_jax.rates import clustered as clustered
+from rbn_jax.rates import critical_rep as critical_rep
 from rbn_jax.rates import firing_rates as firing_rates
 from rbn_jax.rates import fixed_points as fixed_points
 from rbn_jax.rates import mean_field as mean_field

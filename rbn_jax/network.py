@@ -171,6 +171,8 @@ class NetworkParams(checks.ParameterSet):
             object.__setattr__(self, "kappa", self._kappa_of_clustering())
         if self.connection_rule is None:
             object.__setattr__(self, "connection_rule", self._rule_of_fixed_indegree())
+        if self.connection_rule == "fixed_indegree":
+            object.__setattr__(self, "fixed_indegree", True)
 
     def _kappa_of_clustering(self) -> float:
         return 0.0 if self.clustering == "probabilities" else 1.0
@@ -260,11 +262,10 @@ class NetworkParams(checks.ParameterSet):
                 messages.append(f"{name}={value!r}: must be {' or '.join(map(repr, options))}")
         if not (_is_same(self.V_m, "rand") or checks.is_number(self.V_m)):
             messages.append(f"V_m={self.V_m!r}: must be 'rand' or a finite number")
-        is_fixed = self.connection_rule == "fixed_indegree"
-        if isinstance(self.fixed_indegree, bool) and self.fixed_indegree != is_fixed:
+        if self.fixed_indegree is True and self.connection_rule != "fixed_indegree":
             messages.append(
-                f"fixed_indegree={self.fixed_indegree} and connection_rule="
-                f"{self.connection_rule!r}: must agree; give one of them"
+                f"fixed_indegree=True and connection_rule={self.connection_rule!r}: must agree; "
+                "give one of them"
             )
         if not isinstance(self.neuron_type, str):
             messages.append(f"neuron_type={self.neuron_type!r}: must be the name of a model")

@@ -29,6 +29,10 @@ _TOLERANCE = root_tolerance(np.dtype(np.float64))
 _STEP = float(np.finfo(np.float64).eps ** 0.5)
 
 
+# that of central differences
+_CENTRAL_STEP = float(np.finfo(np.float64).eps ** (1 / 3))
+
+
 class _Root(NamedTuple):
     """x: (m,) the root; jacobian: (m, m) that of the residual at the last point before it."""
 
@@ -61,6 +65,13 @@ class SingleSystem(NamedTuple):
     def residual_at(self, x: np.ndarray) -> np.ndarray:
         """Return the residual (m,) at x (m,)."""
         return self._residuals(np.tile(x[:, None], len(x) + 1))[:, 0]
+
+    def jacobian_at(self, x: np.ndarray) -> np.ndarray:
+        """Return the Jacobian (m, m) at x (m,), by central differences: 9 digits are correct."""
+        steps = _CENTRAL_STEP * np.maximum(np.abs(x), 1)
+        above = self._residuals(np.column_stack([x, x[:, None] + np.diag(steps)]))
+        below = self._residuals(np.column_stack([x, x[:, None] - np.diag(steps)]))
+        return (above - below)[:, 1:] / (2 * steps)
 
     def root(self, starts: Starts) -> np.ndarray:
         """Return x (m,) as `newton.root` does."""

@@ -33,6 +33,51 @@ def is_stable(jacobian: Array) -> Array:
     return _has_sign_minus_one(scaled)
 
 
+def largest_real_part(matrices: Array) -> Array:
+    """Return the largest real part of the eigenvalues of each matrix (m, m, *batch), (*batch).
+
+    For m <= 4 it has derivatives up to the third: those of a simple root of the characteristic
+    polynomial. For larger m it has the first ones, as `jax.numpy.linalg.eigvals` has. The result
+    is NaN for a matrix that is not finite.
+
+    >>> rotation = jnp.array([[1.0, -2.0], [2.0, 1.0]])
+    >>> print(largest_real_part(rotation[..., None]))
+    [1.]
+    """
+    m = len(matrices)
+    # in units of the largest entry, so that products neither overflow nor underflow
+    largest = lax.stop_gradient(jnp.abs(matrices).max((0, 1)))
+    scale = jnp.where(largest > 0, largest, 1)
+    scaled = matrices / scale
+    constant = lax.stop_gradient(scaled) if m <= _LARGEST_CLOSED else scaled
+    # a matrix of the batch that is not finite must not reach LAPACK, which may not return from it
+    is_finite = jnp.isfinite(constant).all((0, 1))
+    constant = jnp.where(is_finite, constant, 0)
+    eigenvalues = jnp.linalg.eigvals(jnp.moveaxis(constant, (0, 1), (-2, -1)))
+    rightmost = jnp.take_along_axis(
+        eigenvalues, jnp.argmax(eigenvalues.real, -1, keepdims=True), -1
+    )[..., 0]
+    if m <= _LARGEST_CLOSED:
+        coefficients = _characteristic_polynomial(scaled)
+        # Newton steps from a root leave its value as it is, and each doubles the number of
+        # derivatives that are those of the root
+        for _ in range(2):
+            rightmost = _newton_step(coefficients, rightmost)
+    return jnp.where(is_finite, scale, jnp.nan) * rightmost.real
+
+
+def _newton_step(coefficients: list[Array], x: Array) -> Array:
+    """Return x after a Newton step to a root of x^m + c_1 x^(m-1) + ... + c_m."""
+    value = jnp.ones_like(x)
+    slope = jnp.zeros_like(x)
+    for coefficient in coefficients:
+        slope = slope * x + value
+        value = value * x + coefficient
+    # at a multiple root there is no step, and there are no derivatives
+    is_simple = slope != 0
+    return x - jnp.where(is_simple, value, 0) / jnp.where(is_simple, slope, 1)
+
+
 def _characteristic_polynomial(matrices: Array) -> list[Array]:
     """Return c_1, ..., c_m of x^m + c_1 x^(m-1) + ... + c_m.
 

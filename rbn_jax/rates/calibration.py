@@ -20,8 +20,8 @@ from rbn_jax.numerics.sharding import with_auto_axes
 from rbn_jax.numerics.single_search import SingleSystem
 from rbn_jax.parameters import checks, domains
 from rbn_jax.parameters.access import as_array, read_parameters, split_element
+from rbn_jax.rates.couplings import Couplings, make_couplings, move_batch_last
 from rbn_jax.rates.equations import nan_outside_theory, residual, start_unknowns
-from rbn_jax.rates.populations import Couplings, make_couplings, move_batch_last
 from rbn_jax.rates.stationary import MeanField, is_single, mean_field
 from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
 from rbn_jax.rates.validity import flag_regimes, warn

@@ -13,7 +13,7 @@ from jax import Array
 
 from rbn_jax.numerics.newton import Comparison, lowest_stable_root, map_batch
 from rbn_jax.numerics.single_search import SingleSystem
-from rbn_jax.rates.populations import Couplings
+from rbn_jax.rates.couplings import Couplings
 from rbn_jax.rates.single_neuron import Neurons
 from rbn_jax.rates.theories import MeanFieldTheory
 
@@ -145,11 +145,16 @@ def rates_at(unknowns: Array, n: int) -> tuple[Array, Array]:
     return rates, jnp.expm1(unknowns[n:])
 
 
+def moments_at(unknowns: Array, n: int) -> tuple[Array, Array]:
+    """Return the rates [spikes/ms] and their variances across neurons [(spikes/ms)^2]."""
+    rates, relative_variance = rates_at(unknowns, n)
+    rates_per_ms = rates / 1000
+    return rates_per_ms, jnp.square(rates_per_ms) * relative_variance
+
+
 def neurons_at(unknowns: Array, couplings: Couplings) -> Neurons:
     """Return the neurons with the input that they receive at these unknowns."""
-    rates, relative_variance = rates_at(unknowns, len(couplings.tau_m))
-    rates_per_ms = rates / 1000
-    return couplings.neurons(rates_per_ms, jnp.square(rates_per_ms) * relative_variance)
+    return couplings.neurons(*moments_at(unknowns, len(couplings.tau_m)))
 
 
 def residual(unknowns: Array, couplings: Couplings) -> Array:

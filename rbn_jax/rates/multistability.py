@@ -14,6 +14,7 @@ from rbn_jax.network import NetworkParams
 from rbn_jax.numerics.arrays import broadcast_any_rank, refuse_complex
 from rbn_jax.numerics.newton import linearised, root
 from rbn_jax.numerics.stability import is_stable
+from rbn_jax.rates.couplings import Couplings, single_couplings
 from rbn_jax.rates.equations import (
     compiled_silent_state,
     expand_pairs,
@@ -21,12 +22,7 @@ from rbn_jax.rates.equations import (
     residual,
     start_unknowns,
 )
-from rbn_jax.rates.populations import (
-    Couplings,
-    Populations,
-    count_populations,
-    single_couplings,
-)
+from rbn_jax.rates.populations import Populations, count_populations
 from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
 
 # residual and Jacobian, compiled

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,13 @@ from rbn_jax.parameters.access import as_array
 from rbn_jax.parameters.domains import number_fields
 from rbn_jax.parameters.html import html_table
 from rbn_jax.parameters.labels import label, labelled_field
+from rbn_jax.rates.cluster_modes import (
+    cluster_gain_at,
+    network_couplings,
+    single_cluster_gain,
+    single_network_couplings,
+)
+from rbn_jax.rates.couplings import Couplings
 from rbn_jax.rates.equations import (
     find_single_state,
     find_state,
@@ -23,9 +32,12 @@ from rbn_jax.rates.equations import (
     neurons_at,
     rates_at,
 )
-from rbn_jax.rates.populations import Couplings, Populations, make_couplings, single_couplings
+from rbn_jax.rates.populations import Populations
 from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
 from rbn_jax.rates.validity import flag_regimes
+
+Parameters = TypeVar("Parameters", NetworkParams, Populations)
+Result = TypeVar("Result")
 
 
 @jax.tree_util.register_dataclass
@@ -42,9 +54,10 @@ class MeanField:
         V_th - V_r, so that rates have derivatives
     converged: (...) whether a state was found
     stable: (...) whether it is stable, as in `fixed_points`: whether rates that relax to those of
-        their input return to it
+        their input return to it; for clusters also, whether cluster_gain is below 1
     several_states: (...) whether the search found several states, of which this is the lowest
         stable one. Where it is False there may be others all the same: see `fixed_points`
+    cluster_gain: (...) see `rbn_jax.cluster_gain`; 0 without clusters, and for Populations
     warnings: (...) for each regime in `rbn_jax.rates.REGIMES`, by name, whether the network is in
         it; for Populations low_rate only, as none but networks were compared with NEST
 
@@ -61,6 +74,7 @@ class MeanField:
     converged: Array = labelled_field("", "a state was found")
     stable: Array = labelled_field("", "the state is stable")
     several_states: Array = labelled_field("", "several states were found")
+    cluster_gain: Array = labelled_field("", "cluster gain")
     warnings: dict[str, Array] = labelled_field("", "the network is in this regime")
 
     def _repr_html_(self) -> str | None:
@@ -151,6 +165,43 @@ def mean_field(
     >>> print(state.rates.round(2), state.rate_std.round(1), state.converged)
     [2.26 2.69] [1.6 1.5] True
     """
+    return _compute(params, theory, None)
+
+
+def _compute(
+    params: NetworkParams | Populations, theory: Theory | MeanFieldTheory, field: str | None
+) -> Any:
+    """Return the state of `mean_field`, or only one field of it, for which less is compiled."""
+    networks = read_networks(params, theory)
+    if networks.is_single:
+        state = _mean_field_of_single(networks)
+        return getattr(state, field) if field else state
+    return _mean_field(networks.params, networks.theory, field)
+
+
+class Networks(NamedTuple):
+    """What a function of networks is given.
+
+    params: the networks, with arrays in place of lists
+    theory: the theory
+    dtype: that of the result
+    is_single: whether it is one network outside of JAX's transformations: see `is_single`
+    """
+
+    params: Any
+    theory: MeanFieldTheory
+    dtype: np.dtype
+    is_single: bool
+
+
+def read_networks(
+    params: NetworkParams | Populations, theory: Theory | MeanFieldTheory
+) -> Networks:
+    """Return what `mean_field` is given, checked if it is not traced.
+
+    Raises:
+        ValueError: as in `mean_field`.
+    """
     model = find_theory(theory)
     if not isinstance(params, NetworkParams | Populations):
         raise ValueError(
@@ -164,10 +215,10 @@ def mean_field(
         params.check()
         network = tree.unflatten(leaves)
         if is_single(network):
-            return _mean_field_of_single(network, model, dtype)
+            return Networks(network, model, dtype, True)
     # Python numbers become arrays of no axes, as JAX would compile again for the other kind
     leaves = [np.asarray(leaf, dtype) if isinstance(leaf, float | int) else leaf for leaf in leaves]
-    return _mean_field(tree.unflatten(leaves), model)
+    return Networks(tree.unflatten(leaves), model, dtype, False)
 
 
 def is_single(params: NetworkParams | Populations) -> bool:
@@ -181,21 +232,36 @@ def is_single(params: NetworkParams | Populations) -> bool:
     return jax.sharding.get_abstract_mesh().empty
 
 
-def _mean_field_of_single(
-    params: NetworkParams | Populations, theory: MeanFieldTheory, dtype: np.dtype
-) -> MeanField:
-    """Return the state of one network, computed in float64; `dtype` is that of the result."""
+def _mean_field_of_single(networks: Networks) -> MeanField:
+    """Return the state of one network, computed in float64."""
     # steps of the search may lead where the residual is NaN
     with jax.enable_x64(True), jax.debug_nans(False):
-        network = jax.tree.map(functools.partial(np.array, dtype=float), params)
-        couplings = single_couplings(network, theory)
-        state = find_single_state(couplings)
+        network = in_float64(networks.params)
+        couplings, own = single_network_couplings(network, networks.theory)
+        root, stable, several = find_single_state(couplings)
+        gain = 0.0 if own is None else single_cluster_gain(own, couplings, root)
     with jax.enable_x64(True):
-        return _describe_single(network, couplings, *state, dtype)
+        return _describe_single(network, couplings, root, stable, several, gain, networks.dtype)
 
 
-@jax.jit
-def _mean_field(params: NetworkParams | Populations, theory: MeanFieldTheory) -> MeanField:
+def in_float64(params: Parameters) -> Parameters:
+    """Return a copy with NumPy arrays in float64."""
+    return jax.tree.map(functools.partial(np.array, dtype=float), params)
+
+
+@functools.partial(jax.jit, static_argnames="field")
+def _mean_field(
+    params: NetworkParams | Populations, theory: MeanFieldTheory, field: str | None
+) -> Any:
+    def compute(params: NetworkParams | Populations) -> Any:
+        state = _mean_field_of_arrays(params, theory)
+        return getattr(state, field) if field else state
+
+    return on_each_device(compute, params)
+
+
+def on_each_device(compute: Callable[[Parameters], Result], params: Parameters) -> Result:
+    """Return compute(params), where a batch that devices share stays shared."""
     arrays = []
     core_ndims = []
     for name, field in number_fields(type(params)).items():
@@ -203,15 +269,18 @@ def _mean_field(params: NetworkParams | Populations, theory: MeanFieldTheory) ->
         if array is not None:
             arrays.append(array)
             core_ndims.append(field.ndim or 0)
-    compute = functools.partial(_mean_field_of_arrays, theory=theory)
     return with_auto_axes(compute, params, arrays, core_ndims)
 
 
 def _mean_field_of_arrays(
     params: NetworkParams | Populations, theory: MeanFieldTheory
 ) -> MeanField:
-    couplings, batch = make_couplings(params, theory)
-    return _describe(params, couplings, batch, *find_state(couplings))
+    couplings, own, batch = network_couplings(params, theory)
+    root, stable, several = find_state(couplings)
+    gain = jnp.zeros_like(root[0])
+    if own is not None:
+        gain = cluster_gain_at(own, couplings, root)
+    return _describe(params, couplings, batch, root, stable, several, gain)
 
 
 @functools.partial(jax.jit, static_argnames="dtype")
@@ -221,9 +290,10 @@ def _describe_single(
     root: Array,
     stable: Array,
     several: Array,
+    gain: Array,
     dtype: np.dtype,
 ) -> MeanField:
-    state = _describe(params, couplings, (), root[:, None], stable, several)
+    state = _describe(params, couplings, (), root[:, None], stable, several, gain)
     return jax.tree.map(lambda leaf: leaf if leaf.dtype == bool else leaf.astype(dtype), state)
 
 
@@ -234,6 +304,7 @@ def _describe(
     root: Array,
     root_stable: Array,
     several_roots: Array,
+    gain: Array,
 ) -> MeanField:
     """Return the states at the roots (m, *batch) of the networks of a batch."""
     unknowns = nan_outside_theory(root, couplings)
@@ -256,22 +327,58 @@ def _describe(
         sigma=in_batch(neurons.sigma),
         spread=in_batch(neurons.spread),
         converged=converged.reshape(batch),
-        stable=(root_stable & converged).reshape(batch),
+        stable=(root_stable & converged & (gain < 1)).reshape(batch),
         several_states=(several_roots & converged).reshape(batch),
-        warnings=flag_regimes(params, in_batch(rates)),
+        cluster_gain=jnp.where(converged, gain, jnp.nan).reshape(batch),
+        warnings=flag_regimes(params, in_batch(rates), jnp.reshape(gain, batch)),
     )
 
 
 @label(units="spikes/s", long_name="firing rate", last_dimension="population")
+@broadcast_any_rank
+@in_single_precision
 def firing_rates(
     params: NetworkParams | Populations, theory: Theory | MeanFieldTheory = "quenched"
 ) -> Array:
     """Return the rates of all populations, (..., n), of a network those of E and I [spikes/s].
 
     They are `mean_field(params, theory).rates`; arguments, NaN and errors are those of
-    `mean_field`.
+    `mean_field`. A batch of networks takes less time, and less time to compile.
 
     >>> print(firing_rates(NetworkParams(I_th_E=2.0)).round(2))
     [6.12 6.71]
     """
-    return mean_field(params, theory).rates
+    return _compute(params, theory, "rates")
+
+
+@label(long_name="cluster gain")
+@broadcast_any_rank
+@in_single_precision
+def cluster_gain(
+    params: NetworkParams, theory: Theory | MeanFieldTheory = "quenched"
+) -> Array:
+    """Return how much a difference between the rates of clusters enhances itself, (...).
+
+    In the state in which all clusters have the same rates, a small difference between clusters in
+    ln of the rates x changes their input, and by it the rates that neurons have: dF = D dx. The
+    gain is the largest real part of the eigenvalues of D. From 1 on the difference grows: clusters
+    become active, and the state that `mean_field` returns is not that of the network. It is 0
+    without clusters (rep=1, or n_clusters=1), and NaN where there is no state.
+
+    Args:
+        params: a NetworkParams, whose numbers broadcast.
+        theory: as in `mean_field`.
+
+    Raises:
+        TypeError: a complex number.
+        ValueError: as in `mean_field`; Populations, whose clusters are not known.
+
+    Source: the stability analysis of Rostami et al. (2024), doi 10.1038/s41467-024-49889-4,
+    applied to the theories of `mean_field`.
+
+    >>> print(cluster_gain(NetworkParams(rep=np.array([1.0, 4.0, 6.0]))).round(3))
+    [0.    0.683 1.048]
+    """
+    if not isinstance(params, NetworkParams):
+        raise ValueError(f"params is a {type(params).__name__}: must be a NetworkParams")
+    return _compute(params, theory, "cluster_gain")

@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from rbn_jax.clusters import cluster_factors
 from rbn_jax.network import NetworkParams
 from rbn_jax.numerics.arrays import as_floats
 from rbn_jax.rates.populations import Populations
@@ -22,12 +23,22 @@ REGIMES = {
     "slow_synapses": "tau_syn / tau_m > 0.5, beyond what was compared with NEST",
     "small_network": "fewer than 4000 neurons: errors of 15 % were seen at 1500",
     "weak_inhibition": "gei <= 1: the spread of the input may exceed the threshold",
+    "near_transition": (
+        "a cluster gain above 0.8: near 1 clusters become active one by one, and the state in "
+        "which all have the same rates ends (see cluster_states)"
+    ),
+    "split_probability": (
+        "connection probabilities above 1 within clusters: the noise that neurons do not share "
+        "jumps where one passes a whole number"
+    ),
 }
 """The meaning of each warning, by name."""
 
 
-def flag_regimes(params: NetworkParams | Populations, rates: Array) -> dict[str, Array]:
-    """Return whether a network with these rates (..., n) is in each of REGIMES.
+def flag_regimes(
+    params: NetworkParams | Populations, rates: Array, cluster_gain: Array
+) -> dict[str, Array]:
+    """Return whether a network with these rates (..., n) and gain (...) is in each of REGIMES.
 
     The flags have the shape of the batch. Populations have low_rate only: the others are limits
     of comparisons with NEST, which were made for a NetworkParams.
@@ -48,11 +59,23 @@ def flag_regimes(params: NetworkParams | Populations, rates: Array) -> dict[str,
         "slow_synapses": slowest_synapse / jnp.minimum(tau_e, tau_i) > 0.5,
         "small_network": params.N_E + params.N_I < 4000,
         "weak_inhibition": params.gei <= 1,
+        "near_transition": cluster_gain > 0.8,
+        "split_probability": _is_split(params),
     }
     # XLA gives a flag that is the same in all networks the sharding of low_rate, which it is
     # combined with; a flag that only had its shape would be whole on every device
     either_way = low_rate | ~low_rate
     return {name: flag & either_way for name, flag in flags.items()}
+
+
+def _is_split(params: NetworkParams) -> Array:
+    """Return whether the rule of connections divides a probability above 1 among several."""
+    if params.connection_rule == "pairwise_poisson":
+        return jnp.zeros((), bool)
+    factors = cluster_factors(params)
+    (probability,) = as_floats(params.baseline_conn_prob)
+    largest = jnp.maximum(factors.probability_within, factors.probability_between)
+    return (probability * largest > 1).any((-2, -1))
 
 
 def warn(flags: Mapping[str, ArrayLike]) -> None:

@@ -1,0 +1,144 @@
+"""The modes in which the rates of clusters differ, at a state in which some have the same rates."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from rbn_jax.network import NetworkParams
+from rbn_jax.numerics.newton import linearised, map_batch
+from rbn_jax.numerics.single_search import SingleSystem
+from rbn_jax.numerics.stability import largest_real_part
+from rbn_jax.rates.couplings import Couplings, make_couplings
+from rbn_jax.rates.equations import moments_at, residual
+from rbn_jax.rates.groups import all_clusters, group_populations
+from rbn_jax.rates.populations import Populations
+from rbn_jax.rates.theories import MeanFieldTheory
+from rbn_jax.weights import calculate_RBN_weights
+
+
+class OwnCluster(NamedTuple):
+    """Input from the own cluster less that from another one, of which `Couplings` has the units.
+
+    linear: (3, 2, 2, networks) factors of the rates in the mean and in two parts of sigma^2
+    quadratic: (2, 2, networks) factors of their second moments in spread^2
+    """
+
+    linear: Array
+    quadratic: Array
+
+
+def network_couplings(
+    params: NetworkParams | Populations, theory: MeanFieldTheory
+) -> tuple[Couplings, OwnCluster | None, tuple[int, ...]]:
+    """Return the couplings of networks, those of their clusters, and the shape of the batch.
+
+    Populations have no clusters.
+    """
+    if isinstance(params, Populations):
+        couplings, batch = make_couplings(params, theory)
+        return couplings, None, batch
+    weights = calculate_RBN_weights(params)
+    symmetric = group_populations(params, weights, all_clusters(params))
+    couplings, batch = make_couplings(symmetric, theory)
+    # two single clusters, whose populations are E_1, E_2, I_1, I_2
+    pair, _ = make_couplings(group_populations(params, weights, jnp.ones(2)), theory)
+    own = OwnCluster(
+        linear=pair.linear[:, ::2, ::2] - pair.linear[:, ::2, 1::2],
+        quadratic=pair.quadratic[::2, ::2] - pair.quadratic[::2, 1::2],
+    )
+    return couplings, own, batch
+
+
+def cluster_couplings(
+    own: OwnCluster, couplings: Couplings, unknowns: Array, group: int = 0
+) -> Couplings:
+    """Return the couplings of E and I of one cluster, while another one compensates its rates.
+
+    In a mode of a group of clusters their rates change, and the sum of the changes is 0. Then the
+    input of a cluster from other clusters changes as if it came from the cluster itself, with the
+    opposite sign: the cluster has the couplings `own`, and what else it receives in the state is
+    external input. So all clusters of a group have one mode, however many they are.
+
+    Args:
+        own: of the networks.
+        couplings: of E and I of all groups of clusters, in the order of `group_populations`.
+        unknowns: (m, *batch) the state, as in `equations`.
+        group: which group of clusters.
+    """
+    n_groups = len(couplings.tau_m) // 2
+    members = slice(group, None, n_groups)
+    rates, variance = moments_at(unknowns, len(couplings.tau_m))
+    state_input = (couplings.inputs(rates, variance) + couplings.external)[:, members]
+    cluster = Couplings(
+        tau_m=couplings.tau_m[members],
+        t_ref=couplings.t_ref[members],
+        v_th=couplings.v_th[members],
+        gap=couplings.gap[members],
+        linear=own.linear,
+        quadratic=own.quadratic,
+        external=state_input,
+        fixed_indegree=couplings.fixed_indegree,
+        theory=couplings.theory,
+    )
+    own_input = cluster.inputs(rates[members], variance[members])
+    return dataclasses.replace(cluster, external=state_input - own_input)
+
+
+def mode_jacobian(cluster: Couplings, unknowns: Array) -> Array:
+    """Return the Jacobian (m, m, *batch) of the relaxation of a cluster's mode.
+
+    cluster: as `cluster_couplings` returns them
+    unknowns: (m, *batch) of E and I of this cluster in the state
+    """
+
+    def jacobian(unknowns: Array, cluster: Couplings) -> Array:
+        return linearised(residual, unknowns, cluster)[1]
+
+    # linearised gives (m, m, systems): vmap over further axes keeps those in front of the systems
+    return map_batch(jacobian, unknowns.ndim - 1)(unknowns, cluster)
+
+
+@jax.jit
+def single_network_couplings(
+    params: NetworkParams | Populations, theory: MeanFieldTheory
+) -> tuple[Couplings, OwnCluster | None]:
+    """Return the couplings of one network, and those of its clusters, by one program."""
+    couplings, own, _ = network_couplings(params, theory)
+    return couplings, own
+
+
+_compiled_cluster_couplings = jax.jit(cluster_couplings, static_argnames="group")
+
+
+def single_mode_jacobian(
+    own: OwnCluster, couplings: Couplings, unknowns: np.ndarray, group: int = 0
+) -> np.ndarray:
+    """Return the Jacobian (m, m) of the mode of a group in one network, in float64.
+
+    Much less is compiled for it than for `mode_jacobian`. It is NaN where there is no state.
+    """
+    cluster = _compiled_cluster_couplings(own, couplings, unknowns[:, None], group)
+    n_groups = len(couplings.tau_m) // 2
+    return SingleSystem(residual, cluster).jacobian_at(unknowns[group::n_groups])
+
+
+def single_cluster_gain(own: OwnCluster, couplings: Couplings, unknowns: np.ndarray) -> float:
+    """Return what `cluster_gain_at` does for one network in float64. Much less is compiled."""
+    return gain_of_jacobian(single_mode_jacobian(own, couplings, unknowns))
+
+
+def gain_of_jacobian(jacobian: np.ndarray) -> float:
+    """Return the gain of the modes of one relaxation, NaN where it is not finite."""
+    if not np.isfinite(jacobian).all():
+        return np.nan
+    return 1 + float(np.linalg.eigvals(jacobian).real.max())
+
+
+def cluster_gain_at(own: OwnCluster, couplings: Couplings, unknowns: Array) -> Array:
+    """Return the cluster gain (*batch) in the symmetric state; see `cluster_gain`."""
+    cluster = cluster_couplings(own, couplings, unknowns)
+    return 1 + largest_real_part(mode_jacobian(cluster, unknowns))
