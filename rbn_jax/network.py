@@ -440,6 +440,39 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         "Source/Gridsearch_NEST/NEST_GridSearch.py)",
         {"N_E": 20000, "N_I": 5000, "tau_syn_ex": 3.0, "tau_syn_in": 2.0, "rep": 2.75, "rj": 0.75},
     ),
+    "rostami2024": (
+        "Rostami, Rost, Schmitt, van Albada, Riehle & Nawrot (2024), Nat. Commun. 15, "
+        "doi 10.1038/s41467-024-49889-4: the E/I clustered network of its Figure 1, whose "
+        "parameters but n_clusters and rep are those of Figure 2; from its published code "
+        "(nawrotlab/ClusteredNetwork_pub, src/defaultSimulate.py and fig_codes/fig1.py)",
+        {
+            "V_th_E": 15.0,
+            "V_th_I": 15.0,
+            "tau_syn_ex": 3.0,
+            "tau_syn_in": 2.0,
+            "I_th_E": 2.14,
+            "I_th_I": 1.26,
+            "n_clusters": 50,
+            "rep": 11.0,
+            "rj": 0.75,
+        },
+    ),
+    "schmitt2026": (
+        "Schmitt, Müller & Nawrot (2026), bioRxiv, doi 10.64898/2026.03.16.712138: the default "
+        "spiking network of its published code (schmitfe/EI-Clustering, "
+        "NEST/EI_clustered_network/network_params.py); its Figure 5 has rep=5 and kappa=0, 0.5, 1",
+        {
+            "I_th_E": 3.25,
+            "I_th_I": 1.82,
+            "N_E": 8000,
+            "N_I": 2000,
+            "baseline_conn_prob": [[0.3, 0.3], [0.3, 0.3]],
+            "connection_rule": "pairwise_poisson",
+            "kappa": 1.0,
+            "rj": 0.78,
+            "rep": 4.5,
+        },
+    ),
 }
 """Source, and values that differ from NEST's example, of every preset by name."""
 
