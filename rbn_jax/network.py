@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
+from rbn_jax.dictionaries import Unknown, read_dictionary
 from rbn_jax.parameters import checks
 from rbn_jax.parameters.access import MATRIX_ENTRIES, read_parameters, split_element, to_plain
 from rbn_jax.parameters.domains import (
@@ -31,11 +32,6 @@ from rbn_jax.parameters.domains import (
 Numbers: TypeAlias = float | np.ndarray | Array
 """One number, or an array of them for a batch of networks."""
 
-# keys of the dictionaries that NEST's example merges with that of the network
-_NEST_ONLY = frozenset(
-    "warmup simtime dt randseed n_vp stim_clusters stim_amp stim_starts stim_ends "
-    "jplus pplus js I_xE I_xI delta rho".split()
-)
 _COUNTS = ("N_E", "N_I", "n_clusters")
 _MATRIX = "baseline_conn_prob"
 _ORDERED_POTENTIALS = (
@@ -300,43 +296,63 @@ class NetworkParams(checks.ParameterSet):
     def _derived_names(self) -> list[str]:
         """Return which of kappa and connection_rule are what their default is."""
         names = []
-        if not isinstance(self.kappa, Tracer):
-            if np.array_equal(np.asarray(self.kappa), self._kappa_of_clustering()):
-                names.append("kappa")
+        is_traced = isinstance(self.kappa, Tracer)
+        if not is_traced and np.array_equal(np.asarray(self.kappa), self._kappa_of_clustering()):
+            names.append("kappa")
         if self.connection_rule == self._rule_of_fixed_indegree():
             names.append("connection_rule")
         return names
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
-        """Return parameters from NEST's `net_dict`, or from a part of it; the rest are defaults.
+    def from_mapping(cls, mapping: Mapping[str, Any], *, unknown: Unknown = "raise") -> Self:
+        """Return parameters from a dictionary of a published program; other fields are defaults.
 
-        Keys of NEST's simulation and stimulus dictionaries are ignored.
+        The programs are NEST's example with its `net_dict`, the code of Rostami et al. (2024), and
+        EI-Clustering (Schmitt, Müller & Nawrot 2026). `docs/nest.md` has the table of the names
+        that differ. Keys of the simulation, the stimulus and the analysis are ignored.
+
+        Args:
+            mapping: the dictionary, or a part of it.
+            unknown: "raise" an error for a key that is not known, or "ignore" it.
 
         Raises:
             ValueError: an unknown key (similar ones are listed), or a value that is not a number
-                or outside its domain.
+                or outside its domain; two keys with different values for one field; a key that
+                changes the network in a way that no field represents, as given weights `js`.
 
         >>> NetworkParams.from_mapping({"tau_E": 15, "simtime": 10000.0})
         NetworkParams(tau_E=15.0)
+        >>> NetworkParams.from_mapping({"ge": 1.5, "jplus": [[5.0, 4.0], [4.0, 4.0]], "Q": 50})
+        NetworkParams(n_clusters=50.0, gei=1.5, rj=0.75, rep=5.0)
         """
-        if not isinstance(mapping, Mapping):
-            raise ValueError(f"mapping is a {type(mapping).__name__}: must be a dictionary")
+        given, currents = read_dictionary(mapping, cls.__dataclass_fields__, unknown)
         values = {}
-        for key, value in mapping.items():
-            if key == _MATRIX:
-                values[key] = checks.to_matrix(key, value)
-            elif key in NUMBER_FIELDS:
-                values[key] = checks.to_number(key, value)
-            elif key in _CHOICES:
-                values[key] = value
-            elif key not in _NEST_ONLY:
-                raise checks.unknown_name_error(key, cls.__dataclass_fields__)
-        return cls(**values).check()
+        for name, value in given.items():
+            if name == _MATRIX:
+                values[name] = checks.to_matrix(name, value)
+            elif name in NUMBER_FIELDS:
+                values[name] = checks.to_number(name, value)
+            else:
+                values[name] = value
+        net = cls(**values).check()
+        return net._replace_currents(currents) if currents else net
+
+    def _replace_currents(self, currents: Mapping[str, Numbers]) -> Self:
+        """Return a copy with background currents that are given in pA."""
+        rheobases = {
+            "I_th_E": self.C_m * (self.V_th_E - self.E_L) / self.tau_E,
+            "I_th_I": self.C_m * (self.V_th_I - self.E_L) / self.tau_I,
+        }
+        changes = {name: current / rheobases[name] for name, current in currents.items()}
+        return self.replace(**changes).check()
 
     @classmethod
-    def from_toml(cls, path: str | os.PathLike[str]) -> Self:
+    def from_toml(cls, path: str | os.PathLike[str], *, unknown: Unknown = "raise") -> Self:
         """Read parameters from a TOML file of `name = value` lines; the rest are defaults.
+
+        Args:
+            path: of the file; it has the names that `from_mapping` reads.
+            unknown: "raise" an error for a name that is not known, or "ignore" it.
 
         Raises:
             ValueError: the file is not TOML, or as in `from_mapping`; the message has its name.
@@ -344,7 +360,7 @@ class NetworkParams(checks.ParameterSet):
         """
         try:
             with open(path, "rb") as file:
-                return cls.from_mapping(tomllib.load(file))
+                return cls.from_mapping(tomllib.load(file), unknown=unknown)
         except ValueError as error:
             raise ValueError(f"{os.fspath(path)}: {error}") from error
 
@@ -424,6 +440,39 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         "which keep their defaults here; from its published code (nawrotlab/SNN_GeNN_Nest, "
         "Source/Gridsearch_NEST/NEST_GridSearch.py)",
         {"N_E": 20000, "N_I": 5000, "tau_syn_ex": 3.0, "tau_syn_in": 2.0, "rep": 2.75, "rj": 0.75},
+    ),
+    "rostami2024": (
+        "Rostami, Rost, Schmitt, van Albada, Riehle & Nawrot (2024), Nat. Commun. 15, "
+        "doi 10.1038/s41467-024-49889-4: the E/I clustered network of its Figure 1, whose "
+        "parameters but n_clusters and rep are those of Figure 2; from its published code "
+        "(nawrotlab/ClusteredNetwork_pub, src/defaultSimulate.py and fig_codes/fig1.py)",
+        {
+            "V_th_E": 15.0,
+            "V_th_I": 15.0,
+            "tau_syn_ex": 3.0,
+            "tau_syn_in": 2.0,
+            "I_th_E": 2.14,
+            "I_th_I": 1.26,
+            "n_clusters": 50,
+            "rep": 11.0,
+            "rj": 0.75,
+        },
+    ),
+    "schmitt2026": (
+        "Schmitt, Müller & Nawrot (2026), bioRxiv, doi 10.64898/2026.03.16.712138: the default "
+        "spiking network of its published code (schmitfe/EI-Clustering, "
+        "NEST/EI_clustered_network/network_params.py); its Figure 5 has rep=5 and kappa=0, 0.5, 1",
+        {
+            "I_th_E": 3.25,
+            "I_th_I": 1.82,
+            "N_E": 8000,
+            "N_I": 2000,
+            "baseline_conn_prob": [[0.3, 0.3], [0.3, 0.3]],
+            "connection_rule": "pairwise_poisson",
+            "kappa": 1.0,
+            "rj": 0.78,
+            "rep": 4.5,
+        },
     ),
 }
 """Source, and values that differ from NEST's example, of every preset by name."""
