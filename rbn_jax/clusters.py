@@ -54,8 +54,9 @@ def cluster_factors(params: NetworkParams) -> ClusterFactors:
 
     Source: Rostami et al. (2024), doi 10.1038/s41467-024-49889-4, and NEST's
     EI_clustered_network/network.py, for kappa of 0 and 1; for other kappa bioRxiv
-    10.64898/2026.03.16.712138 and its code, schmitfe/EI-Clustering. NEST's example has 1 + (rep - 1) ** rj for clustered
-    probabilities, a slip that its authors' later code does not have.
+    10.64898/2026.03.16.712138 and its code, schmitfe/EI-Clustering. NEST's
+    example has 1 + (rep - 1) ** rj for clustered probabilities, a slip that its authors' later
+    code does not have.
 
     >>> factors = cluster_factors(NetworkParams(rep=4.0, n_clusters=10, rj=0.5))
     >>> print(factors.weight_within)

@@ -144,7 +144,7 @@ class NetworkParams(checks.ParameterSet):
     )
     rep: Numbers = number("", "excitatory clustering factor", NOT_NEGATIVE, default=6.0)
     # None stands for what `clustering` says, and is replaced on construction
-    kappa: Numbers | None = number("", "exponent of clustering in weights", SHARE, default=None)
+    kappa: Numbers = number("", "exponent of clustering in weights", SHARE, default=None)
 
     def __new__(cls, *args: object, **values: object) -> Self:
         """Refuse unknown names with the similar ones, where Python would name none."""

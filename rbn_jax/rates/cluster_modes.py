@@ -1,6 +1,7 @@
 """The modes in which the rates of clusters differ, at a state in which some have the same rates."""
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
@@ -12,12 +13,10 @@ from rbn_jax.network import NetworkParams
 from rbn_jax.numerics.newton import linearised, map_batch
 from rbn_jax.numerics.single_search import SingleSystem
 from rbn_jax.numerics.stability import largest_real_part
-from rbn_jax.rates.couplings import Couplings, make_couplings
+from rbn_jax.rates.couplings import Couplings, make_couplings, single_couplings
 from rbn_jax.rates.equations import moments_at, residual
-from rbn_jax.rates.groups import all_clusters, group_populations
-from rbn_jax.rates.populations import Populations
+from rbn_jax.rates.groups import group_populations
 from rbn_jax.rates.theories import MeanFieldTheory
-from rbn_jax.weights import calculate_RBN_weights
 
 
 class OwnCluster(NamedTuple):
@@ -31,26 +30,14 @@ class OwnCluster(NamedTuple):
     quadratic: Array
 
 
-def network_couplings(
-    params: NetworkParams | Populations, theory: MeanFieldTheory
-) -> tuple[Couplings, OwnCluster | None, tuple[int, ...]]:
-    """Return the couplings of networks, those of their clusters, and the shape of the batch.
-
-    Populations have no clusters.
-    """
-    if isinstance(params, Populations):
-        couplings, batch = make_couplings(params, theory)
-        return couplings, None, batch
-    weights = calculate_RBN_weights(params)
-    symmetric = group_populations(params, weights, all_clusters(params))
-    couplings, batch = make_couplings(symmetric, theory)
+def own_cluster(params: NetworkParams, theory: MeanFieldTheory) -> OwnCluster:
+    """Return by how much more a cluster acts on itself than on another cluster."""
     # two single clusters, whose populations are E_1, E_2, I_1, I_2
-    pair, _ = make_couplings(group_populations(params, weights, jnp.ones(2)), theory)
-    own = OwnCluster(
+    pair, _ = make_couplings(group_populations(params, jnp.ones(2)), theory)
+    return OwnCluster(
         linear=pair.linear[:, ::2, ::2] - pair.linear[:, ::2, 1::2],
         quadratic=pair.quadratic[::2, ::2] - pair.quadratic[::2, 1::2],
     )
-    return couplings, own, batch
 
 
 def cluster_couplings(
@@ -102,13 +89,18 @@ def mode_jacobian(cluster: Couplings, unknowns: Array) -> Array:
     return map_batch(jacobian, unknowns.ndim - 1)(unknowns, cluster)
 
 
-@jax.jit
-def single_network_couplings(
-    params: NetworkParams | Populations, theory: MeanFieldTheory
-) -> tuple[Couplings, OwnCluster | None]:
-    """Return the couplings of one network, and those of its clusters, by one program."""
-    couplings, own, _ = network_couplings(params, theory)
-    return couplings, own
+@functools.partial(jax.jit, static_argnums=1)
+def single_cluster_couplings(
+    params: NetworkParams, theory: MeanFieldTheory
+) -> tuple[Couplings, OwnCluster]:
+    """Return the couplings of one network in the symmetric state, and those of a cluster.
+
+    One program computes both: to compile two takes longer.
+
+    Raises:
+        ValueError: there is more than one network.
+    """
+    return single_couplings(params, theory), own_cluster(params, theory)
 
 
 _compiled_cluster_couplings = jax.jit(cluster_couplings, static_argnames="group")

@@ -26,9 +26,9 @@ from rbn_jax.rates.cluster_modes import (
     cluster_couplings,
     gain_of_jacobian,
     mode_jacobian,
-    network_couplings,
+    own_cluster,
+    single_cluster_couplings,
     single_mode_jacobian,
-    single_network_couplings,
 )
 from rbn_jax.rates.couplings import Couplings, make_couplings
 from rbn_jax.rates.equations import (
@@ -203,7 +203,7 @@ def _mirrored_residual(mirrored: Array, couplings: Couplings) -> Array:
     return mirror * residual(mirror * mirrored, couplings)
 
 
-def _has_active_clusters(unknowns: Array) -> Array:
+def _has_active_clusters(unknowns: Array | np.ndarray) -> Array | np.ndarray:
     """Return whether E has a higher rate in active clusters; the first unknowns are ln of rates."""
     return unknowns[0] - unknowns[1] > _SAME_RATES
 
@@ -222,7 +222,7 @@ def _states(params: NetworkParams, n_active: Array, theory: MeanFieldTheory) -> 
         unknowns = mirror.reshape(-1, *[1] * batch_ndim) * mirrored
         unknowns = nan_outside_theory(unknowns, couplings)
         unknowns = jnp.where(_has_active_clusters(unknowns), unknowns, jnp.nan)
-        _, own, _ = network_couplings(params, theory)
+        own = own_cluster(params, theory)
         gain = 1 + largest_real_part(_group_jacobian(unknowns, couplings))
         group_sizes = (n_active, n_clusters - n_active)
         for group, size in enumerate(group_sizes):
@@ -269,7 +269,8 @@ def _single_state(
         system = SingleSystem(_mirrored_residual, couplings)
         mirrored, _, _ = system.lowest_stable_root(_active_starts(theory), _COMPARISON)
         unknowns = _mirror(len(mirrored)) * mirrored
-        unknowns = np.asarray(nan_outside_theory(unknowns[:, None], couplings))[:, 0]
+        unknowns = nan_outside_theory(jnp.asarray(unknowns)[:, None], couplings)
+        unknowns = np.asarray(unknowns)[:, 0]
         rates = np.full(4, np.nan)
         gain = np.nan
         if _has_active_clusters(unknowns):
@@ -281,7 +282,7 @@ def _single_state(
                 if size > 1:
                     mode = single_mode_jacobian(own, couplings, unknowns, group)
                     gain = max(gain, gain_of_jacobian(mode))
-    return _make_state(np.asarray(rates, dtype), np.asarray(gain, dtype))
+    return _make_state(jnp.asarray(rates, dtype), jnp.asarray(gain, dtype))
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -289,16 +290,13 @@ def _single_active_couplings(
     params: NetworkParams, n_active: float, theory: MeanFieldTheory
 ) -> tuple[Couplings, OwnCluster]:
     couplings, _ = make_couplings(clustered(params, n_active), theory)
-    _, own, _ = network_couplings(params, theory)
-    return couplings, own
+    return couplings, own_cluster(params, theory)
 
 
 @label(long_name="critical rep")
 @broadcast_any_rank
 @in_single_precision
-def critical_rep(
-    params: NetworkParams, theory: Theory | MeanFieldTheory = "quenched"
-) -> Array:
+def critical_rep(params: NetworkParams, theory: Theory | MeanFieldTheory = "quenched") -> Array:
     """Return the rep from which on clusters become active: the least with a cluster gain of 1.
 
     The gain is computed for 16 values of rep from 1 to the largest one that the network can have,
@@ -343,11 +341,12 @@ def _critical_rep_of_single(
     params: NetworkParams, theory: MeanFieldTheory, dtype: np.dtype
 ) -> Array:
     low, high = 1.0, float(_largest_rep(in_float64(params)))
-    gain_low = 0.0
+    gain_low = gain_high = 0.0
     with jax.enable_x64(True):
         network = in_float64(params)
         for _ in range(_ROUNDS):
-            for rep in low * (high / low) ** (np.arange(1, _VALUES_PER_ROUND + 1) / _VALUES_PER_ROUND):
+            shares = np.arange(1, _VALUES_PER_ROUND + 1) / _VALUES_PER_ROUND
+            for rep in low * (high / low) ** shares:
                 gain = float(cluster_gain(network.replace(rep=rep), theory))
                 if gain >= 1:
                     high, gain_high = rep, gain
@@ -358,7 +357,7 @@ def _critical_rep_of_single(
     return jnp.asarray(low + (high - low) * _crossing(gain_low, gain_high), dtype)
 
 
-def _crossing(gain_low: ArrayLike, gain_high: ArrayLike) -> Array:
+def _crossing(gain_low: float | Array, gain_high: float | Array) -> Array:
     """Return the share of an interval at which the gain is 1; its middle where a gain is NaN."""
     share = (1 - gain_low) / (gain_high - gain_low)
     return jnp.where(jnp.isfinite(share), share, 0.5)
@@ -467,11 +466,12 @@ def cluster_rate_cv(
     if networks.is_single and np.ndim(window) == 0 and not isinstance(window, Tracer):
         with jax.enable_x64(True), jax.debug_nans(False):
             network = in_float64(networks.params)
-            couplings, own = single_network_couplings(network, networks.theory)
+            couplings, own = single_cluster_couplings(network, networks.theory)
             root, _, _ = find_single_state(couplings)
-            unknowns = np.asarray(nan_outside_theory(root[:, None], couplings))
-            jacobian = single_mode_jacobian(own, couplings, unknowns[:, 0])[..., None]
-            cv = _linear_noise_cv(network, jacobian, unknowns, window)
+            unknowns = nan_outside_theory(jnp.asarray(root)[:, None], couplings)
+            jacobian = single_mode_jacobian(own, couplings, np.asarray(unknowns)[:, 0])
+            jacobian = jnp.asarray(jacobian)[..., None]
+            cv = _linear_noise_cv(network, jacobian, unknowns, jnp.asarray(window))
             return cv[0].astype(networks.dtype)
     return _rate_cv(networks.params, jnp.asarray(window, networks.dtype), networks.theory)
 
@@ -479,7 +479,8 @@ def cluster_rate_cv(
 @functools.partial(jax.jit, static_argnums=2)
 def _rate_cv(params: NetworkParams, window: Array, theory: MeanFieldTheory) -> Array:
     def compute(params: NetworkParams) -> Array:
-        couplings, own, batch = network_couplings(params, theory)
+        couplings, batch = make_couplings(params, theory)
+        own = own_cluster(params, theory)
         root, _, _ = find_state(couplings)
         unknowns = nan_outside_theory(root, couplings)
         jacobian = mode_jacobian(cluster_couplings(own, couplings, unknowns), unknowns)
@@ -490,7 +491,7 @@ def _rate_cv(params: NetworkParams, window: Array, theory: MeanFieldTheory) -> A
 
 
 def _linear_noise_cv(
-    params: NetworkParams, jacobian: Array, unknowns: Array, window: ArrayLike
+    params: NetworkParams, jacobian: Array, unknowns: Array, window: Array
 ) -> Array:
     """Return the result of `cluster_rate_cv` from the Jacobian D - 1 (m, m, *batch) of the mode."""
     # noise is that of the rates; second moments of the rates have none of their own

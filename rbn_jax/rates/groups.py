@@ -46,14 +46,12 @@ def clustered(params: NetworkParams, active: ArrayLike = 0) -> Populations:
     >>> print(firing_rates(clustered(NetworkParams(rep=3.0), active=2)).round(2))
     [2.27 2.27 2.73 2.73]
     """
-    weights = calculate_RBN_weights(params)
-    is_traced = isinstance(active, Tracer)
-    if not is_traced and np.ndim(active) == 0 and np.asarray(active) == 0:
-        return group_populations(params, weights, all_clusters(params))
-    if not is_traced:
+    if not isinstance(active, Tracer):
+        if np.ndim(active) == 0 and np.asarray(active) == 0:
+            return group_populations(params, as_floats(params.n_clusters)[0][..., None])
         check_active(params, active)
-    n_active, n_clusters = jnp.broadcast_arrays(*as_floats(active, params.n_clusters))
-    return group_populations(params, weights, jnp.stack([n_active, n_clusters - n_active], -1))
+    n_active, n_clusters = jnp.broadcast_arrays(*as_floats(jnp.asarray(active), params.n_clusters))
+    return group_populations(params, jnp.stack([n_active, n_clusters - n_active], -1))
 
 
 def check_active(params: NetworkParams, active: ArrayLike) -> None:
@@ -78,22 +76,15 @@ def to_populations(params: NetworkParams | Populations) -> Populations:
     return params if isinstance(params, Populations) else clustered(params)
 
 
-def all_clusters(params: NetworkParams) -> Array:
-    """Return the sizes (..., 1) of a single group of all clusters."""
-    (n_clusters,) = as_floats(params.n_clusters)
-    return n_clusters[..., None]
-
-
-def group_populations(params: NetworkParams, weights: Array, sizes: Array) -> Populations:
+def group_populations(params: NetworkParams, sizes: Array) -> Populations:
     """Return the populations of G groups of clusters: E of each group, then I of each group.
 
-    With J an entry of the weights, a synapse has s J / sqrt(N) pA, and its weight
+    With J an entry of `calculate_RBN_weights`, a synapse has s J / sqrt(N) pA, and its weight
     here is s J tau_syn / (sqrt(N) C_m) mV. The background current, I_th times the rheobase
     current, moves the free membrane potential to E_L + I_th (V_th - E_L); delta_I_x is the full
     width of its uniform distribution, relative to its mean: the standard deviation is
     delta_I_x |I_th (V_th - E_L)| / sqrt(12).
 
-    weights: (..., 2, 2) as `calculate_RBN_weights` gives them
     sizes: (..., G) numbers of clusters, which need not be whole
     """
     n_groups = sizes.shape[-1]
@@ -107,7 +98,7 @@ def group_populations(params: NetworkParams, weights: Array, sizes: Array) -> Po
     widths = _stack_pair(params.delta_I_xE, params.delta_I_xI)
     mv_per_js = s / c_m / jnp.sqrt(neurons.sum(-1, keepdims=True)) * tau_syn
     weights, indegrees, connection_prob = _group_connections(
-        params, weights * mv_per_js[..., None, :], neurons, sizes
+        params, calculate_RBN_weights(params) * mv_per_js[..., None, :], neurons, sizes
     )
 
     def in_groups(pair: Array) -> Array:

@@ -19,6 +19,7 @@ from rbn_jax.parameters.domains import (
     number_fields,
 )
 
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Populations(checks.ParameterSet):

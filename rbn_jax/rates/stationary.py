@@ -20,11 +20,11 @@ from rbn_jax.parameters.html import html_table
 from rbn_jax.parameters.labels import label, labelled_field
 from rbn_jax.rates.cluster_modes import (
     cluster_gain_at,
-    network_couplings,
+    own_cluster,
+    single_cluster_couplings,
     single_cluster_gain,
-    single_network_couplings,
 )
-from rbn_jax.rates.couplings import Couplings
+from rbn_jax.rates.couplings import Couplings, make_couplings, single_couplings
 from rbn_jax.rates.equations import (
     find_single_state,
     find_state,
@@ -34,9 +34,9 @@ from rbn_jax.rates.equations import (
 )
 from rbn_jax.rates.populations import Populations
 from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
-from rbn_jax.rates.validity import flag_regimes
+from rbn_jax.rates.validity import flag_regimes, warn
 
-Parameters = TypeVar("Parameters", NetworkParams, Populations)
+Parameters = TypeVar("Parameters", bound=NetworkParams | Populations)
 Result = TypeVar("Result")
 
 
@@ -59,7 +59,8 @@ class MeanField:
         stable one. Where it is False there may be others all the same: see `fixed_points`
     cluster_gain: (...) see `rbn_jax.cluster_gain`; 0 without clusters, and for Populations
     warnings: (...) for each regime in `rbn_jax.rates.REGIMES`, by name, whether the network is in
-        it; for Populations low_rate only, as none but networks were compared with NEST
+        it; for Populations low_rate and outside_theory only, as none but networks were compared
+        with NEST
 
     >>> state = mean_field(NetworkParams(I_th_E=0.9), theory="shift")
     >>> [name for name, applies in state.warnings.items() if applies]
@@ -237,7 +238,11 @@ def _mean_field_of_single(networks: Networks) -> MeanField:
     # steps of the search may lead where the residual is NaN
     with jax.enable_x64(True), jax.debug_nans(False):
         network = in_float64(networks.params)
-        couplings, own = single_network_couplings(network, networks.theory)
+        own = None
+        if isinstance(network, NetworkParams):
+            couplings, own = single_cluster_couplings(network, networks.theory)
+        else:
+            couplings = single_couplings(network, networks.theory)
         root, stable, several = find_single_state(couplings)
         gain = 0.0 if own is None else single_cluster_gain(own, couplings, root)
     with jax.enable_x64(True):
@@ -275,11 +280,11 @@ def on_each_device(compute: Callable[[Parameters], Result], params: Parameters) 
 def _mean_field_of_arrays(
     params: NetworkParams | Populations, theory: MeanFieldTheory
 ) -> MeanField:
-    couplings, own, batch = network_couplings(params, theory)
+    couplings, batch = make_couplings(params, theory)
     root, stable, several = find_state(couplings)
     gain = jnp.zeros_like(root[0])
-    if own is not None:
-        gain = cluster_gain_at(own, couplings, root)
+    if isinstance(params, NetworkParams):
+        gain = cluster_gain_at(own_cluster(params, theory), couplings, root)
     return _describe(params, couplings, batch, root, stable, several, gain)
 
 
@@ -309,6 +314,7 @@ def _describe(
     """Return the states at the roots (m, *batch) of the networks of a batch."""
     unknowns = nan_outside_theory(root, couplings)
     converged = jnp.isfinite(unknowns).all(0)
+    outside_theory = jnp.isfinite(root).all(0) & ~converged
     neurons = neurons_at(unknowns, couplings)
     rates, relative_variance = rates_at(unknowns, len(couplings.tau_m))
     # rounding may leave less than 0 where neurons are equal, and the square root has no
@@ -330,7 +336,9 @@ def _describe(
         stable=(root_stable & converged & (gain < 1)).reshape(batch),
         several_states=(several_roots & converged).reshape(batch),
         cluster_gain=jnp.where(converged, gain, jnp.nan).reshape(batch),
-        warnings=flag_regimes(params, in_batch(rates), jnp.reshape(gain, batch)),
+        warnings=flag_regimes(
+            params, in_batch(rates), jnp.reshape(gain, batch), outside_theory.reshape(batch)
+        ),
     )
 
 
@@ -345,18 +353,27 @@ def firing_rates(
     They are `mean_field(params, theory).rates`; arguments, NaN and errors are those of
     `mean_field`. A batch of networks takes less time, and less time to compile.
 
+    Warns:
+        RuntimeWarning: rates are NaN as the theory is not known for a state, as beyond the table
+            of "exact". Not under a trace.
+
     >>> print(firing_rates(NetworkParams(I_th_E=2.0)).round(2))
     [6.12 6.71]
     """
-    return _compute(params, theory, "rates")
+    if find_theory(theory).covers is None:
+        return _compute(params, theory, "rates")
+    state = _compute(params, theory, None)
+    outside_theory = state.warnings["outside_theory"]
+    if not isinstance(outside_theory, Tracer):
+        # the three decorators are between this function and the line that called it
+        warn({"outside_theory": outside_theory}, n_wrappers=3)
+    return state.rates
 
 
 @label(long_name="cluster gain")
 @broadcast_any_rank
 @in_single_precision
-def cluster_gain(
-    params: NetworkParams, theory: Theory | MeanFieldTheory = "quenched"
-) -> Array:
+def cluster_gain(params: NetworkParams, theory: Theory | MeanFieldTheory = "quenched") -> Array:
     """Return how much a difference between the rates of clusters enhances itself, (...).
 
     In the state in which all clusters have the same rates, a small difference between clusters in

@@ -31,21 +31,27 @@ REGIMES = {
         "connection probabilities above 1 within clusters: the noise that neurons do not share "
         "jumps where one passes a whole number"
     ),
+    "outside_theory": (
+        "there is a state, but the transfer function of this theory is not known for its neurons, "
+        "so its rates are NaN: the table of 'exact' ends there; take 'quenched'"
+    ),
 }
 """The meaning of each warning, by name."""
 
 
 def flag_regimes(
-    params: NetworkParams | Populations, rates: Array, cluster_gain: Array
+    params: NetworkParams | Populations, rates: Array, cluster_gain: Array, outside_theory: Array
 ) -> dict[str, Array]:
     """Return whether a network with these rates (..., n) and gain (...) is in each of REGIMES.
 
-    The flags have the shape of the batch. Populations have low_rate only: the others are limits
-    of comparisons with NEST, which were made for a NetworkParams.
+    The flags have the shape of the batch. Populations have low_rate and outside_theory only: the
+    others are limits of comparisons with NEST, which were made for a NetworkParams.
+
+    outside_theory: (...) whether there is a state for which the theory is not known
     """
     low_rate = (rates < 0.1).any(-1)
     if isinstance(params, Populations):
-        return {"low_rate": low_rate}
+        return {"low_rate": low_rate, "outside_theory": outside_theory}
     tau_e, tau_i, tau_syn_ex, tau_syn_in = as_floats(
         params.tau_E, params.tau_I, params.tau_syn_ex, params.tau_syn_in
     )
@@ -61,6 +67,7 @@ def flag_regimes(
         "weak_inhibition": params.gei <= 1,
         "near_transition": cluster_gain > 0.8,
         "split_probability": _is_split(params),
+        "outside_theory": outside_theory,
     }
     # XLA gives a flag that is the same in all networks the sharding of low_rate, which it is
     # combined with; a flag that only had its shape would be whole on every device
@@ -78,10 +85,11 @@ def _is_split(params: NetworkParams) -> Array:
     return (probability * largest > 1).any((-2, -1))
 
 
-def warn(flags: Mapping[str, ArrayLike]) -> None:
+def warn(flags: Mapping[str, ArrayLike], n_wrappers: int = 0) -> None:
     """Issue a RuntimeWarning for each regime that a network is in.
 
-    The message says how many networks of a batch are in it.
+    The message says how many networks of a batch are in it. The line shown is that which called
+    the function that called this one, through so many wrappers.
     """
     for name, flag in flags.items():
         count = int(np.sum(flag))
@@ -89,5 +97,4 @@ def warn(flags: Mapping[str, ArrayLike]) -> None:
         if count:
             networks = "" if size == 1 else f" ({count} of {size} networks)"
             message = f"{name}: {REGIMES[name]}{networks}"
-            # the line shown is that which called the function that called this one
-            warnings.warn(message, RuntimeWarning, stacklevel=3)
+            warnings.warn(message, RuntimeWarning, stacklevel=3 + n_wrappers)
