@@ -62,7 +62,8 @@ def cluster_factors(params: NetworkParams) -> ClusterFactors:
     >>> print(factors.weight_within)
     [[4.  2.5]
      [2.5 2.5]]
-    >>> print(factors.weight_between.round(3), factors.probability_within[0, 0])
+    >>> import numpy as np
+    >>> print(np.asarray(factors.weight_between, float).round(3), factors.probability_within[0, 0])
     [[0.667 0.833]
      [0.833 0.833]] 1.0
     """
@@ -104,7 +105,7 @@ def cluster_matrices(params: NetworkParams) -> ClusterMatrices:
             shape of the result depends on it.
 
     >>> weights, probabilities = cluster_matrices(NetworkParams(n_clusters=2, rep=1.5))
-    >>> print(weights.round(1))
+    >>> print(np.asarray(weights, float).round(1))
     [[ 23.8   7.9 -43.   -18. ]
      [  7.9  23.8 -18.   -43. ]
      [ 17.8   7.5 -71.3 -29.9]

@@ -117,7 +117,8 @@ def cluster_state(
     docs/clusters.md compares their rates with NEST.
 
     >>> state = cluster_state(NetworkParams(rep=8.0), active=2)
-    >>> print(state.rates_active.round(0), state.rates_inactive.round(2), state.stable)
+    >>> print(state.rates_active.round(0), state.stable)
+    [25. 27.] True
     """
     networks = read_networks(params, theory)
     if not isinstance(params, NetworkParams):
@@ -154,6 +155,7 @@ def cluster_states(
 
     >>> states = cluster_states(NetworkParams(rep=8.0), active=(1, 2, 3))
     >>> print(states.stable.values, states.rates_active.sel(population="E").values.round(0))
+    [ True  True  True] [31. 25. 19.]
     """
     xarray = require("xarray", "sweep")
     numbers = np.atleast_1d(np.asarray(active))
@@ -319,7 +321,8 @@ def critical_rep(params: NetworkParams, theory: Theory | MeanFieldTheory = "quen
     Source: Rostami et al. (2024), doi 10.1038/s41467-024-49889-4, Fig. 2d, shows the transition
     in NEST; docs/clusters.md compares it with this function.
 
-    >>> print(critical_rep(NetworkParams()).round(3))
+    >>> print(np.asarray(critical_rep(NetworkParams()), float).round(3))
+    5.668
     """
     if not isinstance(params, NetworkParams):
         raise ValueError(f"params is a {type(params).__name__}: must be a NetworkParams")
@@ -454,7 +457,9 @@ def cluster_rate_cv(
     Source: linear response of fluctuations, as in Lindner, Doiron & Longtin (2005), doi
     10.1103/PhysRevE.72.061919, without the dependence on frequency.
 
-    >>> print(cluster_rate_cv(NetworkParams(rep=np.array([1.0, 3.0, 6.0]))).round(3))
+    >>> cv = cluster_rate_cv(NetworkParams(rep=np.array([1.0, 3.0, 6.0])))
+    >>> print(np.asarray(cv, float).round(3))
+    [0.081 0.362   nan]
     """
     if not isinstance(params, NetworkParams):
         raise ValueError(f"params is a {type(params).__name__}: must be a NetworkParams")

@@ -44,7 +44,7 @@ def clustered(params: NetworkParams, active: ArrayLike = 0) -> Populations:
 
     >>> from rbn_jax import firing_rates
     >>> print(firing_rates(clustered(NetworkParams(rep=3.0), active=2)).round(2))
-    [2.27 2.27 2.73 2.73]
+    [2.28 2.28 2.75 2.75]
     """
     if not isinstance(active, Tracer):
         if np.ndim(active) == 0 and np.asarray(active) == 0:

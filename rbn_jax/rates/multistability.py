@@ -77,7 +77,7 @@ def fixed_points(
 
     >>> for state in fixed_points(NetworkParams()):
     ...     print(state.rates.round(2), state.stable)
-    [2.26 2.69] True
+    [2.34 3.05] True
     """
     model = find_theory(theory)
     refuse_complex(params=params, starts=starts)

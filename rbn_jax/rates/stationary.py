@@ -128,9 +128,10 @@ def mean_field(
     is sigma^2 = tau_m sum K (1 - p) w^2 nu. Random in-degrees make the mean inputs of neurons
     differ by spread^2 = tau_m^2 sum K (1 - p) w^2 <nu^2>. w = s js tau_syn / (C_m sqrt(N)) is in
     mV. With fixed in-degrees the variance of nu takes the place of <nu^2>. External noise, and
-    external spread such as that of delta_I_xE, are added.
+    external spread such as that of delta_I_xE, are added. Of a clustered network this is the state
+    in which all clusters have the same rates; `clustered` says how clusters change K, w and p.
     The rate of a population is `siegert_rate` of the input of each neuron, averaged over a normal
-    distribution of mean inputs by 12 nodes. Clusters are left out, as if `rep` were 1.
+    distribution of mean inputs by 12 nodes.
 
     Args:
         params: a NetworkParams, whose numbers broadcast, or Populations.
@@ -163,8 +164,13 @@ def mean_field(
     10.1162/089976602320264015; Layer et al. (2022), doi 10.3389/fninf.2022.835657, for NNMT.
 
     >>> state = mean_field(NetworkParams())
-    >>> print(state.rates.round(2), state.rate_std.round(1), state.converged)
-    [2.26 2.69] [1.6 1.5] True
+    >>> print(state.rates.round(2), np.asarray(state.rate_std, float).round(1), state.converged)
+    [2.34 3.05] [1.8 1.9] True
+
+    With rep 6 the state in which all clusters have the same rates is not stable:
+
+    >>> print(state.stable, np.asarray(state.cluster_gain, float).round(3))
+    False 1.048
     """
     return _compute(params, theory, None)
 
@@ -357,8 +363,9 @@ def firing_rates(
         RuntimeWarning: rates are NaN as the theory is not known for a state, as beyond the table
             of "exact". Not under a trace.
 
-    >>> print(firing_rates(NetworkParams(I_th_E=2.0)).round(2))
-    [6.12 6.71]
+    >>> rates = firing_rates(NetworkParams(I_th_E=2.0))
+    >>> print(np.asarray(rates, float).round(2))
+    [6.34 7.32]
     """
     if find_theory(theory).covers is None:
         return _compute(params, theory, "rates")
@@ -393,7 +400,8 @@ def cluster_gain(params: NetworkParams, theory: Theory | MeanFieldTheory = "quen
     Source: the stability analysis of Rostami et al. (2024), doi 10.1038/s41467-024-49889-4,
     applied to the theories of `mean_field`.
 
-    >>> print(cluster_gain(NetworkParams(rep=np.array([1.0, 4.0, 6.0]))).round(3))
+    >>> gains = cluster_gain(NetworkParams(rep=np.array([1.0, 4.0, 6.0])))
+    >>> print(np.asarray(gains, float).round(3))
     [0.    0.683 1.048]
     """
     if not isinstance(params, NetworkParams):
