@@ -1,12 +1,11 @@
 """Covariances from Jacobians or Hessians at many optima at once, and their open directions."""
 
-import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
 
-@dataclasses.dataclass(frozen=True)
-class Uncertainty:
+class Uncertainty(NamedTuple):
     """The singular value decomposition of the Jacobian J at many optima.
 
     J diag(scale) = U diag(singular_values) V^T. Columns are scaled to a norm of 1: neither the
