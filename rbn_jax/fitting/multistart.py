@@ -49,11 +49,10 @@ class Ends(NamedTuple):
         Of starts with the same cost it is one that has converged and has the fewest active
         bounds: a direction that the data leave open may run into bounds.
         """
-        candidates = self.reached & self.converged
-        n_held = np.where(candidates, np.count_nonzero(self.held, 2), np.inf)
-        candidates &= n_held == n_held.min(1, keepdims=True)
-        lowest = np.where(candidates, self.cost, np.inf).argmin(1)
-        best = np.where(candidates.any(1), lowest, self.cost.argmin(1))
+        is_candidate = self.reached & self.converged
+        n_held = np.where(is_candidate, self.held.sum(2), 0)
+        # the last key is the first one to sort by
+        best = np.lexsort((self.cost, n_held, ~is_candidate))[:, 0]
         return np.arange(len(best)), best
 
 

@@ -421,13 +421,15 @@ def fit_rows(
     # of the data, in units of sigma^2
     variance = np.ones(n_rows) if objective.absolute_sigma else reduced
     covariance = scale_variance(uncertainty.covariance(), variance[:, None, None])
-    values_at_x, slopes = jax.device_get(kernels.values_and_slopes(objective, x))
-    values, errors = {}, {}
-    # JAX sorts the names
-    for name in objective.all_names:
-        values[name] = values_at_x[name].astype(float)
-        slope_variance = uncertainty.variance(slopes[name].astype(float))
-        errors[name] = np.sqrt(scale_variance(slope_variance, variance))
+    values = dict(zip(objective.names, x.T.astype(float), strict=True))
+    variances = np.diagonal(covariance, axis1=1, axis2=2)
+    errors = dict(zip(objective.names, np.sqrt(variances).T, strict=True))
+    if objective.ties:
+        values_at_x, slopes = jax.device_get(kernels.values_and_slopes(objective, x))
+        for name, _ in objective.ties:
+            values[name] = values_at_x[name].astype(float)
+            tie_variance = uncertainty.variance(slopes[name].astype(float))
+            errors[name] = np.sqrt(scale_variance(tie_variance, variance))
     is_low = x == np.asarray(objective.variables.low, x.dtype)
     sides = np.where(is_low, "low", "high")
     sides = np.where(ends.held[best] & ~failed[:, None], sides, "")

@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+# a quantity changes along a direction if its share in the direction is larger
+_OPEN = 1e-6
+
 
 class Uncertainty(NamedTuple):
     """The singular value decomposition of the Jacobian J at many optima.
@@ -40,7 +43,7 @@ class Uncertainty(NamedTuple):
         ratios = components / np.where(self.is_null, np.inf, self.singular_values)
         variance = np.sum(ratios**2, -1)
         length = np.linalg.norm(scaled_slope, axis=-1, keepdims=True)
-        is_open = (self.is_null & (np.abs(components) > 1e-6 * length)).any(-1)
+        is_open = (self.is_null & (np.abs(components) > _OPEN * length)).any(-1)
         is_unknown = ((slope != 0) & ~self.known).any(-1)
         return np.where(is_unknown, np.nan, np.where(is_open, np.inf, variance))
 
@@ -49,10 +52,12 @@ class Uncertainty(NamedTuple):
         weighted = self.vectors / np.where(self.is_null, np.inf, self.singular_values)[..., None]
         covariance = np.swapaxes(weighted, 1, 2) @ weighted
         covariance *= self.scale[:, :, None] * self.scale[:, None, :]
-        variances = np.stack([self.variance(slope) for slope in np.eye(self.scale.shape[1])], 1)
+        diagonal = np.arange(self.scale.shape[1])
+        is_open = (self.is_null[:, :, None] & (np.abs(self.vectors) > _OPEN)).any(1)
+        variances = np.where(is_open, np.inf, covariance[:, diagonal, diagonal])
+        variances = np.where(self.known, variances, np.nan)
         finite = np.isfinite(variances)
         covariance[~(finite[:, :, None] & finite[:, None, :])] = np.nan
-        diagonal = np.arange(self.scale.shape[1])
         covariance[:, diagonal, diagonal] = variances
         return covariance
 
