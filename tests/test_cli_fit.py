@@ -63,7 +63,7 @@ def test_many_traces_are_fitted_row_by_row(capsys):
     text = TRACE_FILE.replace("psp_trace.csv", "many.csv").replace("0.004", "0.001")
     Path("many.toml").write_text(text + "\n")
     report = output_of(capsys, "fit", "many.toml", "--out", "rows.csv")
-    assert "5 fits, 4 converged, 0 not converged, 1 no data" in report
+    assert "5 fits, 4 converged, 0 converged with remarks, 0 not converged, 1 no data" in report
     table = np.genfromtxt("rows.csv", delimiter=",", names=True, dtype=None, encoding="ascii")
     measured = np.arange(5) != 2
     errors = np.abs(table["weight"] - weights)[measured]
@@ -293,6 +293,16 @@ def test_function_of_the_user_is_fitted(capsys):
         '[params]\nw = [1.0, 1.0]\n[free]\n"w[0]" = [0, 10]\n"w[1]" = [0, 10]\n'
     )
     assert fit_result(capsys, "task.toml").values == pytest.approx({"w[0]": 2, "w[1]": 3})
+
+
+def test_parameter_with_the_name_of_the_column_of_names_is_refused(capsys):
+    Path("row_model.py").write_text("def line(p):\n    return p['row'] * p['scale']\n")
+    Path("task.toml").write_text(
+        'function = "row_model:line"\ntarget = [5.0, 3.0]\n'
+        "[params]\nrow = 1.0\nscale = 2.0\n[free]\nrow = [0, 10]\n"
+    )
+    assert run(["fit", "task.toml"]) == 2
+    assert "row is the column of the names of the fits" in capsys.readouterr().err
 
 
 def test_errors_in_traces_name_separator_and_encoding(capsys):

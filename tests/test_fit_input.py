@@ -25,6 +25,25 @@ def test_refit_refuses_targets_of_another_name_or_shape():
             result.refit(bad)
 
 
+def test_refit_takes_nan_and_masked_values_as_not_measured():
+    target = noisy_trace()
+    result = fit(psp, TRUTH, target, BOUNDS, sigma=0.005, n_starts=1)
+    is_missing = np.arange(target.size) % 7 == 3
+    with_nan = np.where(is_missing, np.nan, target)
+    # the values below the mask are far off
+    masked = np.ma.array(np.where(is_missing, 1e3, target), mask=is_missing)
+    expected = fit(psp, TRUTH, with_nan, BOUNDS, sigma=0.005, n_starts=1).values
+    with jax.enable_x64(True):
+        from_masked = result.refit(masked)
+        from_nan = result.refit({"psp": with_nan})
+        slopes = jax.jacobian(result.refit)(jnp.asarray(with_nan))
+    for name in BOUNDS:
+        assert float(from_masked[name]) == pytest.approx(expected[name], rel=1e-7)
+        assert float(from_nan[name]) == float(from_masked[name])
+        assert np.isfinite(slopes[name]).all()
+        np.testing.assert_array_equal(np.asarray(slopes[name]) == 0, is_missing)
+
+
 def test_json_restores_the_result():
     target = np.full((2, 2), np.nan)
     target[1, 1] = -40

@@ -267,3 +267,89 @@ def test_figure_of_rows_shows_the_worst_first():
     np.testing.assert_allclose(line.get_ydata(), evaluate(psp, rows[4].values), rtol=1e-6)
     with pytest.raises(ValueError, match="n_rows=0"):
         rows.plot(0)
+
+
+def test_rows_are_selected_as_elements_of_an_array():
+    pytest.importorskip("xarray")
+    traces = np.stack([noisy_trace(seed) for seed in range(5)])
+    traces[3] = np.nan
+    rows = fit(psp, TRUTH, traces, BOUNDS, sigma=0.005, n_starts=2, null={"weight": 1.0})
+    assert rows[-1].values == rows[4].values == rows[np.int64(4)].values
+    fitted = rows[rows.has_result]
+    assert [fitted.name(row) for row in range(len(fitted))] == ["0", "1", "2", "4"]
+    assert fitted[3].report() == rows[4].report()
+    assert fitted.to_dataset().row.values.tolist() == [0, 1, 2, 4]
+    assert "4 fits, 4 converged" in fitted.report()
+    picked = rows[[4, 0]]
+    assert picked.values["tau_m"].tolist() == rows.values["tau_m"][[4, 0]].tolist()
+    assert picked.params["tau_m"].tolist() == picked.values["tau_m"].tolist()
+    assert picked.null_aic.tolist() == rows.null_aic[[4, 0]].tolist()
+    np.testing.assert_array_equal(picked.residuals["psp"], rows.residuals["psp"][[4, 0]])
+    assert len(rows[1:3].plot(x=TIMES).axes) == 2
+    assert list(rows[1:3].values) == list(rows.values)
+    nothing = rows[rows.status == "not converged"]
+    assert len(nothing) == 0
+    assert "0 fits, 0 converged" in nothing.report()
+    assert len(nothing.to_dataframe()) == 0
+    assert nothing.residuals["psp"].shape == (0, TIMES.size)
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        (2, "index 2 is out of bounds for axis 0 with size 2"),
+        (-3, "index -3 is out of bounds"),
+        ([0, 5], "index 5 is out of bounds"),
+        ([True, False, True], "boolean index did not match"),
+        (True, "rows have one axis"),
+        ([[0, 1]], "rows have one axis"),
+        ((0, 1), "too many indices"),
+        (1.0, "only integers, slices"),
+        ("gei", "only integers, slices"),
+    ],
+)
+def test_index_that_is_no_row_is_an_index_error(index, words):
+    rows = fit(WEIGHTS, NET, np.stack([WEIGHTS(NET)] * 2), {"gei": (0.1, 10)}, n_starts=1)
+    with pytest.raises(IndexError, match=words) as caught:
+        rows[index]
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["status", "chi_square", "remarks", "covariance", "a_stderr"])
+def test_name_of_another_column_of_the_table_is_refused(name):
+    def product(p):
+        return p["a"] * p[name] * jnp.ones(3)
+
+    free = {"a": (0.1, 10), name: (0.1, 10)}
+    params = {"a": 1.0, name: 2.0}
+    with pytest.raises(ValueError, match=f"a column {name} of its own: rename the parameter"):
+        fit(product, params, np.ones((2, 3)), free, n_starts=1)
+    # a fit of its own has no table
+    assert name in fit(product, params, np.ones(3), free, n_starts=1).values
+
+
+def test_float32_converges_on_recordings_as_float64_does():
+    """The cost of a trace at -65 mV is rounded by more than the last steps lower it."""
+    times = np.linspace(0, 100, 400)
+
+    def trace(p):
+        return rbn.psp_trace(np.array(times), p)
+
+    clean = evaluate(trace, rbn.PspTrace(baseline=-65.0, amplitude=0.8, onset=7.3))
+    targets = clean + 0.05 * np.random.default_rng(0).standard_normal((20, 400))
+    free = {
+        "baseline": (-80, -50),
+        "slope": (-0.1, 0.1),
+        "amplitude": (-5, 5),
+        "onset": (0, 20),
+        "tau_m": (4, 60),
+        "tau_syn": (0.2, 3.9),
+    }
+    start = rbn.PspTrace(baseline=-65.0, onset=5.0)
+    options = {"sigma": 0.05, "n_starts": 1}
+    double = fit(trace, start, targets, free, **options)
+    single = fit(trace, start, targets, free, **options, dtype="float32")
+    assert (single.status == "converged").sum() >= 19
+    for name, error in double.stderr.items():
+        difference = np.abs(single.values[name] - double.values[name]) / error
+        assert np.nanmedian(difference) < 0.01

@@ -90,6 +90,9 @@ def read_fit_file(path: Path) -> FitProblem:
                 raise unknown_name_error(unknown, (*_FUNCTIONS, "module:function"), "function")
         for name, entry in _read_table(spec, "free").items():
             problem.free[name] = _read_free(name, entry)
+        label = getattr(problem.target, "dims", ("row",))[0]
+        if problem.is_batch and label in problem.free:
+            raise ValueError(f"free: {label} is the column of the names of the fits: rename it")
     for key in _OPTIONS:
         if key in spec:
             problem.options[key] = spec[key]

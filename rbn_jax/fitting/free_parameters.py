@@ -180,14 +180,12 @@ def _read_range(name: str, spec: Free, value: float) -> _Range:
         low = 0.0
     if not low < high:
         raise ValueError(f"{name}: the low bound {low:g} must be below the high one, {high:g}")
-    if spec.scale not in (None, *get_args(Scale)):
-        raise checks.unknown_name_error(str(spec.scale), get_args(Scale), "scale")
+    if spec.scale is not None:
+        checks.check_names([spec.scale], get_args(Scale), "scale")
     is_log = spec.scale == "log" or (spec.scale is None and low > 0)
     if is_log and low < 0:
         raise ValueError(f"{name}: the low bound {low:g} must not be below 0 on a log scale")
     is_usable = low <= value <= high and (value > 0 or not is_log)
-    if math.isnan(value):
-        value = next(bound for bound in (low, high, 1.0) if math.isfinite(bound))
     if spec.start is not None:
         is_usable = True
         if (
@@ -200,9 +198,10 @@ def _read_range(name: str, spec: Free, value: float) -> _Range:
                 "log scale"
             )
         value = float(spec.start)
+    if math.isnan(value) or (is_log and value <= 0):
+        smallest = 0 if is_log else -math.inf
+        value = next(bound for bound in (low, high, 1.0) if smallest < bound < math.inf)
     if is_log:
-        if value <= 0:
-            value = next(bound for bound in (low, high, 1.0) if 0 < bound < math.inf)
         z = math.log(value)
         scaled_low, scaled_high, reach = _log(low), _log(high), 1.0
     else:
@@ -236,8 +235,7 @@ def _tie(name: str, spec: Free, untied: Mapping[str, Free]) -> TieFunction:
     if match is None or not math.isfinite(factor):
         raise ValueError(f"{name}: tie={spec.tie!r} must be a name, as '2 * tau_E', or a function")
     source = match[2]
-    if source not in untied:
-        raise checks.unknown_name_error(source, untied, f"free parameter in the tie of {name}")
+    checks.check_names([source], untied, f"free parameter in the tie of {name}")
     return Multiple(factor, source)
 
 

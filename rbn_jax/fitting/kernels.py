@@ -77,6 +77,15 @@ def values_and_squares(objective: Objective, z: Array) -> tuple[Array, Array]:
 
 
 @jax.jit
+def values_and_slopes(objective: Objective, x: Array) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return the free and the tied parameters (rows,) at x (rows, k), by name.
+
+    Their derivatives in x (rows, k) are returned too.
+    """
+    return jax.vmap(objective.values)(x), jax.vmap(jax.jacfwd(objective.values))(x)
+
+
+@jax.jit
 def curvature(objective: Objective, x: Array, free: Array) -> tuple[Array, Array]:
     """Return what the data tell about the parameters x (rows, k).
 
@@ -89,13 +98,15 @@ def curvature(objective: Objective, x: Array, free: Array) -> tuple[Array, Array
 
     def curvature_of_row(number: Array, x: Array, free: Array) -> tuple[Array, Array]:
         row = objective.select_rows(number)
+        is_loss = row.loss is not None
+        derivative = jax.hessian(row.cost) if is_loss else jax.jacfwd(row.residuals)
         # without the barrier XLA would compute the derivatives several times
-        matrix = jax.lax.optimization_barrier(_derivatives(row, x))
+        matrix = jax.lax.optimization_barrier(derivative(x))
         # elements in rows of parameters that are left out may be NaN
-        is_finite = jnp.isfinite(matrix if row.loss is None else jnp.where(free, matrix, 0))
-        known = free & is_finite.all(0 if row.loss is None else 1)
+        is_finite = jnp.isfinite(jnp.where(free, matrix, 0))
+        known = free & is_finite.all(1 if is_loss else 0)
         matrix = jnp.where(known, matrix, 0)
-        if row.loss is not None:
+        if is_loss:
             return jnp.where(known[:, None], matrix, 0), known
         # rows of zeros, so that R has k rows for any number of residuals
         n_missing = max(len(x) - len(matrix), 0)
@@ -103,13 +114,6 @@ def curvature(objective: Objective, x: Array, free: Array) -> tuple[Array, Array
 
     numbers = jnp.arange(len(x))
     return map_batches(curvature_of_row, batch_size(objective, len(x)), numbers, x, free)
-
-
-def _derivatives(objective: Objective, x: Array) -> Array:
-    """Return the Jacobian of the residuals (n, k), or the Hessian of a loss (k, k)."""
-    if objective.loss is None:
-        return jax.jacfwd(objective.residuals)(x)
-    return jax.hessian(objective.cost)(x)
 
 
 @jax.jit

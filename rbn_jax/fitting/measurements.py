@@ -15,11 +15,19 @@ from rbn_jax.parameters.results import read_arrays
 
 
 class RowLabels(NamedTuple):
-    """The name of the axis that counts rows, the label of each, and all coordinates by name."""
+    """The name of the axis that counts rows, and all coordinates along it by name."""
 
     dim: str
-    names: np.ndarray
     coords: Mapping[str, Any]
+
+    @property
+    def names(self) -> np.ndarray:
+        """The label of each row."""
+        return np.asarray(self.coords[self.dim])
+
+    def select(self, numbers: np.ndarray) -> "RowLabels":
+        """Return the labels of some rows."""
+        return RowLabels(self.dim, {name: coord[numbers] for name, coord in self.coords.items()})
 
 
 class Measurements(NamedTuple):
@@ -103,8 +111,8 @@ def _row_labels(target: Any, template: Mapping[str, Variable], n_rows: int) -> R
         if hasattr(array, "iloc"):
             dim = str(array.index.name or dim)
             coords[dim] = np.asarray(array.index)
-    index = coords.setdefault(dim, np.arange(n_rows))
-    return RowLabels(dim, np.asarray(index), coords)
+    coords.setdefault(dim, np.arange(n_rows))
+    return RowLabels(dim, coords)
 
 
 def _count_rows(targets: Arrays, template: Mapping[str, Variable], rows: bool | None) -> int | None:

@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 
 from rbn_jax.fitting import kernels
-from rbn_jax.fitting.objective import COST_RTOL, ROUNDING, Objective
+from rbn_jax.fitting.objective import Objective
 from rbn_jax.numerics.minimise import Minima, no_minima
 from rbn_jax.parameters.spacing import sobol_points
 from rbn_jax.system.progress import Progress
@@ -39,10 +39,8 @@ class Ends(NamedTuple):
     @property
     def reached(self) -> np.ndarray:
         """Whether a start ended at the lowest cost of its row, (rows, starts)."""
-        lowest = self.cost.argmin(1)
-        row = np.arange(len(lowest))
-        limit = self.cost[row, lowest] + self.tolerance[row, lowest]
-        return (self.cost <= limit[:, None]) & np.isfinite(self.cost)
+        limit = (self.cost + self.tolerance).min(1, keepdims=True)
+        return (self.cost <= limit) & np.isfinite(self.cost)
 
     @property
     def best(self) -> tuple[np.ndarray, np.ndarray]:
@@ -51,11 +49,10 @@ class Ends(NamedTuple):
         Of starts with the same cost it is one that has converged and has the fewest active
         bounds: a direction that the data leave open may run into bounds.
         """
-        candidates = self.reached & self.converged
-        n_held = np.where(candidates, np.count_nonzero(self.held, 2), np.inf)
-        candidates &= n_held == n_held.min(1, keepdims=True)
-        lowest = np.where(candidates, self.cost, np.inf).argmin(1)
-        best = np.where(candidates.any(1), lowest, self.cost.argmin(1))
+        is_candidate = self.reached & self.converged
+        n_held = np.where(is_candidate, self.held.sum(2), 0)
+        # the last key is the first one to sort by
+        best = np.lexsort((self.cost, n_held, ~is_candidate))[:, 0]
         return np.arange(len(best)), best
 
 
@@ -138,16 +135,11 @@ def _to_ends(objective: Objective, minima: Minima, n_starts: int) -> Ends:
     z = by_row(minima.z)
     cost = by_row(minima.cost)
     x, squares = map(np.asarray, kernels.values_and_squares(objective, z))
-    if objective.loss is None:
-        tolerance = COST_RTOL * cost + ROUNDING[objective.dtype] ** 2 * squares[:, None]
-    else:
-        # the constant of a log likelihood is arbitrary, so a share of it means nothing
-        tolerance = COST_RTOL + 1e2 * np.finfo(cost.dtype).eps * np.abs(cost)
     return Ends(
         x=x,
         cost=cost,
         held=by_row(minima.held),
         converged=by_row(minima.converged) & np.isfinite(cost),
-        tolerance=tolerance,
+        tolerance=objective.cost_tolerance(cost, squares[:, None]),
         squares=squares,
     )

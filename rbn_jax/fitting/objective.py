@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -25,10 +26,13 @@ Arrays = dict[str, np.ndarray]
 Loss = Callable[[Any, Any], Any]
 """Computes one number from the prediction and the target; JAX code."""
 
-COST_RTOL = 1e-6
-"""Costs with a smaller relative difference are of the same optimum."""
-ROUNDING = {"float32": 1e-6, "float64": 1e-10}
-"""A residual below this share of its target is rounding."""
+# costs with a smaller relative difference are of the same optimum
+_COST_RTOL = 1e-6
+# The decrease of the cost, as a share of it, at which a start counts as converged. In float32
+# smaller ones are lost in rounding.
+_CONVERGED_RTOL = {"float32": 1e-6, "float64": 1e-7}
+# a residual below this share of its target is rounding
+_ROUNDING = {"float32": 1e-6, "float64": 1e-10}
 
 
 @contextlib.contextmanager
@@ -89,7 +93,7 @@ class Objective:
     @property
     def problem_bytes(self) -> int:
         """The bytes of residuals and Jacobian of a row of many."""
-        n_residuals = sum(weight[0].size for weight in self.weight.values())
+        n_residuals = sum(math.prod(weight.shape[1:]) for weight in self.weight.values())
         return 8 * n_residuals * (len(self.names) + 2)
 
     def values(self, x: Array | np.ndarray) -> dict[str, Any]:
@@ -175,12 +179,21 @@ class Objective:
 
     def tolerance(self, cost: Array) -> tuple[Array, Array]:
         """Return the decreases of the cost at which a search ends, and counts as converged."""
-        eps = np.finfo(self.dtype).eps
         if self.loss is not None:
-            # a log likelihood: the constant in it is arbitrary, so a share of it means nothing
-            return jnp.zeros_like(cost), COST_RTOL + 1e2 * eps * jnp.abs(cost)
+            return jnp.zeros_like(cost), self.cost_tolerance(cost, cost)
+        eps = np.finfo(self.dtype).eps
         smallest = eps * cost + eps**2 * self.squares()
-        return smallest, 0.1 * COST_RTOL * cost + 1e-2 * self.rounding_cost()
+        return smallest, _CONVERGED_RTOL[self.dtype] * cost + 1e-2 * self.rounding_cost()
+
+    def cost_tolerance(self, cost: Any, squares: Any) -> Any:
+        """Return within which difference two costs are of the same optimum.
+
+        squares: the sum of (target / sigma)^2, which a loss has not
+        """
+        if self.loss is None:
+            return _COST_RTOL * cost + _ROUNDING[self.dtype] ** 2 * squares
+        # the constant of a log likelihood is arbitrary, so a share of it means nothing
+        return _COST_RTOL + 1e2 * np.finfo(self.dtype).eps * abs(cost)
 
     def squares(self, batch_ndim: int = 0) -> Array:
         """Return the sum of (target / sigma)^2, for each index of the first axes."""
@@ -193,7 +206,7 @@ class Objective:
 
     def rounding_cost(self) -> Array:
         """Return the cost of residuals that are a rounding error of their targets."""
-        return ROUNDING[self.dtype] ** 2 * self.squares()
+        return _ROUNDING[self.dtype] ** 2 * self.squares()
 
     def select_rows(self, rows: Any) -> "Objective":
         """Index the first axis of targets and weights; None adds an axis of length 1."""

@@ -1,22 +1,20 @@
 """The report of a fit as text, in the order of lmfit's report."""
 
-import html
 import math
 from collections.abc import Iterable, Iterator
 
 from rbn_jax.fitting.result import FitResult
 from rbn_jax.parameters.access import read_parameters
 from rbn_jax.parameters.description import describe_others
-from rbn_jax.parameters.html import html_table
+from rbn_jax.parameters.html import html_list, html_table
 
 
 def report(result: FitResult) -> str:
     """Return statistics, variables, correlations, optima, identifiability and advice."""
     sigma = "given" if result.absolute_sigma else "taken from the residuals"
-    if result.method == "newton":
-        sigma = "that of the loss"
     chi_square = f"chi-square {result.chi_square:.6g}, reduced {result.reduced_chi_square:.6g}"
     if result.method == "newton":
+        sigma = "that of the loss"
         chi_square = f"twice the loss {result.chi_square:.6g}"
     null = "" if result.null_aic is None else f", Akaike of the null model {result.null_aic:.6g}"
     lines = [
@@ -53,8 +51,7 @@ def to_html(result: FitResult) -> str:
         rows.append((name, f"{value:.6g}", unit, error))
     title = f"Fit of {result.function}: {result.status}, chi-square {result.chi_square:.6g}"
     table = html_table(title, ("parameter", "value", "unit", "error"), rows)
-    advice = "".join(f"<li>{html.escape(text)}</li>" for text in result.advice)
-    return f"{table}<ul>{advice}</ul>"
+    return table + html_list(result.advice)
 
 
 def _variables(result: FitResult) -> Iterator[tuple[str, float, str, str]]:

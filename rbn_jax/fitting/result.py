@@ -18,6 +18,7 @@ from rbn_jax.fitting.uncertainty import HESSIAN_TOLERANCE
 from rbn_jax.parameters import access, checks
 from rbn_jax.parameters.labels import function_quantity
 from rbn_jax.parameters.optional import require
+from rbn_jax.parameters.results import fill_masked
 from rbn_jax.system.json_text import read_mapping, to_dataclass, to_json
 
 if TYPE_CHECKING:
@@ -122,13 +123,15 @@ class FitResult:
         of freedom; without sigma, by that of F times the reduced chi-square. An end that is not
         reached within the bounds is the bound.
 
+        The interval is local: each minimisation starts at the best parameters, and an end is the
+        first one on its side. Other optima are not searched, and are not part of the interval.
+
         Raises:
             ValueError: no free parameter of this name, a level outside (0, 1), or a result
                 that was read from JSON, which holds no function.
         """
         objective = self._with_function()
-        if name not in self.names:
-            raise checks.unknown_name_error(name, self.names, "free parameter")
+        checks.check_names([name], self.names, "free parameter")
         if not checks.is_number(level) or not 0 < level < 1:
             raise ValueError(f"level={level!r}: must be between 0 and 1")
         index = self.names.index(name)
@@ -168,7 +171,8 @@ class FitResult:
 
         def optimum(targets: dict[str, Any]) -> dict[str, Array]:
             # the targets are those of the fit, whose optimum is known
-            return self._optimum(targets, lambda _, start: start)
+            fitted = dataclasses.replace(objective, target=targets)
+            return self._optimum(fitted, lambda _, start: start)
 
         with fit_settings(objective.dtype):
             slopes = jax.device_get(jax.jit(jax.jacobian(optimum))(objective.target))
@@ -184,7 +188,7 @@ class FitResult:
         in the precision of the fit.
 
         Args:
-            target: as `fit` has it, without NaN.
+            target: as `fit` has it; NaN and masked values were not measured.
 
         Raises:
             ValueError: another name or shape than the target's.
@@ -196,16 +200,23 @@ class FitResult:
         shapes = {name: np.shape(array) for name, array in objective.target.items()}
         if {name: np.shape(array) for name, array in targets.items()} != shapes:
             raise ValueError(f"target: must have the names and shapes {shapes}")
-        targets = {name: jnp.asarray(array, objective.dtype) for name, array in targets.items()}
+        weights = {}
+        for name, weight in objective.weight.items():
+            array = jnp.asarray(fill_masked(targets[name]), objective.dtype)
+            is_measured = ~jnp.isnan(array)
+            weights[name] = jnp.where(is_measured, weight, 0)
+            # the user's loss is given NaN
+            targets[name] = jnp.where(is_measured | (objective.loss is not None), array, 0)
+        objective = dataclasses.replace(objective, target=targets, weight=weights)
 
         def solve(_: Callable[[Array], Array], start: Array) -> Array:
-            row = dataclasses.replace(objective, target=targets).select_rows(None)
-            row = dataclasses.replace(row, variables=row.variables.fix(self._is_held, self._best))
-            z = row.variables.from_values(self._best)
-            return row.variables.to_values(kernels.search_at(row, z).z[:, 0])
+            variables = objective.variables.fix(self._is_held, self._best)
+            row = dataclasses.replace(objective.select_rows(None), variables=variables)
+            z = variables.from_values(self._best)
+            return variables.to_values(kernels.search_at(row, z).z[:, 0])
 
         with jax.numpy_rank_promotion("allow"):
-            return self._optimum(targets, solve)
+            return self._optimum(objective, solve)
 
     def plot(
         self,
@@ -315,13 +326,13 @@ class FitResult:
         return np.array([name in self.at_bound for name in self.names])
 
     def _optimum(
-        self, targets: dict[str, Any], solve: Callable[[Callable[[Array], Array], Array], Array]
+        self, objective: Objective, solve: Callable[[Callable[[Array], Array], Array], Array]
     ) -> dict[str, Array]:
-        """Return the optimum by name; it has derivatives by the implicit function theorem.
+        """Return an optimum by name; it has derivatives by the implicit function theorem.
 
+        objective: this one, with targets that may be traced
         solve: finds the root x of a gradient from a start
         """
-        objective = dataclasses.replace(self._with_function(), target=targets)
 
         def gradient(x: Array) -> Array:
             # parameters on a bound stay there

@@ -2,13 +2,12 @@
 
 import contextlib
 import dataclasses
-import html
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rbn_jax.fitting import kernels
 from rbn_jax.fitting.measurements import RowLabels, count_data
@@ -16,12 +15,12 @@ from rbn_jax.fitting.multistart import Ends, search_all
 from rbn_jax.fitting.objective import Arrays, Objective, fit_settings
 from rbn_jax.fitting.report import fixed_section
 from rbn_jax.fitting.result import FitResult, to_traces
-from rbn_jax.fitting.summary import summarise
-from rbn_jax.fitting.uncertainty import decompose, reduced_chi_square, standard_errors
+from rbn_jax.fitting.summary import map_arrays, summarise
+from rbn_jax.fitting.uncertainty import decompose
 from rbn_jax.numerics.covariance import Uncertainty, scale_variance
 from rbn_jax.parameters.access import Parameters
 from rbn_jax.parameters.checks import to_whole_number
-from rbn_jax.parameters.html import html_table
+from rbn_jax.parameters.html import html_list, html_table
 from rbn_jax.parameters.labels import function_name, function_quantity
 from rbn_jax.parameters.optional import require
 from rbn_jax.system.progress import Progress
@@ -34,25 +33,45 @@ if TYPE_CHECKING:
 # of the residuals and Jacobians of the rows that are fitted at once
 _BATCH_BYTES = 2**26
 _WITH_VALUES = ("converged", "not converged")
-STATES = (*_WITH_VALUES, "no data", "not finite", "not fitted")
+# as reports count the rows
+_STATES = (
+    "converged",
+    "converged with remarks",
+    "not converged",
+    "no data",
+    "not finite",
+    "not fitted",
+)
 # residuals smaller than this many rounding errors of the data tell little about their spread
 _ROUNDED = 1e3
 # a reduced chi-square outside of this range, and further from 1 than 5 of its standard deviations
 _USUAL_CHI_SQUARE = (0.5, 2.0)
+# the columns of the table of results, beside those of each parameter and the remarks
+_STATISTICS = (
+    "chi_square",
+    "reduced_chi_square",
+    "aic",
+    "bic",
+    "null_aic",
+    "n_data",
+    "n_reached",
+    "status",
+)
 # what reports tell of each parameter: of its values in all rows, and of their errors
 _QUANTILES = ("median", "10 %", "90 %", "median stderr")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FitRows:
-    """Fits of many rows of a target. `rows[i]` is the `FitResult` of one.
+    """Fits of many rows of a target.
 
-    Rows can be iterated; a row that has no result, as `has_result` tells, is an error then.
+    `rows[i]` is the `FitResult` of one row; a slice, a mask or an array of row numbers selects
+    rows, `rows[rows.status != "converged"]` for example. Rows can be iterated; a row that has no
+    result, as `has_result` tells, is an error then.
 
     Args:
         function: name of the function.
         method: "lm", or "newton" of a loss.
-        params: the network, or the mapping, with arrays (rows,) in it.
         names: of the free parameters.
         values, stderr: (rows,) by name of the free and the tied parameters. A standard error is
             infinite where the row does not constrain the parameter, NaN where it lies on a
@@ -77,13 +96,12 @@ class FitRows:
     >>> rows = fit(calculate_RBN_weights, NetworkParams(), target, {"gei": (0.1, 10.0)}, rows=True)
     >>> rows.values["gei"].round(4).tolist(), rows.status.tolist()
     ([1.0, 1.5], ['converged', 'converged'])
-    >>> round(rows[1].values["gei"], 4)
-    1.5
+    >>> round(rows[1].values["gei"], 4), len(rows[rows.values["gei"] > 1.2])
+    (1.5, 1)
     """
 
     function: str
     method: str
-    params: Any
     names: tuple[str, ...]
     values: Arrays
     stderr: Arrays
@@ -110,17 +128,39 @@ class FitRows:
     def __len__(self) -> int:
         return len(self.status)
 
-    def __getitem__(self, row: int) -> FitResult:
-        """Return the result of one row.
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> FitResult: ...
+
+    @overload
+    def __getitem__(self, index: slice | ArrayLike) -> "FitRows": ...
+
+    def __getitem__(self, index: Any) -> "FitResult | FitRows":
+        """Return the result of one row, or the rows that a slice, a mask or numbers select.
 
         Raises:
-            IndexError: there is no such row.
-            ValueError: the row could not be fitted.
+            IndexError: there is no such row, or the index is something else.
+            ValueError: the one row could not be fitted.
         """
-        number = range(len(self))[row]
-        if not self.has_result[number]:
-            raise ValueError(f"row {self.name(number)} has no result: {self.status[number]}")
-        return summarise(self, number)
+        numbers = np.arange(len(self))[index]
+        if numbers.ndim > 1:
+            raise IndexError("rows have one axis: index it by a number, a slice, a mask or numbers")
+        selected = self._select(np.atleast_1d(numbers))
+        if numbers.ndim == 1:
+            return selected
+        if not selected.has_result[0]:
+            raise ValueError(f"row {selected.name(0)} has no result: {selected.status[0]}")
+        return summarise(selected)
+
+    def _select(self, numbers: np.ndarray) -> "FitRows":
+        def take(array: np.ndarray) -> np.ndarray:
+            return array[numbers]
+
+        fields = {name: map_arrays(take, field) for name, field in vars(self).items()}
+        fields["labels"] = self.labels.select(numbers)
+        fields["_objective"] = self._objective.select_rows(numbers)
+        fields["_ends"] = Ends(*map(take, self._ends))
+        fields["_uncertainty"] = Uncertainty(*map(take, self._uncertainty))
+        return FitRows(**fields)
 
     def __iter__(self) -> Iterator[FitResult]:
         return map(self.__getitem__, range(len(self)))
@@ -128,6 +168,11 @@ class FitRows:
     def name(self, row: int) -> str:
         """Return the label of a row."""
         return str(self.labels.names[row])
+
+    @property
+    def params(self) -> Any:
+        """The network, or the mapping, with the best values (rows,) in it."""
+        return self._parameters.replace(self.values).build()
 
     @property
     def has_result(self) -> np.ndarray:
@@ -140,9 +185,7 @@ class FitRows:
 
         It is NaN where nothing was measured.
         """
-        with fit_settings(self._objective.dtype):
-            prediction = jax.device_get(kernels.predictions(self._objective, self.best_x()))
-        residuals = self._objective.measured_residuals(prediction)
+        residuals = self._objective.measured_residuals(self.predictions())
         for array in residuals.values():
             array[~self.has_result] = np.nan
         return residuals
@@ -186,19 +229,11 @@ class FitRows:
     def _summary_lines(self) -> list[str]:
         """Return the number of rows of each status, and a line for each reason to look at some."""
         remarks = self.remarks()
-        remarkable = np.any(list(remarks.values()), 0)
-        counts = []
-        for state in STATES:
-            n_rows = np.count_nonzero(self.status == state)
-            if state != "converged":
-                counts.append(f"{n_rows} {state}")
-                continue
-            n_remarkable = np.count_nonzero(remarkable)
-            counts.append(f"{n_rows - n_remarkable} converged")
-            if n_remarkable:
-                counts.append(f"{n_remarkable} converged with remarks")
+        has_remarks = np.any(list(remarks.values()), 0)
+        status = np.where(has_remarks, "converged with remarks", self.status)
+        counts = [f"{np.count_nonzero(status == state)} {state}" for state in _STATES]
         lines = [f"{self.function}: {len(self)} fits, {', '.join(counts)}"]
-        reasons = {state: self.status == state for state in STATES[1:]} | remarks
+        reasons = {state: self.status == state for state in _STATES[2:]} | remarks
         for text, holds in reasons.items():
             if holds.any():
                 first = self.name(int(np.argmax(holds)))
@@ -212,15 +247,14 @@ class FitRows:
             columns[f"{name}_stderr"] = errors
         for name, sides in self.at_bound.items():
             columns[f"{name}_at_bound"] = sides
-        for name in ("chi_square", "reduced_chi_square", "aic", "bic", "null_aic"):
+        for name in _STATISTICS:
             if (column := getattr(self, name)) is not None:
                 columns[name] = column
-        columns |= {"n_data": self.n_data, "n_reached": self.n_reached, "status": self.status}
-        remarks = [""] * len(self)
-        for text, holds in self.remarks().items():
-            for i in np.flatnonzero(holds):
-                remarks[i] += f"; {text}" if remarks[i] else text
-        return {**columns, "remarks": np.array(remarks)}
+        remarks = self.remarks()
+        texts = []
+        for row in range(len(self)):
+            texts.append("; ".join(text for text, holds in remarks.items() if holds[row]))
+        return {**columns, "remarks": np.array(texts)}
 
     def to_dataset(self) -> "xarray.Dataset":
         """Return an `xarray.Dataset` along the rows, with the covariance of the free parameters."""
@@ -245,8 +279,7 @@ class FitRows:
         rows = []
         for name, quantiles in self._quantiles().items():
             rows.append((name, *(f"{number:.6g}" for number in quantiles)))
-        remarks = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
-        return f"{html_table(heading, ('', *_QUANTILES), rows)}<ul>{remarks}</ul>"
+        return html_table(heading, ("", *_QUANTILES), rows) + html_list(lines)
 
     def plot(
         self,
@@ -268,19 +301,17 @@ class FitRows:
         # without degrees of freedom chi-square is all there is
         badness = np.where(np.isnan(badness), self.chi_square, badness)
         order = np.argsort(-badness, kind="stable")
-        order = order[self.has_result[order]][:n_rows]
-        if not order.size:
+        shown = self._select(order[self.has_result[order]][:n_rows])
+        if not len(shown):
             raise ValueError("no row has a result: there is nothing to plot")
-        with fit_settings(self._objective.dtype):
-            shown = self._objective.select_rows(order)
-            prediction = jax.device_get(kernels.predictions(shown, self.best_x()[order]))
+        predictions = shown.predictions()
         fits = []
-        for i, row in enumerate(order):
-            title = f"{self.name(row)}: {self.reduced_chi_square[row]:.3g}"
-            if self.status[row] != "converged":
+        for i in range(len(shown)):
+            title = f"{shown.name(i)}: {shown.reduced_chi_square[i]:.3g}"
+            if shown.status[i] != "converged":
                 title += ", not converged"
-            own_prediction = {name: array[i] for name, array in prediction.items()}
-            fits.append((title, to_traces(shown.select_rows(i), own_prediction)))
+            prediction = {name: array[i] for name, array in predictions.items()}
+            fits.append((title, to_traces(shown._objective.select_rows(i), prediction)))
         figure_title = f"{self.function}, row: reduced chi-square"
         quantity = function_quantity(self._objective.fn)
         return plot_fits(fits, figure_title, x, xlabel, ylabel, quantity, properties)
@@ -300,6 +331,23 @@ class FitRows:
     def best_x(self) -> np.ndarray:
         """Return the best parameters (rows, k) in the precision of the fit."""
         return self._ends.x[self._ends.best]
+
+    def predictions(self) -> Arrays:
+        """Return what fn returns for the best parameters (rows, ...), by name."""
+        with fit_settings(self._objective.dtype):
+            return jax.device_get(kernels.predictions(self._objective, self.best_x()))
+
+
+def check_columns(names: Sequence[str]) -> None:
+    """Raise a ValueError for a parameter that has the name of another column of the table."""
+    columns = {*_STATISTICS, "remarks", "covariance"}
+    for name in names:
+        columns |= {f"{name}_stderr", f"{name}_at_bound"}
+    for name in names:
+        if name in columns:
+            raise ValueError(
+                f"free: the table of the fits has a column {name} of its own: rename the parameter"
+            )
 
 
 def _finite_quantiles(values: np.ndarray, shares: tuple[float, ...]) -> np.ndarray:
@@ -356,28 +404,35 @@ def fit_rows(
     best, k = ends.best, starts.shape[1]
     x = ends.x[best]
     n_data = count_data(objective)
-    status = np.where(ends.converged[best], "converged", "not converged")
-    status = np.where(np.isfinite(ends.cost).any(1), status, "not finite")
-    status = np.where(n_data > 0, status, "no data")
-    status = np.where(np.arange(n_rows) < n_done, status, "not fitted")
+    is_left = np.arange(n_rows) >= n_done
+    is_lost = np.isinf(ends.cost)
+    status = np.select(
+        [is_left, n_data == 0, is_lost.all(1), ends.converged[best]],
+        ["not fitted", "no data", "not finite", "converged"],
+        "not converged",
+    )
     failed = ~np.isin(status, _WITH_VALUES)
     uncertainty = decompose(objective, matrix, known)
     chi_square = 2 * ends.cost[best].astype(float)
     chi_square[failed] = np.nan
-    reduced = reduced_chi_square(chi_square, n_data, k)
+    freedom = n_data - k
+    # NaN without degrees of freedom
+    reduced = chi_square / np.where(freedom > 0, freedom, np.nan)
     # of the data, in units of sigma^2
     variance = np.ones(n_rows) if objective.absolute_sigma else reduced
-    errors = standard_errors(objective, x, uncertainty, variance)
     covariance = scale_variance(uncertainty.covariance(), variance[:, None, None])
-    by_row = jax.vmap(objective.values)(jnp.asarray(x))
-    # vmap sorts the names
-    values = {name: np.array(by_row[name], float) for name in objective.all_names}
-    held = ends.held[best]
-    at_bound = {}
-    for i, name in enumerate(objective.names):
-        is_low = x[:, i] == np.asarray(objective.variables.low[i], x.dtype)
-        side = np.where(is_low, "low", "high")
-        at_bound[name] = np.where(held[:, i] & ~failed, side, "")
+    values = dict(zip(objective.names, x.T.astype(float), strict=True))
+    variances = np.diagonal(covariance, axis1=1, axis2=2)
+    errors = dict(zip(objective.names, np.sqrt(variances).T, strict=True))
+    if objective.ties:
+        values_at_x, slopes = jax.device_get(kernels.values_and_slopes(objective, x))
+        for name, _ in objective.ties:
+            values[name] = values_at_x[name].astype(float)
+            tie_variance = uncertainty.variance(slopes[name].astype(float))
+            errors[name] = np.sqrt(scale_variance(tie_variance, variance))
+    is_low = x == np.asarray(objective.variables.low, x.dtype)
+    sides = np.where(is_low, "low", "high")
+    sides = np.where(ends.held[best] & ~failed[:, None], sides, "")
     for array in (covariance, *values.values(), *errors.values()):
         array[failed] = np.nan
     deviance = chi_square
@@ -388,12 +443,11 @@ def fit_rows(
     return FitRows(
         function=function_name(objective.fn),
         method="lm" if objective.loss is None else "newton",
-        params=parameters.replace(values).build(),
         names=objective.names,
         values=values,
         stderr=errors,
         covariance=covariance,
-        at_bound=at_bound,
+        at_bound=dict(zip(objective.names, sides.T, strict=True)),
         chi_square=chi_square,
         reduced_chi_square=reduced,
         aic=deviance + 2 * k,
@@ -401,7 +455,7 @@ def fit_rows(
         null_aic=None,
         n_data=n_data,
         n_reached=np.where(failed, 0, ends.reached.sum(1)),
-        n_lost=np.count_nonzero(np.isinf(ends.cost), axis=1),
+        n_lost=is_lost.sum(1),
         n_starts=len(starts),
         status=status,
         absolute_sigma=objective.absolute_sigma,

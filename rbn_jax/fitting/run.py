@@ -23,7 +23,7 @@ from rbn_jax.fitting.objective import (
     fit_settings,
 )
 from rbn_jax.fitting.result import FitResult
-from rbn_jax.fitting.rows import FitRows, fit_rows
+from rbn_jax.fitting.rows import FitRows, check_columns, fit_rows
 from rbn_jax.numerics.variables import Variables
 from rbn_jax.parameters import checks, domains
 from rbn_jax.parameters.access import Parameters, read_parameters
@@ -168,12 +168,8 @@ def fit(
     if batch_size is not None:
         batch_size = checks.to_whole_number("batch_size", batch_size, 1)
     dtype_name: Any = getattr(dtype, "name", dtype)
-    for name, choice, choices in (
-        ("robust loss", robust, Robust),
-        ("dtype", dtype_name, Dtype),
-    ):
-        if choice not in get_args(choices):
-            raise checks.unknown_name_error(choice, get_args(choices), name)
+    checks.check_names([robust], get_args(Robust), "robust loss")
+    checks.check_names([dtype_name], get_args(Dtype), "dtype")
     for name, flag in (("progress", progress), ("rows", rows)):
         if flag is not None and not isinstance(flag, bool):
             raise ValueError(f"{name}={flag!r}: must be True, False or None")
@@ -216,6 +212,8 @@ def fit(
         is_single = measured.n_rows is None
         if is_single:
             objective = objective.select_rows(None)
+        else:
+            check_columns(objective.all_names)
         starts = make_starts(objective, free_parameters.first_start, n_starts, seed)
         n_problems = (measured.n_rows or 1) * n_starts
         title = f"fit of {function_name(fn)}"

@@ -2,17 +2,16 @@
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
-from rbn_jax.fitting import kernels
 from rbn_jax.fitting.identifiability import identify
 from rbn_jax.fitting.multistart import Ends
-from rbn_jax.fitting.objective import Arrays, Objective, fit_settings
+from rbn_jax.fitting.objective import Objective, fit_settings
 from rbn_jax.fitting.result import FitResult, Optimum
-from rbn_jax.numerics.covariance import Uncertainty, correlation
+from rbn_jax.numerics.covariance import correlation
 
 if TYPE_CHECKING:
     from rbn_jax.fitting.rows import FitRows
@@ -22,54 +21,45 @@ _MIN_DISTANCE = 1e-3
 _SHARE_OF_0 = 1e-9
 
 
-def summarise(rows: "FitRows", row: int) -> FitResult:
-    """Return the result of one row that was fitted."""
-    objective = rows._objective.select_rows(slice(row, row + 1))
-    ends = Ends(*(array[row : row + 1] for array in rows._ends))
-    parts = vars(rows._uncertainty).values()
-    uncertainty = Uncertainty(*(array[row : row + 1] for array in parts))
-    x = ends.x[ends.best][0]
+def summarise(rows: "FitRows") -> FitResult:
+    """Return the result of the only row, which was fitted."""
+    objective, ends = rows._objective, rows._ends
+    x = rows.best_x()[0]
     with fit_settings(objective.dtype):
-        identifiability = identify(objective, uncertainty, x)
-        prediction = jax.device_get(kernels.predictions(objective, x[None]))
-        residuals = objective.measured_residuals(prediction)
+        identifiability = identify(objective, rows._uncertainty, x)
         optima = _find_optima(objective, ends, bool(identifiability.directions))
-    values = _select(rows.values, row)
-    result = FitResult(
-        function=rows.function,
-        method=rows.method,
-        params=rows._parameters.replace(values).build(),
-        names=rows.names,
-        values=values,
-        stderr=_select(rows.stderr, row),
-        covariance=rows.covariance[row],
-        correlation=correlation(rows.covariance[row]),
-        residuals={name: array[0] for name, array in residuals.items()},
-        chi_square=float(rows.chi_square[row]),
-        reduced_chi_square=float(rows.reduced_chi_square[row]),
-        aic=float(rows.aic[row]),
-        bic=float(rows.bic[row]),
-        null_aic=None if rows.null_aic is None else float(rows.null_aic[row]),
-        n_data=int(rows.n_data[row]),
-        n_starts=rows.n_starts,
-        n_lost=int(rows.n_lost[row]),
-        n_reached=int(rows.n_reached[row]),
-        optima=optima,
-        start_costs=np.sort(ends.cost[0]),
-        at_bound={name: str(sides[row]) for name, sides in rows.at_bound.items() if sides[row]},
-        identifiability=identifiability,
-        status=str(rows.status[row]),
-        advice=(),
-        absolute_sigma=rows.absolute_sigma,
-        _objective=objective.select_rows(0),
-        _best=x,
-    )
-    advice = _advise(result, rows, row) + list(rows._notes)
+    fields: dict[str, Any] = {}
+    for field in dataclasses.fields(FitResult):
+        if field.name in vars(rows):
+            fields[field.name] = map_arrays(_first, getattr(rows, field.name))
+    fields |= {
+        "params": rows._parameters.replace(fields["values"]).build(),
+        "correlation": correlation(fields["covariance"]),
+        "residuals": {name: array[0] for name, array in rows.residuals.items()},
+        "optima": optima,
+        "start_costs": np.sort(ends.cost[0]),
+        "at_bound": {name: side for name, side in fields["at_bound"].items() if side},
+        "identifiability": identifiability,
+        "advice": (),
+        "_objective": objective.select_rows(0),
+        "_best": x,
+    }
+    result = FitResult(**fields)
+    advice = _advise(result, rows) + list(rows._notes)
     return dataclasses.replace(result, advice=tuple(advice))
 
 
-def _select(columns: Arrays, row: int) -> dict[str, float]:
-    return {name: float(column[row]) for name, column in columns.items()}
+def map_arrays(function: Callable[[np.ndarray], Any], field: Any) -> Any:
+    """Apply a function to an array, or to each of a mapping; return anything else as it is."""
+    if isinstance(field, np.ndarray):
+        return function(field)
+    if isinstance(field, dict):
+        return {name: function(array) for name, array in field.items()}
+    return field
+
+
+def _first(array: np.ndarray) -> Any:
+    return array[0] if array.ndim > 1 else array.item()
 
 
 def _find_optima(objective: Objective, ends: Ends, is_degenerate: bool) -> tuple[Optimum, ...]:
@@ -106,7 +96,7 @@ def _find_optima(objective: Objective, ends: Ends, is_degenerate: bool) -> tuple
     return tuple(optima)
 
 
-def _advise(result: FitResult, rows: "FitRows", row: int) -> list[str]:
+def _advise(result: FitResult, rows: "FitRows") -> list[str]:
     advice = []
     n_data, k = result.n_data, len(result.names)
     if result.status != "converged":
@@ -122,7 +112,7 @@ def _advise(result: FitResult, rows: "FitRows", row: int) -> list[str]:
         advice.append(f"{name} lies on its {side} bound, {value:g}: widen it, or fix it")
     if result.null_aic is not None and result.null_aic <= result.aic:
         advice.append("the null model is as good by Akaike's criterion: there may be no effect")
-    if rows.has_rounded_residuals()[row]:
+    if rows.has_rounded_residuals()[0]:
         advice.append("the residuals are hardly more than rounding: so are the standard errors")
     if result.n_lost:
         advice.append(

@@ -69,6 +69,8 @@ def map_batches(function: Callable[..., Any], batch_size: int, *arrays: Array) -
     The function is mapped over `batch_size` elements at once, whose arrays then fit into a cache.
     """
     count = len(arrays[0])
+    if not count:
+        return jax.vmap(function)(*arrays)
     # The last batch is filled up with the first elements. lax.map(batch_size=) would compile the
     # function once more, for the remainder.
     numbers = jnp.resize(jnp.arange(count), (-(-count // batch_size), batch_size))

@@ -1,12 +1,14 @@
 """Covariances from Jacobians or Hessians at many optima at once, and their open directions."""
 
-import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
+# a quantity changes along a direction if its share in the direction is larger
+_OPEN = 1e-6
 
-@dataclasses.dataclass(frozen=True)
-class Uncertainty:
+
+class Uncertainty(NamedTuple):
     """The singular value decomposition of the Jacobian J at many optima.
 
     J diag(scale) = U diag(singular_values) V^T. Columns are scaled to a norm of 1: neither the
@@ -41,7 +43,7 @@ class Uncertainty:
         ratios = components / np.where(self.is_null, np.inf, self.singular_values)
         variance = np.sum(ratios**2, -1)
         length = np.linalg.norm(scaled_slope, axis=-1, keepdims=True)
-        is_open = (self.is_null & (np.abs(components) > 1e-6 * length)).any(-1)
+        is_open = (self.is_null & (np.abs(components) > _OPEN * length)).any(-1)
         is_unknown = ((slope != 0) & ~self.known).any(-1)
         return np.where(is_unknown, np.nan, np.where(is_open, np.inf, variance))
 
@@ -50,10 +52,12 @@ class Uncertainty:
         weighted = self.vectors / np.where(self.is_null, np.inf, self.singular_values)[..., None]
         covariance = np.swapaxes(weighted, 1, 2) @ weighted
         covariance *= self.scale[:, :, None] * self.scale[:, None, :]
-        variances = np.stack([self.variance(slope) for slope in np.eye(self.scale.shape[1])], 1)
+        diagonal = np.arange(self.scale.shape[1])
+        is_open = (self.is_null[:, :, None] & (np.abs(self.vectors) > _OPEN)).any(1)
+        variances = np.where(is_open, np.inf, covariance[:, diagonal, diagonal])
+        variances = np.where(self.known, variances, np.nan)
         finite = np.isfinite(variances)
         covariance[~(finite[:, :, None] & finite[:, None, :])] = np.nan
-        diagonal = np.arange(self.scale.shape[1])
         covariance[:, diagonal, diagonal] = variances
         return covariance
 

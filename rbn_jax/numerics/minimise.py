@@ -166,7 +166,17 @@ def minimise(
         is_first = state.steps == 0
         noise = _noise(state.known.cost)
         is_finite = jnp.isfinite(jnp.concatenate([jnp.ravel(part) for part in new])).all()
-        is_better = is_finite & (new.cost <= state.known.cost + noise)
+        # the sum of many squares has a larger rounding error than its last digits
+        sum_noise = _SUM_NOISE * noise
+        is_unresolved = jnp.abs(state.decrease) < sum_noise
+        is_lower = new.cost <= state.known.cost + noise
+        # the gradient is still accurate where the decrease of the cost is lost in rounding
+        old_size, new_size = (
+            _gradient_size(z, known.gradient, state, box)
+            for z, known in ((state.z, state.known), (state.trial, new))
+        )
+        is_equal = is_unresolved & (new.cost <= state.known.cost + sum_noise)
+        is_better = is_finite & (is_lower | (is_equal & (new_size < old_size)))
         z = jnp.where(is_better, state.trial, state.z)
         known = jax.tree.map(lambda a, b: jnp.where(is_better, a, b), new, state.known)
         damping, growth = _adapt_damping(state, new.cost, is_better, noise, is_first)
@@ -185,13 +195,14 @@ def minimise(
         smallest, small = tolerance(number, known.cost)
         stagnates = (newton_decrease < noise) & (newton_decrease > 0.25 * state.newton_decrease)
         is_done = is_better & (stagnates | (newton_decrease <= smallest))
-        # the sum of many squares has a larger rounding error than its last digits
-        is_done |= ~is_better & (jnp.abs(state.decrease) < _SUM_NOISE * noise)
+        # a gradient that changes its sign leads shorter steps to a kink
+        flips = (new.gradient * state.known.gradient < 0) & ~held
+        is_done |= ~is_better & is_unresolved & ~flips.any()
         decrease = _predicted_decrease(known, trial - z)
         # at a kink of the cost the model is wrong, and only shorter and shorter steps lower it
         is_short = (jnp.abs(trial - z) <= _SHORTEST_STEP * box.reach).all()
-        is_kink = is_short & (newton_decrease > small) & (decrease <= _GIVE_UP * small)
-        flips = new.gradient * state.known.gradient < 0
+        is_useless = decrease <= jnp.maximum(_GIVE_UP * small, sum_noise)
+        is_kink = is_short & (newton_decrease > small) & is_useless
         pinned = state.pinned | (is_kink & flips)
         is_pinned_now = (pinned & ~state.pinned).any()
         is_stuck = (damping > _LARGEST_DAMPING) | ((trial == z).all() & ~is_pinned_now)
@@ -266,6 +277,13 @@ def _adapt_damping(
     factor = jnp.where(is_first, 1, factor)
     damping = state.damping * jnp.where(is_better, factor, state.growth)
     return damping, jnp.where(is_better, 2, 2 * state.growth)
+
+
+def _gradient_size(z: Array, gradient: Array, state: State, box: Box) -> Array:
+    """Return g D^-1 g over the variables that are not held, with the diagonal D of a search."""
+    is_used = ~(_is_held(z, gradient, box) | state.pinned) & (state.diagonal > 0)
+    squares = gradient**2 / jnp.where(is_used, state.diagonal, 1)
+    return jnp.sum(jnp.where(is_used, squares, 0))
 
 
 def _is_held(z: Array, gradient: Array, box: Box) -> Array:

@@ -16,3 +16,13 @@ def html_table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str
         lines.append("".join(f"<td>{html.escape(cell)}</td>" for cell in row))
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     return f"<table><caption>{html.escape(caption)}</caption>{body}</table>"
+
+
+def html_list(lines: Iterable[str]) -> str:
+    """Return a list of lines; all are escaped.
+
+    >>> html_list(["a < b"])
+    '<ul><li>a &lt; b</li></ul>'
+    """
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return f"<ul>{items}</ul>"

@@ -36,14 +36,19 @@ def read_arrays(
             raise unknown_name_error(name, template, f"name in the {what}")
         array = _align(array, template[name], f"{what} {name}", row_dim)
         try:
-            if isinstance(array, np.ma.MaskedArray):
-                array = np.ma.filled(array.astype(float), np.nan)
-            numbers[name] = np.asarray(array, float)
+            numbers[name] = np.asarray(fill_masked(array), float)
         except (TypeError, ValueError):
             raise ValueError(f"the {what} {name} is no array of numbers: {array!r}") from None
     if not numbers:
         raise ValueError(f"{what}={arrays!r}: must hold {', '.join(template)}")
     return numbers
+
+
+def fill_masked(array: Any) -> Any:
+    """Return a masked array with NaN in place of masked elements, anything else as it is."""
+    if isinstance(array, np.ma.MaskedArray):
+        return np.ma.filled(array.astype(float), np.nan)
+    return array
 
 
 def _align(array: Any, variable: Variable, what: str, row_dim: str | None) -> Any:
