@@ -36,7 +36,7 @@ import rbn_jax as rbn
 from benchmarks.implementations import devices
 from benchmarks.timing import timed
 from rbn_jax.rates.equations import find_state
-from rbn_jax.rates.populations import make_couplings
+from rbn_jax.rates.couplings import make_couplings
 from rbn_jax.rates.theories import THEORIES, MeanFieldTheory
 
 RESULTS = Path(__file__).parent / "results"

@@ -106,8 +106,8 @@ def cluster_matrices(params: NetworkParams) -> ClusterMatrices:
 
     >>> weights, probabilities = cluster_matrices(NetworkParams(n_clusters=2, rep=1.5))
     >>> print(np.asarray(weights, float).round(1))
-    [[ 23.8   7.9 -43.   -18. ]
-     [  7.9  23.8 -18.   -43. ]
+    [[ 23.8   7.9 -43.  -18. ]
+     [  7.9  23.8 -18.  -43. ]
      [ 17.8   7.5 -71.3 -29.9]
      [  7.5  17.8 -29.9 -71.3]]
     """

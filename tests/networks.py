@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rbn_jax import Populations
+from rbn_jax import NetworkParams, Populations
 
 TWO_STATES = Populations(
     weights=[[0.9]],
@@ -30,3 +30,8 @@ def random_values(count):
         "tau_I": uniform(5, 25, count),
         "N_I": uniform(300, 5000, count).round(),
     }
+
+
+def unclustered(**values):
+    """Return NEST's network without clusters, in which these values are changed."""
+    return NetworkParams(**{"rep": 1.0} | values)

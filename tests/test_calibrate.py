@@ -5,9 +5,9 @@ import warnings
 import jax
 import numpy as np
 import pytest
+from networks import unclustered
 
 from rbn_jax import (
-    NetworkParams,
     Populations,
     calibrate,
     firing_rates,
@@ -18,6 +18,8 @@ from rbn_jax import (
 from rbn_jax.rates import REGIMES
 from rbn_jax.rates.validity import flag_regimes
 
+# a cluster gain, and whether the theory is not known, of networks without these two flags
+NO_FLAGS = (np.array(0.5), np.array(False))
 TWO_POPULATIONS = {
     "weights": [[-0.2, 0.1], [0.1, -0.2]],
     "indegrees": [[100.0, 100.0], [100.0, 100.0]],
@@ -36,22 +38,22 @@ def test_500_calibrations_meet_their_targets_and_have_derivatives(x64):
     """The targets are rates of networks, so that all of them can be met."""
     rng = np.random.default_rng(2026)
     currents = {"I_th_E": rng.uniform(1.3, 3.0, 500), "I_th_I": rng.uniform(0.5, 1.2, 500)}
-    targets = np.asarray(firing_rates(NetworkParams(**currents)))
-    net = calibrate(NetworkParams(), targets)
+    targets = np.asarray(firing_rates(unclustered(**currents)))
+    net = calibrate(unclustered(), targets)
     np.testing.assert_allclose(firing_rates(net), targets, rtol=1e-6)
     # only one network has each of these targets
     assert np.abs(net.I_th_E / currents["I_th_E"] - 1).max() < 1e-6
 
     # derivatives at the first target, against differences of fourth order in one batch
     def calibrated_currents(target):
-        net = calibrate(NetworkParams(), (target[0], target[1]))
+        net = calibrate(unclustered(), (target[0], target[1]))
         return net.I_th_E, net.I_th_I
 
     steps = 1e-3 * np.array([-2, -1, 1, 2])
     targets_nearby = np.tile(targets[0], (500, 1))
     targets_nearby[:4, 0] += steps
     targets_nearby[4:8, 1] += steps
-    nearby = calibrate(NetworkParams(), targets_nearby)
+    nearby = calibrate(unclustered(), targets_nearby)
     currents_nearby = np.stack([nearby.I_th_E, nearby.I_th_I])[:, :8].reshape(2, 2, 4)
     far_below, below, above, far_above = np.moveaxis(currents_nearby, -1, 0)
     expected = (8 * (above - below) - (far_above - far_below)) / 12e-3
@@ -65,7 +67,7 @@ def test_a_target_in_a_doubtful_regime_is_met_with_a_warning():
         pytest.warns(RuntimeWarning, match="quiescent: I_th_E <= 1"),
         pytest.warns(RuntimeWarning, match="mean_field returns another one") as caught,
     ):
-        net = calibrate(NetworkParams(), (3.0, 3.0), theory="shift")
+        net = calibrate(unclustered(), (3.0, 3.0), theory="shift")
     assert net.I_th_E < 1
     # the line that called calibrate
     assert {warning.filename for warning in caught} == {__file__}
@@ -99,7 +101,7 @@ def test_a_target_in_a_doubtful_regime_is_met_with_a_warning():
 )
 def test_impossible_calibrations_are_refused(rates, options, message):
     with pytest.raises(ValueError, match=message):
-        calibrate(NetworkParams(), rates, **options)
+        calibrate(unclustered(), rates, **options)
 
 
 def test_states_of_a_bistable_population_and_their_stability(x64):
@@ -125,11 +127,11 @@ def test_states_of_a_bistable_population_and_their_stability(x64):
 def test_fixed_points_refuse_bad_starts_and_batches():
     for starts in ([[1.0]], [[1.0, -1.0]], [], [1.0, 2.0]):
         with pytest.raises(ValueError, match=r"starts of the shape .* must be \(k, 2\) rates > 0"):
-            fixed_points(NetworkParams(), starts=starts)
+            fixed_points(unclustered(), starts=starts)
     with pytest.raises(ValueError, match="must be one network"):
-        fixed_points(NetworkParams(gei=[1.1, 1.2]))
+        fixed_points(unclustered(gei=[1.1, 1.2]))
     with pytest.raises(ValueError, match="tau_E=-1 ms"):
-        fixed_points(NetworkParams(tau_E=-1.0))
+        fixed_points(unclustered(tau_E=-1.0))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,7 @@ def test_impossible_populations_are_refused(changes, message):
 
 def test_networks_without_a_known_state_are_nan(x64):
     """Noise of more than V_th - V_r is beyond the table of "exact"; gei is NaN in the third."""
-    nets = NetworkParams(
+    nets = unclustered(
         gei=np.array([1.2, 1.2, np.nan]), V_r=np.array([0.0, 19.5, 0.0]), t_ref=[5.0, 5.0, 5.0]
     )
     state = jax.jit(mean_field, static_argnums=1)(nets, "exact")
@@ -162,7 +164,7 @@ def test_networks_without_a_known_state_are_nan(x64):
 
 
 def test_regimes_are_flags_of_a_batch():
-    nets = NetworkParams(
+    nets = unclustered(
         I_th_E=np.array([1.25, 0.9, 1.25, 1.25, 1.25, 1.05]),
         tau_syn_in=np.array([5.0, 5.0, 7.0, 5.0, 5.0, 5.0]),
         N_E=np.array([4000.0, 4000.0, 4000.0, 1200.0, 4000.0, 4000.0]),
@@ -222,7 +224,7 @@ def test_regimes_are_flags_of_a_batch():
     ],
 )
 def test_regimes_on_either_side_of_each_threshold(changes, expected):
-    flags = flag_regimes(NetworkParams(**changes), np.array([3.0, 4.0]))
+    flags = flag_regimes(unclustered(**changes), np.array([3.0, 4.0]), *NO_FLAGS)
     assert {name for name, flag in flags.items() if flag} == expected
 
 
@@ -231,15 +233,15 @@ def test_regimes_on_either_side_of_each_threshold(changes, expected):
     [([0.1, 4.0], False), ([0.099, 4.0], True), ([4.0, 0.1], False), ([4.0, 0.099], True)],
 )
 def test_low_rate_of_either_population(x64, rates, is_low):
-    for params in (NetworkParams(), Populations(**TWO_POPULATIONS)):
-        flags = flag_regimes(params, np.array(rates))
+    for params in (unclustered(), Populations(**TWO_POPULATIONS)):
+        flags = flag_regimes(params, np.array(rates), *NO_FLAGS)
         assert {name for name, flag in flags.items() if flag} == ({"low_rate"} if is_low else set())
-    assert set(flags) == {"low_rate"}  # Populations have no other
+    assert set(flags) == {"low_rate", "outside_theory"}  # Populations have no other
 
 
 def test_a_silent_population_has_the_rate_zero(x64):
     """The logarithm of its rate is below -5000, so the rate underflows in float64."""
-    state = mean_field(NetworkParams(I_th_E=-50.0, I_th_I=2.0))
+    state = mean_field(unclustered(I_th_E=-50.0, I_th_I=2.0))
     assert state.converged
     assert state.rates[0] == 0
     assert state.rates[1] > 1

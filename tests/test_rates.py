@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import TWO_STATES
+from networks import TWO_STATES, unclustered
 from nnmt_rates import (
     EXTERNAL,
     PROBABILITIES,
@@ -28,7 +28,7 @@ from rbn_jax import (
 )
 from rbn_jax.numerics.newton import root
 from rbn_jax.rates import MeanFieldTheory, Theory
-from rbn_jax.rates.populations import make_couplings
+from rbn_jax.rates.couplings import make_couplings
 from rbn_jax.rates.theories import THEORIES, find_theory
 from rbn_jax.sweeps.axes import read_axes
 from rbn_jax.sweeps.evaluator import TracedFunction
@@ -63,7 +63,7 @@ def nnmt():
 
 def as_batch(changes_of_networks):
     """Return a batch of networks, each with its changes of the defaults."""
-    default = NetworkParams()
+    default = unclustered()
     names = sorted({name for changes in changes_of_networks for name in changes})
     columns = {}
     for name in names:
@@ -75,7 +75,7 @@ def as_batch(changes_of_networks):
 # NNMT warns that its method is made for fast synapses
 @pytest.mark.filterwarnings("ignore:k=sqrt")
 def test_shift_agrees_with_nnmt_for_five_networks(x64, nnmt):
-    expected = [rates_of_network(NetworkParams(**changes)) for changes in NETWORKS]
+    expected = [rates_of_network(unclustered(**changes)) for changes in NETWORKS]
     rates = firing_rates(as_batch(NETWORKS), "shift")
     # NNMT's least squares stop at 1e-8 of its own cost
     np.testing.assert_allclose(rates, expected, rtol=1e-9)
@@ -165,7 +165,7 @@ def test_rates_do_not_depend_on_the_unit_of_the_potential(x64, theory, factor):
 
 @pytest.mark.parametrize("factor", [1e-3, 1e3])
 def test_states_and_calibrations_do_not_depend_on_the_unit_of_the_potential(x64, factor):
-    for params in (NetworkParams(gei=1.1), TWO_STATES):
+    for params in (unclustered(gei=1.1), TWO_STATES):
         expected = fixed_points(params, "white")
         points = fixed_points(scale_potentials(params, factor), "white")
         assert [point.stable for point in points] == [point.stable for point in expected]
@@ -173,8 +173,8 @@ def test_states_and_calibrations_do_not_depend_on_the_unit_of_the_potential(x64,
             np.testing.assert_allclose(point.rates, other.rates, rtol=1e-9)
             np.testing.assert_allclose(point.eigenvalues, other.eigenvalues, rtol=1e-9)
     free = ("V_th_E", "E_L")
-    expected = calibrate(NetworkParams(), (2.5, 3.0), free)
-    net = calibrate(scale_potentials(NetworkParams(), factor), (2.5, 3.0), free)
+    expected = calibrate(unclustered(), (2.5, 3.0), free)
+    net = calibrate(scale_potentials(unclustered(), factor), (2.5, 3.0), free)
     for name in free:
         np.testing.assert_allclose(getattr(net, name), factor * getattr(expected, name), rtol=1e-9)
 
@@ -248,7 +248,7 @@ def test_a_new_theory_of_equal_neurons_solves_for_rates_alone(x64):
 @pytest.mark.parametrize("theory", ["white", "shift"])
 def test_equal_neurons_have_no_spread(theory):
     """Random in-degrees and delta_I_x, which spread the mean inputs, do not count."""
-    state = mean_field(NetworkParams(delta_I_xE=0.2), theory)
+    state = mean_field(unclustered(delta_I_xE=0.2), theory)
     assert bool(state.converged)
     np.testing.assert_array_equal(state.spread, [0.0, 0.0])
     np.testing.assert_array_equal(state.rate_std, [0.0, 0.0])
@@ -286,7 +286,7 @@ def test_rates_agree_with_asynchronous_runs_of_nest(x64, theory, tolerance_e, to
 
 def test_rates_with_fixed_indegrees_agree_with_nest(x64):
     (run,) = (run for run in asynchronous_runs() if "fixed_indegree" in run["changed"])
-    rates = firing_rates(NetworkParams(fixed_indegree=True))
+    rates = firing_rates(unclustered(fixed_indegree=True))
     np.testing.assert_allclose(rates, [run["rate_E"], run["rate_I"]], rtol=0.07)
 
 
@@ -367,7 +367,7 @@ def derivatives_by_differences():
         for step in (-2e-4, -1e-4, 1e-4, 2e-4):
             rows.append({**base, name: base[name] * (1 + step)})
     columns = {name: np.stack([row[name] for row in rows]) for name in DIFFERENTIATED}
-    rates = np.asarray(firing_rates(NetworkParams(**columns))).reshape(9, 4, 10, 2)
+    rates = np.asarray(firing_rates(unclustered(**columns))).reshape(9, 4, 10, 2)
     far_below, below, above, far_above = np.moveaxis(rates, 1, 0)
     steps = np.stack([base[name] * 1e-4 for name in DIFFERENTIATED])[..., None]
     return (8 * (above - below) - (far_above - far_below)) / (12 * steps)
@@ -377,7 +377,7 @@ def reverse_derivatives(dtype):
     """Return (9, 10, 2) derivatives, in reverse mode."""
 
     def total_rates(values):
-        return firing_rates(NetworkParams(**values)).sum(0)
+        return firing_rates(unclustered(**values)).sum(0)
 
     jacobian = jax.jacrev(total_rates)(ten_networks(dtype))
     return np.stack([np.asarray(jacobian[name], float).T for name in DIFFERENTIATED])
@@ -421,7 +421,7 @@ def test_roots_and_store_identity_are_the_same_beside_an_accelerator(monkeypatch
     def root_at(params):
         return root(cubic, ((0.5,),), params.s[None, None])[0, 0]
 
-    job = TracedFunction(root_at, NetworkParams(), read_axes(NetworkParams(), {"s": [0.9, 1.0]}))
+    job = TracedFunction(root_at, unclustered(), read_axes(unclustered(), {"s": [0.9, 1.0]}))
     a = jnp.linspace(-2, 2, 300)[None]
     roots = root(cubic, ((0.5,),), a)
     program = job.program()
@@ -453,6 +453,6 @@ def test_random_in_degrees_spread_the_input_whatever_noise_counts():
     spreads = []
     for cancels in (True, False):
         theory = MeanFieldTheory("own", THEORIES["quenched"].log_rates, cancel_common_noise=cancels)
-        couplings, _ = make_couplings(NetworkParams(), theory)
+        couplings, _ = make_couplings(unclustered(), theory)
         spreads.append(couplings.quadratic)
     np.testing.assert_array_equal(*spreads)

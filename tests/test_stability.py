@@ -5,9 +5,9 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from networks import TWO_STATES, random_values
+from networks import TWO_STATES, random_values, unclustered
 
-from rbn_jax import NetworkParams, firing_rates, fixed_points, mean_field
+from rbn_jax import firing_rates, fixed_points, mean_field
 from rbn_jax.numerics.stability import is_stable
 
 
@@ -82,10 +82,10 @@ def test_a_start_that_leads_nowhere_is_followed_by_others():
         "I_th_I": rng.uniform(0.5, 3, 200),
     }
     with jax.enable_x64(True):
-        state = jax.tree.map(np.asarray, mean_field(NetworkParams(**values), "white"))
+        state = jax.tree.map(np.asarray, mean_field(unclustered(**values), "white"))
         lower = 0
         for i in np.flatnonzero(state.rates[:, 0] > 100):
-            params = NetworkParams(**{name: array[i] for name, array in values.items()})
+            params = unclustered(**{name: array[i] for name, array in values.items()})
             first = next(point for point in fixed_points(params, "white") if point.stable)
             lower += first.rates[0] < 0.9 * state.rates[i, 0]
     assert lower <= 2
@@ -95,9 +95,9 @@ def test_float32_and_float64_return_the_same_state():
     """All but networks near a fold or with a lowest state that few starts find."""
     values = random_values(1000)
     with jax.enable_x64(True):
-        expected = jax.tree.map(np.asarray, mean_field(NetworkParams(**values), "white"))
+        expected = jax.tree.map(np.asarray, mean_field(unclustered(**values), "white"))
     single = {name: array.astype(np.float32) for name, array in values.items()}
-    state = jax.tree.map(np.asarray, mean_field(NetworkParams(**single), "white"))
+    state = jax.tree.map(np.asarray, mean_field(unclustered(**single), "white"))
     assert state.rates.dtype == np.float32
     several = expected.several_states
     assert several.sum() > 30
@@ -109,7 +109,7 @@ def test_float32_and_float64_return_the_same_state():
     assert (state.stable == expected.stable)[agree].mean() > 0.995
     # a state that is not stable is marked, and returned only where no other one is known
     for i in np.flatnonzero(~expected.stable)[:3]:
-        params = NetworkParams(**{name: array[i] for name, array in values.items()})
+        params = unclustered(**{name: array[i] for name, array in values.items()})
         points = fixed_points(params, "white")
         np.testing.assert_allclose(expected.rates[i], points[0].rates, rtol=1e-6)
         assert not any(point.stable for point in points)
@@ -120,7 +120,7 @@ def test_float32_and_float64_return_the_same_state():
 )
 def test_the_silent_state_is_the_lowest_one(dtype, theory):
     """Below I_th = 1 the neurons of a network without external noise fire only together."""
-    params = NetworkParams(I_th_E=0.9, I_th_I=0.5)
+    params = unclustered(I_th_E=0.9, I_th_I=0.5)
     state = mean_field(params, theory)
     np.testing.assert_array_equal(state.rates, [0.0, 0.0])
     assert bool(state.stable)

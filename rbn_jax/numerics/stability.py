@@ -58,7 +58,9 @@ def largest_real_part(matrices: Array) -> Array:
         eigenvalues, jnp.argmax(eigenvalues.real, -1, keepdims=True), -1
     )[..., 0]
     if m <= _LARGEST_CLOSED:
-        coefficients = _characteristic_polynomial(scaled)
+        coefficients = []
+        for coefficient in _characteristic_polynomial(scaled):
+            coefficients.append(coefficient.astype(rightmost.dtype))
         # Newton steps from a root leave its value as it is, and each doubles the number of
         # derivatives that are those of the root
         for _ in range(2):

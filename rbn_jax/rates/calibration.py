@@ -133,7 +133,9 @@ def calibrate(
         calibrated = network.replace(**values)
         state = mean_field(calibrated, model)
         # not the warnings of this state: its rates may be others
-        warn(_flag_regimes(calibrated, wanted[:2], state.cluster_gain))
+        # a gain that is asked for needs no warning
+        found_gain = state.cluster_gain if gain is None else jnp.zeros(())
+        warn(_flag_regimes(calibrated, wanted[:2], found_gain))
         _warn_of_other_states(state, wanted[:2])
         # every operation on a float64 array of JAX warns where JAX is not set to float64
         for name, value in values.items():
@@ -154,10 +156,10 @@ def _check_free(
     params: NetworkParams, free: Sequence[str], theory: MeanFieldTheory, with_gain: bool
 ) -> tuple[str, ...]:
     """Return the names of the free parameters, or raise a ValueError."""
-    if isinstance(free, Mapping):
-        raise ValueError(f"free={free!r}: must be names; bounds are for rbn_jax.fit")
-    names = (free,) if isinstance(free, str) else tuple(free)
     expected, targets = ("three", "rates and gain") if with_gain else ("two", "rates")
+    if isinstance(free, Mapping):
+        raise ValueError(f"free={free!r}: must be {expected} names; bounds are for rbn_jax.fit")
+    names = (free,) if isinstance(free, str) else tuple(free)
     if len(names) != (_N_WITH_GAIN if with_gain else 2) or len(set(names)) < len(names):
         raise ValueError(
             f"free={free!r}: must be {expected} parameters, as many as there are {targets}"
@@ -222,7 +224,7 @@ def _refuse_unreached(
     if len(targets) == _N_WITH_GAIN:
         wanted += f" and the gain {first[2]:g}"
     others = f" and {unreached.sum() - 1} other targets" if unreached.sum() > 1 else ""
-    names = ", ".join(values)
+    names = " and ".join(values)
     if np.broadcast_to(outside_theory, unreached.shape)[unreached][0]:
         raise ValueError(
             f"values of {names} give {wanted}, but there the transfer function of the theory "
