@@ -68,7 +68,7 @@ def cluster_branches(
     [[nan nan]
      [23. 18.]]
     >>> print(branches.gain_symmetric.values.round(2), branches.critical_rep.values.round(2))
-    [0.87 1.21] 5.67
+    [0.89 1.17] 5.67
     """
     xarray = require("xarray", "sweep")
     if not isinstance(params, NetworkParams):
