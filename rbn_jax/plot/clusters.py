@@ -87,7 +87,7 @@ def cluster_branches(
     datasets = []
     for value in reps.tolist():
         network = params.replace(rep=value)
-        states = cluster_states(network, numbers, theory)
+        states = cluster_states(network, numbers.tolist(), theory)
         rates = np.asarray(mean_field(network, theory).rates)
         states["rates_symmetric"] = ("population", rates)
         states["gain_symmetric"] = np.asarray(cluster_gain(network, theory))
@@ -190,8 +190,11 @@ def _draw_branch(
     reps, rates, gains = _with_transitions(reps, rates, gains)
     stable_rates = np.where(gains <= 1, rates, np.nan)
     unstable_rates = np.where(gains >= 1, rates, np.nan)
-    lines = ax.plot(reps, stable_rates, **({"linestyle": "-"} | style))
-    ax.plot(reps, unstable_rates, **({"linestyle": "--"} | style | {"label": None}))
+    solid: dict[str, Any] = {"linestyle": "-"} | style
+    # without a label, the dashed line is not in legends
+    dashed: dict[str, Any] = {"linestyle": "--"} | style | {"label": None}
+    lines = ax.plot(reps, stable_rates, **solid)
+    ax.plot(reps, unstable_rates, **dashed)
     return lines
 
 
