@@ -17,7 +17,14 @@ from matplotlib.text import Text
 
 import rbn_jax as rbn
 from rbn_jax.network import NUMBER_FIELDS
-from rbn_jax.plot import plot_elasticity, plot_psp, plot_rates, plot_sweep, raster_plot
+from rbn_jax.plot import (
+    plot_cluster_states,
+    plot_elasticity,
+    plot_psp,
+    plot_rates,
+    plot_sweep,
+    raster_plot,
+)
 from rbn_jax.plot.labels import symbol
 
 NET = rbn.NetworkParams()
@@ -52,6 +59,30 @@ def rates():
     for name in currents:
         array[name].attrs["units"] = "1"
     return array.to_dataset()
+
+
+@functools.cache
+def branches(n_active):
+    """Make states without a theory: they begin at rep 5, and are stable from 7 + k / 2."""
+    rep = np.linspace(2.0, 12.0, 21)
+    numbers = np.arange(1, n_active + 1)
+    distance = np.where(rep > 5.0, rep - 5.0, np.nan)[:, None]
+    steepness = distance / (1 + 0.2 * numbers)
+    gain_symmetric = rep / 5.0
+    variables = {
+        "rates_active": (("rep", "active"), 3.0 * np.exp(0.4 * steepness)),
+        "rates_inactive": (("rep", "active"), 2.0 * np.exp(-0.5 * numbers * distance)),
+        "gain": (("rep", "active"), 1 + 0.1 * (7.0 + numbers / 2 - rep[:, None]) + 0 * distance),
+        "rates_symmetric": ("rep", 2.0 + 0.1 * rep),
+        "gain_symmetric": ("rep", gain_symmetric),
+        "critical_rep": ((), 5.0),
+    }
+    dataset = xr.Dataset(variables, {"rep": ("rep", rep, {"units": "1"}), "active": numbers})
+    populations = xr.DataArray([1.0, 1.2], {"population": ["E", "I"]})
+    for name in ("rates_active", "rates_inactive", "rates_symmetric"):
+        dataset[name] = dataset[name] * populations
+        dataset[name].attrs = {"units": "spikes/s", "long_name": "firing rate"}
+    return dataset
 
 
 @functools.cache
@@ -110,6 +141,8 @@ DRAW = {
     "seven PSPs": lambda ax: plot_psp(20.0, np.linspace(1.0, 10.0, 7), ax=ax),
     "raster with groups": lambda ax: raster_plot(spikes(), colorgroups=GROUPS, ax=ax),
     "raster with rates": lambda ax: raster_plot(spikes(), colorgroups=GROUPS, ax=ax, rate_bin=20.0),
+    "two branches of clusters": lambda ax: plot_cluster_states(branches(2), ax=ax),
+    "seven branches of clusters": lambda ax: plot_cluster_states(branches(7), "I", ax=ax),
     "fit of a trace": plot_trace_fit,
     "fit of weights": lambda ax: weight_fit().plot(ax),
 }
@@ -123,6 +156,7 @@ ONE_OF_EACH_FUNCTION = [
     "ten elasticities",
     "three PSPs",
     "raster with rates",
+    "seven branches of clusters",
     "fit of a trace",
     "seven fits",
 ]
@@ -246,7 +280,9 @@ def check_rate_panel(figure, ax):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", ["four lines", "three PSPs", "raster with groups"])
+@pytest.mark.parametrize(
+    "name", ["four lines", "three PSPs", "raster with groups", "seven branches of clusters"]
+)
 def test_legends_lie_inside_the_figure_in_all_layouts(name, layout):
     figure = plt.figure(figsize=(7.0, 5.0), layout=layout)
     DRAW[name](figure.subplots())
@@ -289,6 +325,7 @@ CALLS = {
     "plot_rates": lambda **kw: plot_rates(rates(), **kw),
     "plot_elasticity": lambda **kw: plot_elasticity(elasticities(3), **kw),
     "plot_psp": lambda **kw: plot_psp(20.0, 5.0, **kw),
+    "plot_cluster_states": lambda **kw: plot_cluster_states(branches(2), **kw),
     "raster_plot": lambda **kw: raster_plot(spikes(), **kw),
     "FitResult.plot": lambda **kw: weight_fit().plot(**kw),
     "FitRows.plot": lambda **kw: trace_fit(9)[0].plot(4, **kw),
@@ -433,3 +470,70 @@ def test_invalid_contours_are_refused(contours):
 def test_contours_of_lines_are_refused():
     with pytest.raises(ValueError, match="varies over one axis, gei"):
         plot_sweep(weights("gei"), contours=True)
+
+
+def test_branches_of_clusters_are_solid_where_they_are_stable():
+    ax = plot_cluster_states(branches(2), lw=3)
+    symmetric, symmetric_unstable, *lines, critical = ax.lines
+    assert [line.get_label() for line in lines[::4]] == ["1 active", "2 active"]
+    assert {line.get_linewidth() for line in ax.lines[:-1]} == {3}
+    assert critical.get_xdata()[0] == 5.0
+    reps = symmetric.get_xdata()
+    assert np.array_equal(np.isfinite(symmetric.get_ydata()), reps <= 5.0)
+    assert np.array_equal(np.isfinite(symmetric_unstable.get_ydata()), reps >= 5.0)
+    assert (symmetric.get_linestyle(), symmetric_unstable.get_linestyle()) == ("-", "--")
+    for number, group in ((1, lines[:4]), (2, lines[4:])):
+        transition = 7.0 + number / 2
+        assert len({line.get_color() for line in group}) == 1
+        for stable, unstable in (group[:2], group[2:]):
+            reps, rates = stable.get_xdata(), stable.get_ydata()
+            # a stable and an unstable line meet where the gain is 1
+            assert reps[np.isfinite(rates)].min() == pytest.approx(transition)
+            reps = unstable.get_xdata()[np.isfinite(unstable.get_ydata())]
+            assert (reps.min(), reps.max()) == pytest.approx((5.5, transition))
+    assert ax.get_yscale() == "log"
+    assert ax.get_xlabel() == symbol("rep")
+    assert ax.get_ylabel() == "firing rate E [spikes/s]"
+
+
+def test_a_transition_between_two_values_of_rep_is_interpolated():
+    dataset = branches(1).isel(rep=slice(None, None, 3))
+    active_line = plot_cluster_states(dataset).lines[2]
+    is_stable = np.isfinite(active_line.get_ydata())
+    assert active_line.get_xdata()[is_stable].min() == pytest.approx(7.5)
+    rates = active_line.get_ydata()[is_stable]
+    # ln of these rates is linear in rep
+    assert rates[0] == pytest.approx(3.0 * np.exp(0.4 * 2.5 / 1.2))
+
+
+def test_low_rates_and_a_critical_rep_outside_of_the_axis_are_not_shown():
+    assert plot_cluster_states(branches(7)).get_ylim()[0] == 0.01
+    dataset = branches(2).sel(rep=slice(6.0, 9.0))
+    ax = plot_cluster_states(dataset, legend=False)
+    assert ax.get_legend() is None
+    assert ax.get_xlim()[0] > 5.5
+    without_critical = branches(2).assign(critical_rep=np.nan)
+    assert len(plot_cluster_states(without_critical).lines) == len(ax.lines)
+
+
+def test_colours_of_branches_follow_their_number_and_dark_styles():
+    def luminances():
+        lines = plot_cluster_states(branches(7)).lines[2:-1:4]
+        return np.array([to_rgba(line.get_color())[:3] for line in lines]) @ (0.2, 0.7, 0.1)
+
+    light = luminances()
+    assert (np.diff(light) > 0).all()
+    with mpl.rc_context({"text.color": "w"}):
+        dark = luminances()
+    assert dark.min() > light.min()
+    with mpl.rc_context({"axes.prop_cycle": "cycler(color=['#112233', '#445566'])"}):
+        lines = plot_cluster_states(branches(3)).lines[2:-1:4]
+    assert [line.get_color() for line in lines] == ["#112233", "#445566", "#112233"]
+
+
+def test_other_datasets_and_populations_of_clusters_are_refused():
+    with pytest.raises(ValueError, match=r"no variable rates_active.*cluster_branches"):
+        plot_cluster_states(rates())
+    with pytest.raises(ValueError, match="population='X': must be 'E' or 'I'"):
+        plot_cluster_states(branches(2), "X")
+    assert not plt.get_fignums()

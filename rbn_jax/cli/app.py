@@ -33,6 +33,10 @@ COMMANDS = {
         "rates_command",
         "Find two parameters that give wanted firing rates.",
     ),
+    "clusters": (
+        "clusters_command",
+        "Print the states of a clustered network, and where they begin.",
+    ),
 }
 """Module and summary of each command. A module is imported only when its command is
 called, so that `rbn-jax --help` and `--version` do not wait for JAX."""

@@ -39,6 +39,7 @@ _SYMBOLS = {
     "s": ("s", ""),
     "rj": ("R", "J"),
     "rep": ("R", "E+"),
+    "kappa": (r"\kappa", ""),
     # arguments of the formulas of single neurons
     "tau_m": (r"\tau", "m"),
     "tau_syn": (r"\tau", "syn"),

@@ -57,10 +57,15 @@ def set_axis(ax: Axes, name: Literal["x", "y"], array: "xarray.DataArray", dim: 
     axis.set_label_text(axis_label(axis_coordinates(array, dim) or [array[dim]]))
     positions = axis_values(array, dim)
     # a linear scale is not set, so that a scale that the caller has chosen stays
-    if not is_log_spaced(positions):
-        return
+    if is_log_spaced(positions):
+        set_log_scale(ax, name, float(positions.min()), float(positions.max()))
+
+
+def set_log_scale(ax: Axes, name: Literal["x", "y"], minimum: float, maximum: float) -> None:
+    """Make the x or y axis logarithmic; over a small range its ticks are plain numbers."""
     ax.set(**{f"{name}scale": "log"})
-    if np.log10(positions.max() / positions.min()) < _MAX_DECADES:
+    axis = ax.xaxis if name == "x" else ax.yaxis
+    if np.log10(maximum / minimum) < _MAX_DECADES:
         axis.set_major_locator(_FewDecadesLocator())
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.set_minor_formatter(NullFormatter())
