@@ -120,8 +120,6 @@ def single_mode_jacobian(
 
 def single_cluster_gain(own: OwnCluster, couplings: Couplings, unknowns: np.ndarray) -> float:
     """Return what `cluster_gain_at` does for one network in float64. Much less is compiled."""
-    if not np.any(own.linear) and not np.any(own.quadratic):
-        return 0.0  # which difference quotients have only to rounding
     return gain_of_jacobian(single_mode_jacobian(own, couplings, unknowns))
 
 

@@ -123,9 +123,9 @@ def cluster_state(
     networks = read_networks(params, theory)
     if not isinstance(params, NetworkParams):
         raise ValueError(f"params is a {type(params).__name__}: must be a NetworkParams")
+    if not isinstance(active, Tracer):
+        check_active(params, active)
     n_active = as_array(active)
-    if not isinstance(n_active, Tracer):
-        check_active(params, n_active)
     if networks.is_single and np.ndim(n_active) == 0 and not isinstance(n_active, Tracer):
         return _single_state(networks.params, float(n_active), networks.theory, networks.dtype)
     return _states(networks.params, jnp.asarray(n_active, networks.dtype), networks.theory)
@@ -151,7 +151,7 @@ def cluster_states(
 
     Raises:
         ImportError: xarray is missing.
-        TypeError, ValueError: as in `cluster_state`.
+        TypeError, ValueError: as in `cluster_state`; no number of clusters.
 
     >>> states = cluster_states(NetworkParams(rep=8.0), active=(1, 2, 3))
     >>> print(states.stable.values, states.rates_active.sel(population="E").values.round(0))
@@ -159,9 +159,11 @@ def cluster_states(
     """
     xarray = require("xarray", "sweep")
     numbers = np.atleast_1d(np.asarray(active))
+    if not numbers.size:
+        raise ValueError(f"active={active!r}: must hold a number of clusters")
     networks = read_networks(params, theory)
     if networks.is_single:
-        single_states = [cluster_state(params, int(number), theory) for number in numbers]
+        single_states = [cluster_state(params, float(number), theory) for number in numbers]
         state = jax.tree.map(lambda *leaves: np.stack(leaves), *single_states)
     else:
         # the axis of `active` is the last one of the batch

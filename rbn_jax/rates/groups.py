@@ -47,7 +47,7 @@ def clustered(params: NetworkParams, active: ArrayLike = 0) -> Populations:
     [2.28 2.28 2.75 2.75]
     """
     if not isinstance(active, Tracer):
-        if np.ndim(active) == 0 and np.asarray(active) == 0:
+        if isinstance(active, int | float | np.number) and active == 0:
             return group_populations(params, as_floats(params.n_clusters)[0][..., None])
         check_active(params, active)
     n_active, n_clusters = jnp.broadcast_arrays(*as_floats(jnp.asarray(active), params.n_clusters))
