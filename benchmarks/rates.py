@@ -35,8 +35,8 @@ from nnmt_rates import rates_of_network
 import rbn_jax as rbn
 from benchmarks.implementations import devices
 from benchmarks.timing import timed
-from rbn_jax.rates.equations import find_state
 from rbn_jax.rates.couplings import make_couplings
+from rbn_jax.rates.equations import find_state
 from rbn_jax.rates.theories import THEORIES, MeanFieldTheory
 
 RESULTS = Path(__file__).parent / "results"
@@ -50,7 +50,10 @@ SYNCHRONOUS_FANO = 100
 # Smaller networks are in the table, but not in its median and largest errors
 SMALLEST_COMPARED_SIZE = 5000
 
-# What each network changes in the defaults, by its name in the table and in the file
+# NEST's example without clusters, to which all networks of this benchmark are changes
+UNCLUSTERED = rbn.NetworkParams(rep=1.0)
+
+# What each network changes in it, by its name in the table and in the file
 NETWORKS: dict[str, dict[str, Any]] = {
     "default, seed 1": {},
     "default, seed 2": {},
@@ -227,7 +230,7 @@ def compare_with_nest(networks: Mapping[str, Mapping[str, Any]] = NETWORKS) -> I
     yield "|---|---|---|" + "---|" * len(THEORIES)
     compared_errors = []
     for name, changes in networks.items():
-        net = rbn.NetworkParams().replace(**changes)
+        net = UNCLUSTERED.replace(**changes)
         run = read_or_simulate(name, net, SEEDS.get(name, 1))
         nest_rates = np.array([run["E"], run["I"]])
         theory_rates = np.array([rbn.firing_rates(net, theory) for theory in THEORIES.values()])
@@ -257,7 +260,7 @@ def simulate_calibrated() -> Iterator[str]:
     yield "| network | I_th_E, I_th_I | NEST E, I [spikes/s] | error |"
     yield "|---|---|---|---|"
     for name, rates in CALIBRATED_RATES.items():
-        net = rbn.calibrate(rbn.NetworkParams(), rates, theory="exact")
+        net = rbn.calibrate(UNCLUSTERED, rates, theory="exact")
         run = read_or_simulate(name, net, seed=1)
         error_e = 100 * (run["E"] / rates[0] - 1)
         error_i = 100 * (run["I"] / rates[1] - 1)
@@ -329,7 +332,7 @@ def time_nnmt(values: Mapping[str, np.ndarray], count: int) -> tuple[str, float,
     for i in range(count):
         network_values = {name: array[i] for name, array in values.items()}
         try:
-            rates_of_network(rbn.NetworkParams().replace(**network_values))
+            rates_of_network(UNCLUSTERED.replace(**network_values))
         except RuntimeError:
             # NNMT: "converged in a local minimum"
             n_failed += 1
@@ -347,7 +350,7 @@ def time_firing_rates(
         values: (networks,) by name of the parameter.
         compilations: how often the function is traced and compiled anew.
     """
-    net = rbn.NetworkParams().replace(**values)
+    net = UNCLUSTERED.replace(**values)
     count = len(net.I_th_E)
     jitted_rates = jax.jit(rbn.firing_rates)
     tracing_times, compiling_times, call_times = [], [], []
@@ -373,7 +376,7 @@ def random_networks(count: int, seed: int = 2026) -> rbn.NetworkParams:
         values[name] = rng.uniform(*bounds, count)
     for name in ("N_E", "N_I"):
         values[name] = np.round(values[name])
-    return rbn.NetworkParams().replace(**values)
+    return UNCLUSTERED.replace(**values)
 
 
 @jax.jit

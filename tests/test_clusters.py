@@ -111,7 +111,10 @@ def test_matrices_have_blocks_in_the_order_of_nest(x64):
 @pytest.mark.parametrize(
     ("net", "message"),
     [
-        (NetworkParams(n_clusters=np.array([2.0, 3.0]), rep=1.5), "n_clusters has the values 2 to 3"),
+        (
+            NetworkParams(n_clusters=np.array([2.0, 3.0]), rep=1.5),
+            "n_clusters has the values 2 to 3",
+        ),
         (NetworkParams(rep=30.0), "rep=30"),
     ],
 )
@@ -164,7 +167,9 @@ def test_without_clusters_populations_are_those_of_the_network(rule):
     indegrees = net.baseline_conn_prob * np.array([4000.0, 1000.0])
     np.testing.assert_array_equal(populations.indegrees, indegrees.astype(np.float32))
     expected = 0.0 if rule == "pairwise_poisson" else net.baseline_conn_prob
-    np.testing.assert_array_equal(populations.connection_prob, np.float32(expected) + np.zeros((2, 2)))
+    np.testing.assert_array_equal(
+        populations.connection_prob, np.float32(expected) + np.zeros((2, 2))
+    )
 
 
 def test_the_symmetric_state_has_the_noise_of_the_closed_form(x64):
@@ -298,7 +303,9 @@ def test_the_transition_is_that_of_the_published_figure(x64):
     for n_clusters, rep in PUBLISHED_CONTOUR.items():
         critical = rbn.critical_rep(PUBLISHED_NETWORK.replace(n_clusters=n_clusters))
         assert abs(critical / rep - 1) < 0.05
-        gain = rbn.cluster_gain(PUBLISHED_NETWORK.replace(n_clusters=n_clusters, rep=float(critical)))
+        gain = rbn.cluster_gain(
+            PUBLISHED_NETWORK.replace(n_clusters=n_clusters, rep=float(critical))
+        )
         np.testing.assert_allclose(gain, 1, rtol=1e-8)
 
 
@@ -428,7 +435,9 @@ def test_calibration_with_a_gain(rates, gain, expected):
 
 def test_calibration_with_a_gain_refuses():
     free = ("I_th_E", "I_th_I", "rep")
-    with pytest.raises(ValueError, match="must be three parameters, as many as there are rates and"):
+    with pytest.raises(
+        ValueError, match="must be three parameters, as many as there are rates and"
+    ):
         rbn.calibrate(NetworkParams(), (5.0, 8.0), gain=0.5)
     with pytest.raises(ValueError, match="must be two parameters"):
         rbn.calibrate(NetworkParams(), (5.0, 8.0), free)
@@ -444,5 +453,7 @@ def test_states_beyond_the_table_of_exact_are_named():
         rates = rbn.firing_rates(net, "exact")
     assert np.isnan(rates).all()
     assert rbn.mean_field(net, "exact").warnings["outside_theory"]
-    with pytest.raises(ValueError, match="the transfer function of the theory 'exact' is not known"):
+    with pytest.raises(
+        ValueError, match="the transfer function of the theory 'exact' is not known"
+    ):
         rbn.calibrate(net, (80.0, 80.0), theory="exact")

@@ -4,6 +4,7 @@ import doctest
 import importlib
 import importlib.metadata
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -51,13 +52,33 @@ def test_every_public_function_has_an_example():
             assert any(test.examples for test in finder.find(public, name)), name
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if "```python" in read_page(page)])
+@pytest.mark.parametrize(
+    "page",
+    # the code of docs/clusters.md runs in the test of its results
+    [page for page in PAGES if "```python" in read_page(page) and page != "docs/clusters.md"],
+)
 def test_the_python_code_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "docs/psp_trace.csv", tmp_path)
     blocks = python_blocks(page)
     assert len(blocks) == read_page(page).count("```python")
     run_blocks(blocks)
+
+
+def test_the_results_on_the_page_of_clusters_are_those_of_its_code(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    blocks = python_blocks("docs/clusters.md")
+    run_blocks(blocks)
+    expected = re.findall(r"^print\(.*\)  # (.*)$", "\n".join(blocks), re.MULTILINE)
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+def test_the_tables_of_clusters_are_those_of_the_benchmark():
+    results = read_page("benchmarks/results/clusters.md").splitlines()
+    comparison = read_page("docs/clusters.md").partition("## Comparison with NEST")[2]
+    rows = [line for line in comparison.splitlines() if line.startswith("| rep ")]
+    assert len(rows) > 20
+    assert not set(rows) - set(results)
 
 
 @pytest.mark.parametrize(
