@@ -255,7 +255,7 @@ def test_derivatives_of_the_largest_real_part_agree_with_differences(x64):
 
 @pytest.mark.parametrize("theory", ["shift", "quenched"])
 def test_the_gain_is_that_of_one_cluster_against_the_others(theory, x64):
-    """The difference mode of groups of 1 and Q - 1 clusters has the matrix J_11 - J_12 / (Q - 1)."""
+    """The mode of groups of 1 and Q - 1 clusters has the matrix J_11 - J_12 / (Q - 1)."""
     net = NetworkParams(rep=5.0)
     state = rbn.mean_field(net, theory)
     unknowns = [np.log(state.rates)]
@@ -276,11 +276,14 @@ def test_the_gain_is_that_of_one_cluster_against_the_others(theory, x64):
 
 def test_the_gain_marks_states_that_are_not_stable():
     state = rbn.mean_field(NetworkParams(rep=6.0))
-    assert (state.cluster_gain > 1) and not state.stable and state.converged
+    assert state.cluster_gain > 1
+    assert not state.stable
+    assert state.converged
     assert state.warnings["near_transition"]
     without = rbn.mean_field(NetworkParams(rep=1.0))
     # difference quotients of one network leave rounding errors
-    assert abs(without.cluster_gain) < 1e-9 and without.stable
+    assert abs(without.cluster_gain) < 1e-9
+    assert without.stable
     assert not without.warnings["near_transition"]
     assert abs(rbn.cluster_gain(NetworkParams(n_clusters=1))) < 1e-9
     with pytest.raises(ValueError, match="must be a NetworkParams"):
@@ -335,7 +338,8 @@ def test_active_states_solve_the_equations_of_all_clusters(x64):
     """Groups of k and Q - k clusters, and all clusters by themselves, have the same states."""
     net = NetworkParams(rep=8.0)
     state = rbn.cluster_state(net, active=2)
-    assert state.converged and state.stable
+    assert state.converged
+    assert state.stable
     # all eigenvalues of the 20 clusters, at the state with the second moments it has
     single = rbn.clustered(net, active=2)
     near = np.concatenate(
@@ -368,8 +372,10 @@ def test_states_of_a_batch_are_those_of_single_networks(x64):
 
 def test_there_are_no_active_states_far_below_the_transition():
     state = rbn.cluster_state(NetworkParams(rep=3.0), 1)
-    assert not state.converged and not state.stable
-    assert np.isnan(state.rates_active).all() and np.isnan(state.gain)
+    assert not state.converged
+    assert not state.stable
+    assert np.isnan(state.rates_active).all()
+    assert np.isnan(state.gain)
 
 
 def nest_runs():
@@ -405,7 +411,8 @@ def test_the_number_of_active_clusters_is_often_that_of_nest(x64):
 def test_variability_of_cluster_rates_falls_with_the_window_and_ends_at_a_gain_of_0_6(x64):
     reps = np.array([1.0, 3.0, 5.0])
     cv = rbn.cluster_rate_cv(NetworkParams(rep=reps))
-    assert cv[0] < cv[1] and np.isnan(cv[2])
+    assert cv[0] < cv[1]
+    assert np.isnan(cv[2])
     # without clusters a cluster is a group of neurons whose spike counts do not influence its own
     rate = rbn.firing_rates(NetworkParams(rep=1.0))[0] / 1000
     np.testing.assert_allclose(cv[0], np.sqrt(0.75 / (200 * rate * 250)), rtol=1e-6)
@@ -443,7 +450,7 @@ def test_calibration_with_a_gain_refuses():
         rbn.calibrate(NetworkParams(), (5.0, 8.0), free)
     with pytest.raises(ValueError, match="gain=-1: must be a finite number > 0"):
         rbn.calibrate(NetworkParams(), (5.0, 8.0), free, gain=-1.0)
-    with pytest.raises(ValueError, match="were found that give .* and the gain 30"):
+    with pytest.raises(ValueError, match=r"were found that give .* and the gain 30"):
         rbn.calibrate(NetworkParams(), (5.0, 8.0), free, gain=30.0)
 
 
