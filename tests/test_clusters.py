@@ -391,7 +391,8 @@ def test_symmetric_states_agree_with_nest(x64):
             continue
         n_compared += 1
         errors = np.asarray(state.rates) / [run["rate_E"], run["rate_I"]] - 1
-        assert abs(errors[0]) < 0.09 and abs(errors[1]) < 0.05, run["name"]
+        assert abs(errors[0]) < 0.09, run["name"]
+        assert abs(errors[1]) < 0.05, run["name"]
     assert n_compared == 5
 
 
