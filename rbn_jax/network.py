@@ -174,7 +174,7 @@ class NetworkParams(checks.ParameterSet):
         return 0.0 if self.clustering == "probabilities" else 1.0
 
     def _rule_of_fixed_indegree(self) -> str:
-        return "fixed_indegree" if self.fixed_indegree else "pairwise_bernoulli"
+        return "fixed_indegree" if self.fixed_indegree is True else "pairwise_bernoulli"
 
     def replace(self, **changes: object) -> Self:
         """Return a copy with other values, by field name or by an entry of the matrix.

@@ -57,7 +57,7 @@ def test_bad_input_gives_one_line_and_no_file(capsys, folder, line, message):
 
 
 def test_calibrated_network_has_the_wanted_rates(capsys, folder):
-    free = "--free baseline_conn_prob_EI,I_th_I --theory shift"
+    free = "--set rep=3 --free baseline_conn_prob_EI,I_th_I --theory shift"
     out, err = output_of(capsys, f"calibrate --rates 3,3.4 {free} --out net.toml --figure f.png")
     assert err == ""
     assert "baseline_conn_prob_EI = " in out

@@ -21,7 +21,7 @@ from rbn_jax import (
 TAU = np.linspace(15, 30, 16, dtype=np.float32)
 GEI = np.linspace(1.1, 1.3, 8)
 TARGETS = np.linspace(3, 6, 16, dtype=np.float32)
-NET = NetworkParams()
+NET = NetworkParams(rep=3.0)
 INHIBITORY = Populations(
     weights=[[-0.2]],
     indegrees=[[100.0]],

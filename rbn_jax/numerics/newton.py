@@ -30,9 +30,7 @@ LARGEST_STEP = 2.0
 # Two roots are the same if no component differs by more, relative to max(|x|, 1). It is the same in
 # float32 and float64, which find the same roots only then.
 SAME_ROOT = 0.02
-# A search that comes as near to a known stable root ends, relative to max(|x|, 1): it saves two
-# thirds of the steps of most searches. Where several roots are known others may be near.
-NEAR = 1.0
+# where several roots are known others may be near: then a search ends nearer to one of them
 NEAR_AMONG_SEVERAL = 0.1
 # the largest systems that a search solves by written out elimination: compiling takes long
 _LARGEST_UNROLLED = 4
@@ -55,11 +53,15 @@ class Comparison:
     ambiguous: number of starts where these did not all lead to the same stable root, or to a high
         one
     high: the least first component of a high root
+    near: a search that comes as near to a known stable root ends, relative to max(|x|, 1). That
+        saves two thirds of the steps of most searches, and misses roots that are as near. With 0
+        every search goes on to its end
     """
 
     always: int
     ambiguous: int
     high: float = math.inf
+    near: float = 1.0
 
 
 def root(residual: Residual, starts: Starts, args: object, batch_ndim: int = 1) -> Array:
@@ -313,7 +315,7 @@ def _search(
             root_stable = _stable_where(is_root, jacobian)
             distance = jnp.abs(x - best) / size
             # a search that comes near the stable root that is known would end there
-            radius = jnp.where(several, NEAR_AMONG_SEVERAL, NEAR)
+            radius = comparison.near * jnp.where(several, NEAR_AMONG_SEVERAL, 1.0)
             is_near = stable & ~is_root & (distance < radius).all(0)
             lost |= has_failed & ~is_near
             has_failed |= is_near

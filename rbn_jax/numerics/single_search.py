@@ -15,7 +15,6 @@ from jax import Array
 from rbn_jax.numerics.newton import (
     LARGEST_STEP,
     MAX_STEPS,
-    NEAR,
     NEAR_AMONG_SEVERAL,
     SAME_ROOT,
     Comparison,
@@ -90,7 +89,8 @@ class SingleSystem(NamedTuple):
         for n_searched, start in enumerate(starts, 1):
             known = None
             if best is not None and stable:
-                known = _KnownRoot(best, NEAR_AMONG_SEVERAL if several else NEAR)
+                share = NEAR_AMONG_SEVERAL if several else 1.0
+                known = _KnownRoot(best, comparison.near * share)
             end = self._search_from(start, known)
             if end is None:
                 lost = True

@@ -1,7 +1,7 @@
 """Firing rates from the parameters of a network, and parameters from firing rates."""
 
 from rbn_jax.rates.calibration import calibrate
-from rbn_jax.rates.cluster_states import (
+from rbn_jax.rates.active_clusters import (
     ClusterState,
     cluster_rate_cv,
     cluster_state,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -55,7 +56,9 @@ _START_RATES = np.array(
         (6.0, 1.8, 6.0, 2.8), (4.0, 1.0, 5.0, 2.0), (3.3, 2.0, 3.8, 2.9),
     ]
 )  # fmt: skip
-_COMPARISON = Comparison(always=4, ambiguous=9)
+# All starts are searched from where E has less than 20 spikes/s in active clusters: near the
+# transition other states are near, some of them with lower rates in the active clusters.
+_COMPARISON = Comparison(always=2, ambiguous=9, high=-math.log(20.0), near=0.0)
 # active and inactive clusters are one state if ln of the rates of E differs by less
 _SAME_RATES = 0.01
 # the squared CV of interspike intervals, of the networks in NEST that were compared
