@@ -10,6 +10,7 @@ import pytest
 
 import rbn_jax as rbn
 from rbn_jax import rates
+from rbn_jax.network import NUMBER_FIELDS
 from rbn_jax.weights import PARAMETER_NAMES
 
 HALVES = [np.dtype(np.float16), np.dtype(jnp.bfloat16)]
@@ -30,6 +31,11 @@ def trace(t, **params):
     return rbn.psp_trace(t, params)
 
 
+def cluster_factors(**params):
+    return jnp.stack(rbn.cluster_factors(rbn.NetworkParams(**params)))
+
+
+CLUSTERED = rbn.NetworkParams(rep=3.0, kappa=0.5)
 # every formula, as a function of numbers by name
 FORMULAS = {
     rbn.postsynaptic_current_to_potential: {"tau_m": 20.0, "tau_syn": 5.0, "c_m": 2.0, "e_l": 1.0},
@@ -39,6 +45,8 @@ FORMULAS = {
     trace: {"t": 9.0} | TRACE,
     js: {name: NETWORK[name] for name in ("C_m", *PARAMETER_NAMES)},
     synapses: {name: NETWORK[name] for name in ("C_m", *PARAMETER_NAMES, "s")},
+    # rep first, which the factors depend on
+    cluster_factors: {name: getattr(CLUSTERED, name) for name in ("rep", *NUMBER_FIELDS)},
     rbn.rheobase_current: {"tau_m": 20.0, "e_l": -70.0, "v_th": -50.0, "c_m": 250.0},
     rbn.siegert_rate: NEURON | {"tau_syn": 0.5},
     rates.log_siegert_rate: NEURON | {"tau_syn": 0.5},
