@@ -1,6 +1,5 @@
 """Firing rates from the parameters of a network, and parameters from firing rates."""
 
-from rbn_jax.rates.calibration import calibrate
 from rbn_jax.rates.active_clusters import (
     ClusterState,
     cluster_rate_cv,
@@ -8,6 +7,7 @@ from rbn_jax.rates.active_clusters import (
     cluster_states,
     critical_rep,
 )
+from rbn_jax.rates.calibration import calibrate
 from rbn_jax.rates.groups import clustered
 from rbn_jax.rates.multistability import FixedPoint, fixed_points
 from rbn_jax.rates.populations import Populations
