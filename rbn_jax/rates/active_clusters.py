@@ -289,7 +289,9 @@ def _single_state(
                 if size > 1:
                     mode = single_mode_jacobian(own, couplings, unknowns, group)
                     gain = max(gain, gain_of_jacobian(mode))
-    return _make_state(jnp.asarray(rates, dtype), jnp.asarray(gain, dtype))
+    # NaN says that there is no such state
+    with jax.debug_nans(False):
+        return _make_state(jnp.asarray(rates, dtype), jnp.asarray(gain, dtype))
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -361,7 +363,8 @@ def _critical_rep_of_single(
                     break
                 low, gain_low = rep, gain
             else:
-                return jnp.asarray(np.nan, dtype)
+                with jax.debug_nans(False):
+                    return jnp.asarray(np.nan, dtype)
     return jnp.asarray(low + (high - low) * _crossing(gain_low, gain_high), dtype)
 
 
