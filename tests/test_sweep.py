@@ -384,7 +384,8 @@ def test_a_swept_mean_field_has_a_variable_for_each_field(tmp_path):
         "several_states",
         *(f"warnings.{name}" for name in rbn.rates.REGIMES),
     }
-    assert set(ds.data_vars) == {*units, *flags}
+    assert set(ds.data_vars) == {*units, *flags, "cluster_gain"}
+    assert ds["cluster_gain"].dims == ("I_th_E",)
     for name, unit in units.items():
         assert ds[name].dims == ("I_th_E", "population")
         assert ds[name].attrs["units"] == unit
