@@ -140,6 +140,8 @@ def test_eight_devices_share_a_batch_and_give_the_result_of_one(tmp_path, on_one
             assert array.shape == expected.shape
             # other shapes are compiled to other vector loops, which round differently
             rtol = 1e-12 if array.dtype == np.float64 else 1e-5
+            if "cluster_gain" in name:  # the root of a polynomial, whose terms cancel
+                rtol *= 100
             np.testing.assert_allclose(array, expected, rtol, atol=rtol, err_msg=name)
 
 
