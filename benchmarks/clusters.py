@@ -14,6 +14,7 @@ import os
 if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
+import functools
 import json
 import statistics
 import sys
@@ -413,8 +414,7 @@ def measure_speed() -> Iterator[str]:
         times: list[list[float]] = [[] for _ in functions]
         for _ in range(ROUNDS):
             for entry, program, seconds in zip(functions, compiled, times, strict=True):
-                call = lambda program=program, net=entry.net: jax.block_until_ready(program(net))  # noqa: E731
-                seconds.append(timed(call)[0])
+                seconds.append(timed(functools.partial(run, program, entry.net))[0])
     medians = [statistics.median(seconds) for seconds in times]
     for entry, share, (tracing, compiling), median in zip(
         functions, shares_with_state, preparation, medians, strict=True
@@ -425,6 +425,11 @@ def measure_speed() -> Iterator[str]:
             f"| {entry.title} | {networks} | {100 * share:.0f} % | {tracing:.1f} | {compiling:.1f} "
             f"| {1e6 * median / N_TIMED:.0f} | {median / medians[0]:.2f} |"
         )
+
+
+def run(program: Callable[[rbn.NetworkParams], Any], net: rbn.NetworkParams) -> Any:
+    """Return what a compiled program returns, when it is computed."""
+    return jax.block_until_ready(program(net))
 
 
 def scale(shares: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:

@@ -31,6 +31,7 @@ from rbn_jax.rates import ClusterState as ClusterState
 from rbn_jax.rates import MeanField as MeanField
 from rbn_jax.rates import Populations as Populations
 from rbn_jax.rates import calibrate as calibrate
+from rbn_jax.rates import cluster_branches as cluster_branches
 from rbn_jax.rates import cluster_gain as cluster_gain
 from rbn_jax.rates import cluster_rate_cv as cluster_rate_cv
 from rbn_jax.rates import cluster_state as cluster_state

@@ -48,15 +48,18 @@ def cluster_factors(params: NetworkParams) -> ClusterFactors:
     So the mean input of a neuron is the same for every rep and kappa. One cluster is no
     clustering: with Q = 1 all factors are 1.
 
+    Args:
+        params: a NetworkParams, whose numbers broadcast.
+
     Returns:
         (..., 2, 2) factors for [[EE, EI], [IE, II]]; NaN where r is below 0 or above Q, and where
         it is 0 or Q while 0 < kappa < 1, as the power has no derivative there.
 
     Source: Rostami et al. (2024), doi 10.1038/s41467-024-49889-4, and NEST's
     EI_clustered_network/network.py, for kappa of 0 and 1; for other kappa bioRxiv
-    10.64898/2026.03.16.712138 and its code, schmitfe/EI-Clustering. NEST's
-    example has 1 + (rep - 1) ** rj for clustered probabilities, a slip that its authors' later
-    code does not have.
+    10.64898/2026.03.16.712138 and its code, schmitfe/EI-Clustering. NEST's example computes
+    1 + (rep - 1) ** rj for clustered probabilities, which is an error: its authors' later code has
+    the product.
 
     >>> factors = cluster_factors(NetworkParams(rep=4.0, n_clusters=10, rj=0.5))
     >>> print(factors.weight_within)

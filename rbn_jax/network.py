@@ -245,7 +245,7 @@ class NetworkParams(checks.ParameterSet):
         ...
         ValueError: tau_E=-1 ms: must be a finite number > 0; gei=nan: must be a finite ...
         """
-        messages = [*check_values(vars(self)), *check_clusters(self), *self._check_choices()]
+        messages = [*check_values(vars(self)), *_check_clusters(self), *self._check_choices()]
         checks.raise_if_any(messages, "Correct the values named.")
         return self
 
@@ -339,6 +339,7 @@ class NetworkParams(checks.ParameterSet):
 
     def _replace_currents(self, currents: Mapping[str, Numbers]) -> Self:
         """Return a copy with background currents that are given in pA."""
+        # not by `rheobase_current`, which computes in JAX's default precision
         rheobases = {
             "I_th_E": self.C_m * (self.V_th_E - self.E_L) / self.tau_E,
             "I_th_I": self.C_m * (self.V_th_I - self.E_L) / self.tau_I,
@@ -390,11 +391,12 @@ class NetworkParams(checks.ParameterSet):
         return not _differences(self, other)
 
     def __repr__(self) -> str:
-        changed = []
-        derived = self._derived_names()
-        for name in _differences(self, type(self)()):
-            if name not in derived:
-                changed.append(f"{name}={getattr(self, name)!r}")
+        names = set(_differences(self, type(self)()))
+        # these two have no default of their own, but follow other fields
+        names |= {"kappa", "connection_rule"}
+        names -= set(self._derived_names())
+        fields = [name for name in self.__dataclass_fields__ if name in names]
+        changed = [f"{name}={getattr(self, name)!r}" for name in fields]
         return f"{type(self).__name__}({', '.join(changed)})"
 
 
@@ -495,7 +497,7 @@ def check_values(values: Mapping[str, Any]) -> list[str | None]:
     return messages
 
 
-def check_clusters(net: NetworkParams) -> list[str]:
+def _check_clusters(net: NetworkParams) -> list[str]:
     """Return messages on clusters that no network has, for values that are in their own domains.
 
     The factors of a connection must be 0..n_clusters. At either end one of its two factors is 0,

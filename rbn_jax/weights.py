@@ -77,7 +77,8 @@ def synaptic_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
     """Weights of single synapses, as a simulator takes them [pA], [[EE, EI], [IE, II]].
 
     They are s js / sqrt(N), with N = N_E + N_I and js from `calculate_RBN_weights`. The root of N
-    cancels: EE = s theta_E / (sqrt(K_EE) A_EE). Clusters are left out, as if `rep` were 1. The
+    cancels: EE = s theta_E / (sqrt(K_EE) A_EE). They are the weights without clusters;
+    `cluster_factors` has the factors of weights within and between clusters. The
     method `NetworkParams.weights` calls this function.
 
     Args:

@@ -146,6 +146,10 @@ def test_kappa_and_the_connection_rule_follow_their_other_names():
     assert NetworkParams(connection_rule="fixed_indegree").fixed_indegree
     assert NetworkParams.from_mapping(net.to_dict()) == net
     assert not {"kappa", "connection_rule"} & set(NetworkParams(fixed_indegree=True).to_dict())
+    # 1 is the default of kappa, but not with clustering by probabilities
+    mixed = NetworkParams(clustering="probabilities", kappa=1.0)
+    assert repr(mixed) == "NetworkParams(clustering='probabilities', kappa=1.0)"
+    assert NetworkParams.from_mapping(mixed.to_dict()) == mixed
 
 
 @pytest.mark.parametrize("rule", RULES)

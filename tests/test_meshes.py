@@ -140,8 +140,10 @@ def test_eight_devices_share_a_batch_and_give_the_result_of_one(tmp_path, on_one
             assert array.shape == expected.shape
             # other shapes are compiled to other vector loops, which round differently
             rtol = 1e-12 if array.dtype == np.float64 else 1e-5
-            if "cluster_gain" in name:  # the root of a polynomial, whose terms cancel
-                rtol *= 100
+            if "cluster_gain" in name and array.dtype == np.float32:
+                # It is an eigenvalue of [[1, -0.7], [0.8, -0.6]], whose two eigenvalues differ by
+                # 0.3: errors of the entries, which are those of rates, are up to 10 times larger.
+                rtol *= 10
             np.testing.assert_allclose(array, expected, rtol, atol=rtol, err_msg=name)
 
 

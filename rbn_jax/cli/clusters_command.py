@@ -14,15 +14,16 @@ from rbn_jax.cli.options import AsJson, Params, Preset, Settings
 from rbn_jax.cli.output import format_table, save_figure, to_json_lists
 from rbn_jax.clusters import ClusterFactors, cluster_factors
 from rbn_jax.network import NetworkParams
-from rbn_jax.parameters.access import to_plain
+from rbn_jax.parameters.access import MATRIX_ENTRIES, to_plain
 from rbn_jax.rates import (
     MeanField,
-    cluster_gain,
+    cluster_branches,
     cluster_rate_cv,
     cluster_states,
     critical_rep,
     mean_field,
 )
+from rbn_jax.rates.active_clusters import largest_rep
 from rbn_jax.rates.groups import check_active
 from rbn_jax.rates.theories import THEORIES, MeanFieldTheory, find_theory
 from rbn_jax.rates.validity import warn
@@ -44,7 +45,6 @@ _FACTOR_LABELS = {
     "weight_within": "weight within a cluster",
     "weight_between": "weight between clusters",
 }
-_ENTRIES = ["EE", "EI", "IE", "II"]
 _STATE_COLUMNS = ["E active", "E inactive", "I active", "I inactive", "gain", "stable"]
 
 
@@ -86,7 +86,7 @@ def clusters(
     with jax.enable_x64(True):
         factors = cluster_factors(net)
         symmetric = mean_field(net, model)
-        gain = float(cluster_gain(net, model))
+        gain = float(symmetric.cluster_gain)
         critical = float(critical_rep(net, model))
         rate_cv = float(cluster_rate_cv(net, _WINDOW, model))
         states = cluster_states(net, numbers, model)
@@ -150,9 +150,7 @@ def _parse_reps(text: str, net: NetworkParams) -> np.ndarray:
 
 def _default_reps(net: NetworkParams, critical: float) -> np.ndarray:
     """Return values of rep around the critical one; without one, from 1 to the largest rep."""
-    # With rj > 1, the factors of other connections reach n_clusters before rep does. Slightly
-    # less: at the end the theory has no state where 0 < kappa < 1.
-    largest = 1 + 0.9999 * (float(net.n_clusters) - 1) / max(float(net.rj), 1.0)
+    largest = float(largest_rep(net))
     if not np.isfinite(critical):
         return np.linspace(1.0, largest, _POINTS)
     start, stop = _RANGE[0] * critical, _RANGE[1] * critical
@@ -170,7 +168,7 @@ def _draw_states(
     # only here: without a figure Matplotlib is not needed, and takes a while to load
     from matplotlib.figure import Figure
 
-    from rbn_jax.plot import cluster_branches, plot_cluster_states
+    from rbn_jax.plot import plot_cluster_states
 
     branches = cluster_branches(net, reps, active, theory)
     figure = Figure(figsize=(10.0, 4.0), layout="constrained")
@@ -183,7 +181,7 @@ def _draw_states(
 def _print_factors(net: NetworkParams, factors: ClusterFactors) -> None:
     rows = [np.asarray(getattr(factors, name)).ravel() for name in _FACTOR_LABELS]
     print(f"{net}\n\nfactors, rows of E and I as targets from E and I as sources")
-    print(format_table(rows, _ENTRIES, list(_FACTOR_LABELS.values()), digits=4))
+    print(format_table(rows, list(MATRIX_ENTRIES), list(_FACTOR_LABELS.values()), digits=4))
 
 
 def _print_symmetric_state(

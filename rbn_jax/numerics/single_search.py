@@ -26,9 +26,7 @@ from rbn_jax.numerics.newton import (
 _TOLERANCE = root_tolerance(np.dtype(np.float64))
 # step of the difference quotients: rounding and curvature then cause errors of the same size
 _STEP = float(np.finfo(np.float64).eps ** 0.5)
-
-
-# that of central differences
+# the same for central differences
 _CENTRAL_STEP = float(np.finfo(np.float64).eps ** (1 / 3))
 
 

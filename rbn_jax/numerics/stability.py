@@ -12,8 +12,8 @@ from rbn_jax.numerics.elimination import Rows, eliminate
 
 # the largest matrix whose characteristic polynomial has a criterion in closed form here
 _LARGEST_CLOSED = 4
-# Steps to the roots of a polynomial. From far away each halves the distance at least, and near a
-# simple root the number of correct digits grows threefold with each.
+# Steps to the roots of a polynomial of degree 4 or less. Near a simple root the number of correct
+# digits grows threefold with each step.
 _ROOT_STEPS = 40
 # Steps of the iteration for larger matrices. Each doubles the number of correct digits once the
 # iterate is near; the scaling brings it near from 1e-8..1e8 in fewer than 10.
@@ -79,7 +79,8 @@ def _roots(coefficients: list[Array]) -> Array:
     of the other roots, which converges with the third power.
     """
     m = len(coefficients)
-    # a circle that contains all roots (Fujiwara's bound), and no point of which is real
+    # Starts on a circle around all roots, by Fujiwara's bound. The angle 0.4 keeps them off the
+    # real axis: from real starts no step leads to complex roots.
     radius = 0.0
     for k, coefficient in enumerate(coefficients, 1):
         radius = jnp.maximum(radius, 2 * jnp.abs(coefficient) ** (1 / k))
@@ -105,7 +106,7 @@ def _divide(numerator: Array, denominator: Array) -> Array:
 
 
 def _newton_step(coefficients: list[Array], x: Array) -> Array:
-    """Return how far x is from a root of x^m + c_1 x^(m-1) + ... + c_m by a Newton step.
+    """Return what Newton's method subtracts from x, for a root of x^m + c_1 x^(m-1) + ... + c_m.
 
     It is 0 at a multiple root, which has no derivatives.
     """

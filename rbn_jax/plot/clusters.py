@@ -1,6 +1,5 @@
 """States of clustered networks over rep, as branches."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib as mpl
@@ -8,15 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.lines import Line2D
-from numpy.typing import ArrayLike
 
-from rbn_jax.network import NetworkParams
-from rbn_jax.parameters.optional import require
 from rbn_jax.plot.labels import axis_label, symbol, variable_label
 from rbn_jax.plot.panels import new_axes, outside_legend, set_log_scale
 from rbn_jax.plot.style import check_properties, fit_text, text_color, text_scale
-from rbn_jax.rates import cluster_gain, cluster_states, critical_rep, mean_field
-from rbn_jax.rates.theories import MeanFieldTheory, Theory
 
 if TYPE_CHECKING:
     import xarray
@@ -34,74 +28,6 @@ _SMALLEST_RATE = 0.01
 # Parts of the colour map viridis that are readable on white and on black
 _COLORS_ON_LIGHT = (0.0, 0.85)
 _COLORS_ON_DARK = (0.3, 1.0)
-
-
-def cluster_branches(
-    params: NetworkParams,
-    rep: ArrayLike,
-    active: Sequence[int] = range(1, 8),
-    theory: Theory | MeanFieldTheory = "quenched",
-) -> "xarray.Dataset":
-    """Return the states of one network over rep, as `plot_cluster_states` draws them.
-
-    Each state is computed by itself, in about 50 ms: `cluster_states` of a batch compiles for a
-    minute, which is longer than 40 values of rep and 7 numbers of clusters take.
-
-    Args:
-        params: one network; its rep has no effect.
-        rep: values of rep along one axis, in any order.
-        active: numbers of active clusters, 1..n_clusters - 1.
-        theory: as in `mean_field`.
-
-    Returns:
-        The variables of `cluster_states` along the dimensions (rep, active); along rep the rates
-        of the state in which all clusters have the same rates, `rates_symmetric`, and the cluster
-        gain, `gain_symmetric`; and the number `critical_rep`. NaN where there is no such state.
-
-    Raises:
-        ImportError: xarray is missing, of the extra "sweep".
-        TypeError: a complex number.
-        ValueError: a batch of networks; a rep, active or theory as in `cluster_states`.
-
-    >>> branches = cluster_branches(NetworkParams(), rep=[5.0, 7.0], active=(1, 2))
-    >>> print(branches.rates_active.sel(population="E").values.round(0))
-    [[nan nan]
-     [23. 18.]]
-    >>> print(branches.gain_symmetric.values.round(2), branches.critical_rep.values.round(2))
-    [0.89 1.17] 5.67
-    """
-    xarray = require("xarray", "sweep")
-    if not isinstance(params, NetworkParams):
-        raise ValueError(f"params is a {type(params).__name__}: must be a NetworkParams")
-    reps = np.asarray(rep)
-    if reps.ndim != 1 or not reps.size:
-        raise ValueError(f"rep has the shape {reps.shape}: must be values along one axis")
-    numbers = np.asarray(active)
-    if numbers.ndim != 1 or not numbers.size:
-        raise ValueError(f"active={active!r}: must be at least one number of clusters")
-    # before minutes of computation; the value in `params` has no effect, and may be invalid
-    params.replace(rep=reps).check()
-    critical = critical_rep(params, theory)
-    if np.ndim(critical):
-        raise ValueError(f"params has the shape {np.shape(critical)}: must be one network")
-    datasets = []
-    for value in reps.tolist():
-        network = params.replace(rep=value)
-        states = cluster_states(network, numbers.tolist(), theory)
-        rates = np.asarray(mean_field(network, theory).rates)
-        states["rates_symmetric"] = ("population", rates)
-        states["gain_symmetric"] = np.asarray(cluster_gain(network, theory))
-        datasets.append(states)
-    rep_axis = xarray.Variable("rep", reps, {"units": "1", "long_name": "rep"})
-    branches = xarray.concat(datasets, rep_axis)
-    branches["rates_symmetric"].attrs = {"units": "spikes/s", "long_name": "firing rate"}
-    branches["gain_symmetric"].attrs = {"units": "", "long_name": "cluster gain"}
-    branches["critical_rep"] = (
-        (),
-        np.asarray(critical),
-        {"units": "", "long_name": "critical rep"},
-    )
-    return branches
 
 
 def plot_cluster_states(
@@ -135,6 +61,7 @@ def plot_cluster_states(
         ValueError: a dataset without the variables of `cluster_branches`; another population.
         TypeError: an unknown keyword; lists the valid ones.
 
+    >>> from rbn_jax import NetworkParams, cluster_branches
     >>> branches = cluster_branches(NetworkParams(), rep=[5.0, 7.0, 9.0], active=(1, 2))
     >>> ax = plot_cluster_states(branches, lw=2)
     >>> [text.get_text() for text in ax.get_legend().get_texts()][:3]

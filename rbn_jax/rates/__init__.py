@@ -4,10 +4,10 @@ from rbn_jax.rates.active_clusters import (
     ClusterState,
     cluster_rate_cv,
     cluster_state,
-    cluster_states,
     critical_rep,
 )
 from rbn_jax.rates.calibration import calibrate
+from rbn_jax.rates.cluster_datasets import cluster_branches, cluster_states
 from rbn_jax.rates.groups import clustered
 from rbn_jax.rates.multistability import FixedPoint, fixed_points
 from rbn_jax.rates.populations import Populations
@@ -25,6 +25,7 @@ __all__ = [
     "Populations",
     "Theory",
     "calibrate",
+    "cluster_branches",
     "cluster_gain",
     "cluster_rate_cv",
     "cluster_state",

@@ -23,7 +23,7 @@ from rbn_jax.parameters.access import as_array, read_parameters, split_element
 from rbn_jax.rates.cluster_modes import cluster_gain_at, own_cluster
 from rbn_jax.rates.couplings import Couplings, make_couplings, move_batch_last
 from rbn_jax.rates.equations import nan_outside_theory, residual, start_unknowns
-from rbn_jax.rates.stationary import MeanField, is_single, mean_field
+from rbn_jax.rates.stationary import MeanField, check_network, is_single, mean_field
 from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
 from rbn_jax.rates.validity import flag_regimes, warn
 
@@ -106,11 +106,7 @@ def calibrate(
     3.853 2.63 5.77
     """
     model = find_theory(theory)
-    if not isinstance(params, NetworkParams):
-        raise ValueError(
-            f"params is a {type(params).__name__}: must be a NetworkParams; for NEST's net_dict "
-            "use NetworkParams.from_mapping(net_dict)"
-        )
+    check_network(params)
     refuse_complex(params=params, rates=rates, gain=gain)
     names = _check_free(params, free, model, with_gain=gain is not None)
     targets = _split_rates(rates)

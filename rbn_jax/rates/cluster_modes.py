@@ -1,4 +1,4 @@
-"""The modes in which the rates of clusters differ, at a state in which some have the same rates."""
+"""Modes in which the rates of clusters of a group change, and become different."""
 
 import dataclasses
 import functools
@@ -20,7 +20,7 @@ from rbn_jax.rates.theories import MeanFieldTheory
 
 
 class OwnCluster(NamedTuple):
-    """Input from the own cluster less that from another one, of which `Couplings` has the units.
+    """By how much more a cluster acts on itself than on another cluster, as in `Couplings`.
 
     linear: (3, 2, 2, networks) factors of the rates in the mean and in two parts of sigma^2
     quadratic: (2, 2, networks) factors of their second moments in spread^2
@@ -31,7 +31,7 @@ class OwnCluster(NamedTuple):
 
 
 def own_cluster(params: NetworkParams, theory: MeanFieldTheory) -> OwnCluster:
-    """Return by how much more a cluster acts on itself than on another cluster."""
+    """Return the couplings within a cluster less those between two clusters."""
     # two single clusters, whose populations are E_1, E_2, I_1, I_2
     pair, _ = make_couplings(group_populations(params, jnp.ones(2)), theory)
     return OwnCluster(
@@ -43,12 +43,12 @@ def own_cluster(params: NetworkParams, theory: MeanFieldTheory) -> OwnCluster:
 def cluster_couplings(
     own: OwnCluster, couplings: Couplings, unknowns: Array, group: int = 0
 ) -> Couplings:
-    """Return the couplings of E and I of one cluster, while another one compensates its rates.
+    """Return the couplings of E and I of one cluster in a mode of its group.
 
-    In a mode of a group of clusters their rates change, and the sum of the changes is 0. Then the
-    input of a cluster from other clusters changes as if it came from the cluster itself, with the
-    opposite sign: the cluster has the couplings `own`, and what else it receives in the state is
-    external input. So all clusters of a group have one mode, however many they are.
+    In a mode, the rates of the clusters of a group change, and the sum of the changes is 0. What a
+    cluster receives from the other clusters thus changes as if the cluster sent it to itself, with
+    the opposite sign. So the changes have the couplings `own`, and the rest of the input in the
+    state is external. The result does not depend on the number of clusters in the group.
 
     Args:
         own: of the networks.
@@ -75,18 +75,18 @@ def cluster_couplings(
     return dataclasses.replace(cluster, external=state_input - own_input)
 
 
-def mode_jacobian(cluster: Couplings, unknowns: Array) -> Array:
-    """Return the Jacobian (m, m, *batch) of the relaxation of a cluster's mode.
+def relaxation_jacobian(couplings: Couplings, unknowns: Array) -> Array:
+    """Return the Jacobian (m, m, *batch) of the relaxation to a state.
 
-    cluster: as `cluster_couplings` returns them
-    unknowns: (m, *batch) of E and I of this cluster in the state
+    couplings: of all populations; or of E and I of one cluster, for the mode of this cluster
+    unknowns: (m, *batch) of these populations in the state
     """
 
-    def jacobian(unknowns: Array, cluster: Couplings) -> Array:
-        return linearised(residual, unknowns, cluster)[1]
+    def jacobian(unknowns: Array, couplings: Couplings) -> Array:
+        return linearised(residual, unknowns, couplings)[1]
 
     # linearised gives (m, m, systems): vmap over further axes keeps those in front of the systems
-    return map_batch(jacobian, unknowns.ndim - 1)(unknowns, cluster)
+    return map_batch(jacobian, unknowns.ndim - 1)(unknowns, couplings)
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -111,7 +111,7 @@ def single_mode_jacobian(
 ) -> np.ndarray:
     """Return the Jacobian (m, m) of the mode of a group in one network, in float64.
 
-    Much less is compiled for it than for `mode_jacobian`. It is NaN where there is no state.
+    Much less is compiled for it than for `relaxation_jacobian`. It is NaN where there is no state.
     """
     cluster = _compiled_cluster_couplings(own, couplings, unknowns[:, None], group)
     n_groups = len(couplings.tau_m) // 2
@@ -133,4 +133,4 @@ def gain_of_jacobian(jacobian: np.ndarray) -> float:
 def cluster_gain_at(own: OwnCluster, couplings: Couplings, unknowns: Array) -> Array:
     """Return the cluster gain (*batch) in the symmetric state; see `cluster_gain`."""
     cluster = cluster_couplings(own, couplings, unknowns)
-    return 1 + largest_real_part(mode_jacobian(cluster, unknowns))
+    return 1 + largest_real_part(relaxation_jacobian(cluster, unknowns))

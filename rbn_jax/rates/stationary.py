@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -186,7 +186,7 @@ def _compute(
     return _mean_field(networks.params, networks.theory, field)
 
 
-class Networks(NamedTuple):
+class Networks(NamedTuple, Generic[Parameters]):
     """What a function of networks is given.
 
     params: the networks, with arrays in place of lists
@@ -195,15 +195,27 @@ class Networks(NamedTuple):
     is_single: whether it is one network outside of JAX's transformations: see `is_single`
     """
 
-    params: Any
+    params: Parameters
     theory: MeanFieldTheory
     dtype: np.dtype
     is_single: bool
 
 
-def read_networks(
-    params: NetworkParams | Populations, theory: Theory | MeanFieldTheory
-) -> Networks:
+def check_network(params: object) -> NetworkParams:
+    """Return params if it is a NetworkParams.
+
+    Raises:
+        ValueError: it is something else, as Populations, whose clusters are not known.
+    """
+    if not isinstance(params, NetworkParams):
+        raise ValueError(
+            f"params is a {type(params).__name__}: must be a NetworkParams; for NEST's net_dict "
+            "use NetworkParams.from_mapping(net_dict)"
+        )
+    return params
+
+
+def read_networks(params: Parameters, theory: Theory | MeanFieldTheory) -> Networks[Parameters]:
     """Return what `mean_field` is given, checked if it is not traced.
 
     Raises:
@@ -239,7 +251,7 @@ def is_single(params: NetworkParams | Populations) -> bool:
     return jax.sharding.get_abstract_mesh().empty
 
 
-def _mean_field_of_single(networks: Networks) -> MeanField:
+def _mean_field_of_single(networks: Networks[Any]) -> MeanField:
     """Return the state of one network, computed in float64."""
     # steps of the search may lead where the residual is NaN
     with jax.enable_x64(True), jax.debug_nans(False):
@@ -404,6 +416,4 @@ def cluster_gain(params: NetworkParams, theory: Theory | MeanFieldTheory = "quen
     >>> print(np.asarray(gains, float).round(3))
     [0.    0.683 1.048]
     """
-    if not isinstance(params, NetworkParams):
-        raise ValueError(f"params is a {type(params).__name__}: must be a NetworkParams")
-    return _compute(params, theory, "cluster_gain")
+    return _compute(check_network(params), theory, "cluster_gain")
