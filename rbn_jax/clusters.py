@@ -16,6 +16,11 @@ class ClusterFactors(NamedTuple):
     """Factors on weights and probabilities of connections, (..., 2, 2) each, rows are targets.
 
     A connection is within a cluster if E or I of one cluster projects to E or I of the same one.
+
+    >>> factors = cluster_factors(NetworkParams(rep=3.0, rj=0.5, n_clusters=10))
+    >>> print(factors.weight_within)
+    [[3. 2.]
+     [2. 2.]]
     """
 
     probability_within: Array
@@ -29,6 +34,10 @@ class ClusterMatrices(NamedTuple):
 
     weights: [pA sqrt(N)], as `calculate_RBN_weights` gives them without clusters
     probabilities: connection probabilities. One above 1 is a mean number of synapses
+
+    >>> matrices = cluster_matrices(NetworkParams(n_clusters=5, rep=4.0))
+    >>> print(matrices.weights.shape, matrices.probabilities.shape)
+    (10, 10) (10, 10)
     """
 
     weights: Array

@@ -66,7 +66,7 @@ FUNCTIONS = {
     "quenched": lambda a, b: rbn.firing_rates(NET.replace(tau_E=a, tau_I=2 * b)),
     "calibrate": lambda a, b: (
         rbn.calibrate(
-            NET.replace(gei=1 + a / 100, gii=1 + b / 50), (5.0, 8.0), theory="white"
+            NET.replace(rep=1.0, gei=1 + a / 100, gii=1 + b / 50), (5.0, 8.0), theory="white"
         ).I_th_E
     ),
 }

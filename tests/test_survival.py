@@ -170,13 +170,22 @@ def test_ctrl_c_at_any_time_is_one_line(command):
         interrupt.start()
         main()
     """
-    rng, stopped = random.Random(command), 0
+    # seconds from the start of the timer to the end of the command, on this machine.
+    begin = time.monotonic()
+    finish(start(""))
+    middle = time.monotonic()
+    assert finish(start(body, 1000.0, command, stdout=subprocess.DEVNULL))[0] == 0
+    duration = max(time.monotonic() - middle - (middle - begin), 0.1)
+    rng = random.Random(command)
+    codes = []
     for _ in range(6):
-        process = start(body, rng.uniform(0, 1.5), command, stdout=subprocess.DEVNULL)
+        process = start(body, rng.uniform(0, duration), command, stdout=subprocess.DEVNULL)
         code, err = finish(process)
-        assert (code, err) in ((130, "rbn-jax: stopped\n"), (0, ""))
-        stopped += code == 130
-    assert stopped > 2
+        codes.append(code)
+        # the default network is near the transition of its clusters, which `rates` says
+        lines = [line for line in err.splitlines() if not line.startswith("rbn-jax: warning: ")]
+        assert (code, lines) in ((130, ["rbn-jax: stopped"]), (0, []))
+    assert codes.count(130) > 1
 
 
 def test_two_processes_share_a_store_and_a_third_cannot_overwrite_it(tmp_path):

@@ -16,7 +16,6 @@ from rbn_jax.network import NetworkParams
 from rbn_jax.numerics.arrays import as_floats, broadcast_any_rank, in_single_precision, nan_unless
 from rbn_jax.numerics.newton import Comparison, lowest_stable_root
 from rbn_jax.numerics.single_search import SingleSystem
-from rbn_jax.numerics.stability import largest_real_part
 from rbn_jax.parameters import checks, domains
 from rbn_jax.parameters.access import as_array
 from rbn_jax.parameters.labels import label, labelled_field
@@ -24,6 +23,7 @@ from rbn_jax.rates.cluster_modes import (
     OwnCluster,
     cluster_couplings,
     gain_of_jacobian,
+    gain_of_jacobians,
     own_cluster,
     relaxation_jacobian,
     single_cluster_couplings,
@@ -83,6 +83,10 @@ class ClusterState:
     stable: (...) whether it is stable to all changes of the rates of clusters: gain < 1
     gain: (...) the largest real part of the eigenvalues of d(rates of neurons)/d(rates that cause
         their input), in ln of the rates, over all modes of all clusters
+
+    >>> state = cluster_state(NetworkParams(rep=8.0), active=2)
+    >>> print(state.rates_inactive.round(1), np.asarray(state.gain, float).round(2))
+    [0.7 1.5] 0.84
     """
 
     rates_active: Array = labelled_field("spikes/s", "firing rate of active clusters", "population")
@@ -174,13 +178,13 @@ def _states(params: NetworkParams, n_active: Array, theory: MeanFieldTheory) -> 
         unknowns = nan_outside_theory(unknowns, couplings)
         unknowns = jnp.where(_has_active_clusters(unknowns), unknowns, jnp.nan)
         own = own_cluster(params, theory)
-        gain = 1 + largest_real_part(relaxation_jacobian(couplings, unknowns))
+        gain = gain_of_jacobians(relaxation_jacobian(couplings, unknowns))
         group_sizes = (n_active, n_clusters - n_active)
         for group, size in enumerate(group_sizes):
             cluster = cluster_couplings(own, couplings, unknowns, group)
             mode = relaxation_jacobian(cluster, unknowns[group::2])
             # one cluster has no other one of its group to differ from
-            gain = jnp.where(size > 1, jnp.maximum(gain, 1 + largest_real_part(mode)), gain)
+            gain = jnp.where(size > 1, jnp.maximum(gain, gain_of_jacobians(mode)), gain)
         rates, _ = rates_at(unknowns, 4)
         return _make_state(rates.reshape(4, *batch), gain.reshape(batch))
 
@@ -450,5 +454,5 @@ def _linear_noise_cv(
     for i, neurons in enumerate((n_e, n_i)):
         count = neurons / n_clusters * rates_per_ms[i] * window
         variance = variance + jnp.square(responses[..., i]) * _SQUARED_CV / count
-    gain = 1 + largest_real_part(jacobian)
+    gain = gain_of_jacobians(jacobian)
     return nan_unless(gain <= _LARGEST_LINEAR_GAIN, jnp.sqrt(variance))

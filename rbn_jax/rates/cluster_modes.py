@@ -124,13 +124,24 @@ def single_cluster_gain(own: OwnCluster, couplings: Couplings, unknowns: np.ndar
 
 
 def gain_of_jacobian(jacobian: np.ndarray) -> float:
-    """Return the gain of the modes of one relaxation, NaN where it is not finite."""
+    """Return what `gain_of_jacobians` does for one Jacobian (m, m) in NumPy."""
     if not np.isfinite(jacobian).all():
         return np.nan
-    return 1 + float(np.linalg.eigvals(jacobian).real.max())
+    return float(np.linalg.eigvals(jacobian + np.eye(len(jacobian))).real.max())
+
+
+def gain_of_jacobians(jacobians: Array) -> Array:
+    """Return the gain (*batch) of each relaxation from its Jacobian (m, m, *batch).
+
+    The Jacobian is D - 1, and the gain is the largest real part of the eigenvalues of D. It is not
+    computed as 1 plus that of D - 1: where D is small, as in silent networks, all eigenvalues of
+    D - 1 are nearly equal, and roots of their polynomial have a quarter of the digits.
+    """
+    ones = jnp.eye(len(jacobians), dtype=jacobians.dtype)
+    return largest_real_part(jacobians + ones.reshape(*ones.shape, *[1] * (jacobians.ndim - 2)))
 
 
 def cluster_gain_at(own: OwnCluster, couplings: Couplings, unknowns: Array) -> Array:
     """Return the cluster gain (*batch) in the symmetric state; see `cluster_gain`."""
     cluster = cluster_couplings(own, couplings, unknowns)
-    return 1 + largest_real_part(relaxation_jacobian(cluster, unknowns))
+    return gain_of_jacobians(relaxation_jacobian(cluster, unknowns))
