@@ -18,10 +18,13 @@ def formula(function: Function) -> Function:
     """Compile a formula of arrays, and let it take all real dtypes.
 
     The formula itself computes in float32 or float64; see `in_single_precision`. The result has
-    the type of the function, for type checkers and editors.
+    the type of the function, for type checkers and editors. An argument `synapse` is the name of
+    one, for each of which the formula is compiled.
     """
+    has_synapse = "synapse" in inspect.signature(function).parameters
+    choices = ["synapse"] if has_synapse else []
     # the dtypes are looked at while JAX traces the function, which takes no time in later calls
-    return cast(Function, jax.jit(in_single_precision(function)))
+    return cast(Function, jax.jit(in_single_precision(function), static_argnames=choices))
 
 
 def in_single_precision(function: Function) -> Function:

@@ -59,7 +59,7 @@ def valid_time_constant(tau: Array) -> Array:
     return nan_unless((tau >= low) & (tau <= high), tau)
 
 
-def _polynomial(x: Array, coefficients: Sequence[float]) -> Array:
+def polynomial(x: Array, coefficients: Sequence[float]) -> Array:
     """Return sum_k c_k x^k by Estrin's scheme.
 
     It combines pairs of terms, which are independent of each other; in Horner's scheme each
@@ -102,7 +102,7 @@ def log_slope(a: Array, b: Array) -> Array:
     # the factor 2 comes after the quotient: XLA recomputes a product for each of its uses, in
     # one pass over the data, but stores a quotient, which takes a second pass
     y = (scaled - a) / (scaled + a) * 2
-    series = _polynomial(y * y, getattr(LOG_RATIO, a.dtype.name))
+    series = polynomial(y * y, getattr(LOG_RATIO, a.dtype.name))
     is_unscaled = k == 0
     numerator = jnp.where(is_unscaled, series, k * math.log(2) + y * series)
     return numerator / jnp.where(is_unscaled, (a + b) / 2, b - a)
@@ -156,7 +156,7 @@ def _atanh_terms(a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
     z_is_small = jnp.abs(z) < ATANH_LARGEST_Z
     # operands of the formula that is not used are replaced: its NaN would reach derivatives
     z_squared = jnp.where(z_is_small, z * z, 0)
-    series = _polynomial(z_squared, getattr(ATANH_REMAINDER, a.dtype.name))
+    series = polynomial(z_squared, getattr(ATANH_REMAINDER, a.dtype.name))
     divisor = jnp.where(z_is_small, 1, z)
     definition = ((a + b) / 2 * log_slope(a, b) - 1) / divisor
     z_t = jnp.where(z_is_small, z * series, definition)
@@ -198,7 +198,7 @@ def peak(a: Array, b: Array) -> Array:
     """
     smaller = _valid_minimum(a, b)
     exponent = 0.5 - smaller * log_slope(a, b)
-    return smaller * _polynomial(exponent, getattr(EXP, a.dtype.name))
+    return smaller * polynomial(exponent, getattr(EXP, a.dtype.name))
 
 
 def _valid_minimum(a: Array, b: Array) -> Array:
@@ -336,7 +336,7 @@ def _scaled_inverse_peak(a: Array, b: Array) -> Array:
     """min(a, b) / F(a, b), from 1 to e."""
     # the polynomial is exp(x - 1/2), the exponential x + 1/2
     scaled = [math.e * coefficient for coefficient in getattr(EXP, a.dtype.name)]
-    return _polynomial(_valid_minimum(a, b) * log_slope(a, b) - 0.5, scaled)
+    return polynomial(_valid_minimum(a, b) * log_slope(a, b) - 0.5, scaled)
 
 
 @jax.custom_jvp
@@ -484,9 +484,9 @@ def _terms(t: Array, a: Array, b: Array) -> _Terms:
     # A' and A'', by their Taylor series: the first terms left out are below 2e-20
     d = jnp.where(is_near, half_delta, 0)
     d_squared = d * d
-    sinh_ratio = _polynomial(d_squared, _SINH_RATIO)
-    slope = d * _polynomial(d_squared, _SINH_RATIO_SLOPE)
-    curvature = _polynomial(d_squared, _SINH_RATIO_CURVATURE)
+    sinh_ratio = polynomial(d_squared, _SINH_RATIO)
+    slope = d * polynomial(d_squared, _SINH_RATIO_SLOPE)
+    curvature = polynomial(d_squared, _SINH_RATIO_CURVATURE)
     near_i00 = half_decay * sinh_ratio
     near_i10 = half_decay * (sinh_ratio + slope) / 2
     near_i01 = half_decay * (sinh_ratio - slope) / 2
