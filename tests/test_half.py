@@ -36,11 +36,32 @@ def cluster_factors(**params):
 
 
 CLUSTERED = rbn.NetworkParams(rep=3.0, kappa=0.5)
+
+
 # every formula, as a function of numbers by name
+def psp_integrals(**values):
+    return jnp.stack(rbn.psp_integrals(**values))
+
+
+def psp_times_at_shares(**values):
+    return jnp.stack(rbn.psp_times_at_shares(**values))
+
+
+def psp_time_constants(**values):
+    return jnp.stack(rbn.psp_time_constants(**values))
+
+
 FORMULAS = {
     rbn.postsynaptic_current_to_potential: {"tau_m": 20.0, "tau_syn": 5.0, "c_m": 2.0, "e_l": 1.0},
     rbn.postsynaptic_potential_to_current: {"psp": 0.1, "tau_m": 9.0, "tau_syn": 9.0, "c_m": 2.0},
     rbn.psp_time_to_peak: {"tau_m": 20.0, "tau_syn": 3.0},
+    rbn.psp_rise_time: {"tau_m": 20.0, "tau_syn": 3.0, "low": 0.25, "high": 0.75},
+    psp_times_at_shares: {"share": 0.5, "tau_m": 20.0, "tau_syn": 3.0},
+    rbn.psp_half_width: {"tau_m": 20.0, "tau_syn": 3.0},
+    rbn.psp_area: {"tau_m": 20.0, "tau_syn": 3.0, "c_m": 2.0},
+    psp_integrals: {"tau_m": 20.0, "tau_syn": 3.0, "c_m": 2.0},
+    psp_time_constants: {"rise_time": 4.0, "half_width": 25.0},
+    rbn.synaptic_time_constant: {"time_to_peak": 8.0, "tau_m": 20.0},
     rbn.psp_waveform: {"t": 7.0, "tau_m": 20.0, "tau_syn": 0.2, "c_m": 2.0},
     trace: {"t": 9.0} | TRACE,
     js: {name: NETWORK[name] for name in ("C_m", *PARAMETER_NAMES)},
@@ -128,7 +149,7 @@ def test_dtypes_are_promoted_as_by_jax(formula, half):
 def test_numpy_arrays_and_python_numbers_beside_half_precision_keep_it(formula, half):
     values = dict(FORMULAS[formula])
     for name in list(values):
-        if name in ("tau_m", "baseline_conn_prob"):
+        if name in ("tau_m", "rise_time", "baseline_conn_prob"):
             values[name] = np.asarray(values[name], half)
     assert formula(**values).dtype == half
 

@@ -13,7 +13,6 @@ No W is below 0, and it is computed from sums of positive numbers only, and from
 numbers that are not nearly equal. So it has nearly all digits for any rates.
 """
 
-import math
 from collections.abc import Sequence
 
 import jax
@@ -27,76 +26,45 @@ _LARGEST_SPREAD = 3.0
 _TERMS = {"float32": 20, "float64": 33}
 
 
-def sorted_arrays(values: Sequence[Array]) -> list[Array]:
-    """Return the values in rising order.
-
-    They are exchanged, by comparisons: the derivatives of a minimum and a maximum at equal values
-    are those of their mean, whose second derivatives are others.
-    """
-    values = list(values)
-    for i in range(1, len(values)):
-        for j in range(i, 0, -1):
-            low, high = values[j - 1], values[j]
-            exchange = high < low
-            values[j - 1] = jnp.where(exchange, high, low)
-            values[j] = jnp.where(exchange, low, high)
-    return values
-
-
-def _divided_difference(distances: Sequence[Array]) -> Array:
-    """Return exp[-d_1, ..., -d_n] for 0 = d_1 <= d_2 <= ... <= d_n.
-
-    It follows from the divided differences of fewer neighbouring points. column[i] is that of the
-    points from i to the last one of those that were included.
-    """
-    column = [jnp.exp(-distances[0])]
-    for j in range(1, len(distances)):
-        last = jnp.exp(-distances[j])
-        near = _series(distances[: j + 1], last)
-        new_column = [last]
-        for i in range(j - 1, -1, -1):
-            spread = distances[j] - distances[i]
-            is_near = spread < _LARGEST_SPREAD
-            quotient = (column[i] - new_column[0]) / jnp.where(is_near, 1, spread)
-            new_column.insert(0, jnp.where(is_near, near[i], quotient))
-        column = new_column
-    return column[0]
-
-
-def _series(distances: Sequence[Array], last: Array) -> list[Array]:
-    """Return exp[-d_i, ..., -d_n] for each i, where d_n - d_i is small.
-
-    They are the last column of the exponential of a matrix with e_i = d_n - d_i on its diagonal
-    and ones above it, times exp(-d_n): a sum of powers of the matrix, which has no entry below 0.
-    """
-    # the limit only keeps sums finite that are not used
-    diagonal = [jnp.minimum(distances[-1] - d, _LARGEST_SPREAD) for d in distances[:-1]]
-
-    def add_term(k: Array, column: list[Array]) -> list[Array]:
-        # with the sum in the form 1 + M/1 (1 + M/2 (1 + ...)), from the inside
-        divisor = (n_terms - k).astype(last.dtype)
-        result = []
-        for e, entry, below in zip(diagonal, column, [*column[1:], ones], strict=True):
-            result.append((e * entry + below) / divisor)
-        return result
-
-    ones = jnp.ones_like(last)
-    n_terms = _TERMS[last.dtype.name]
-    column = lax.fori_loop(0, n_terms, add_term, [jnp.zeros_like(last)] * len(diagonal))
-    return [last * entry for entry in column]
-
-
 def response(t: Array, rates: Sequence[Array]) -> Array:
     """Return W(t; rates) at times t >= 0, and 0 before the event.
 
     All are arrays of one floating dtype, that broadcast.
     """
-    return _response(jnp.maximum(t, 0), tuple(rates)) * (t >= 0)
+    is_before = t < 0
+    after = _response(jnp.where(is_before, 0, t), _stacked(rates))
+    return after * jnp.where(is_before, jnp.zeros_like(t), 1)
+
+
+def response_slope(t: Array, rates: Sequence[Array]) -> Array:
+    """Return dW/dt at times t >= 0."""
+    return _slope(t, _stacked(rates))
+
+
+def _stacked(rates: Sequence[Array]) -> Array:
+    return jnp.stack(jnp.broadcast_arrays(*rates))
+
+
+def sorted_arrays(arrays: Sequence[Array]) -> list[Array]:
+    """Return arrays with the elements of these in rising order.
+
+    Elements are exchanged, by comparisons: the derivatives of a minimum and a maximum at equal
+    values are those of their mean, whose second derivatives are others.
+    """
+    arrays = list(arrays)
+    for i in range(1, len(arrays)):
+        for j in range(i, 0, -1):
+            low, high = arrays[j - 1], arrays[j]
+            exchange = high < low
+            arrays[j - 1] = jnp.where(exchange, high, low)
+            arrays[j] = jnp.where(exchange, low, high)
+    return arrays
 
 
 @jax.custom_jvp
-def _response(t: Array, rates: tuple[Array, ...]) -> Array:
-    slowest, *others = sorted_arrays(jnp.broadcast_arrays(*rates))
+def _response(t: Array, rates: Array) -> Array:
+    """Return W for rates of the shape (n, ...)."""
+    slowest, *others = sorted_arrays(list(rates))
     distances = [jnp.zeros_like(t + slowest)]
     for rate in others:
         distances.append((rate - slowest) * t)
@@ -106,22 +74,75 @@ def _response(t: Array, rates: tuple[Array, ...]) -> Array:
 
 @_response.defjvp
 def _response_jvp(
-    primals: tuple[Array, tuple[Array, ...]], tangents: tuple[Array, tuple[Array, ...]]
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
 ) -> tuple[Array, Array]:
     t, rates = primals
     t_tangent, rate_tangents = tangents
-    value = _response(t, rates)
-    tangent = response_slope(t, rates) * t_tangent
-    for rate, rate_tangent in zip(rates, rate_tangents, strict=True):
-        tangent = tangent - _response(t, (*rates, rate)) * rate_tangent
-    return value, tangent
+    # (n + 1, n, ...) rates of the n chains that have one filter twice: one evaluation of all
+    # compiles faster than n of them
+    chains = jnp.broadcast_to(rates[:, None], (len(rates), *rates.shape))
+    slopes = -_response(t, jnp.concatenate([chains, rates[None]]))
+    tangent = _slope(t, rates) * t_tangent + (slopes * rate_tangents).sum(0)
+    return _response(t, rates), tangent
 
 
-def response_slope(t: Array, rates: Sequence[Array]) -> Array:
-    """Return dW/dt.
+def _slope(t: Array, rates: Array) -> Array:
+    """Return dW/dt in the form that subtracts terms that are as small as possible."""
+    slowest, *others = sorted_arrays(list(rates))
+    decay = slowest * _response(t, rates)
+    return _response(t, jnp.stack(others)) - decay if others else -decay
 
-    Of its forms this is the one that subtracts terms that are as small as possible.
+
+def _divided_difference(distances: list[Array]) -> Array:
+    """Return exp[-d_1, ..., -d_n] for 0 = d_1 <= d_2 <= ... <= d_n.
+
+    It follows from the divided differences of fewer neighbouring points, all[i, j] of those from
+    i to j: of two points from a function for it, and of more of them from two of fewer points, or
+    from a series.
     """
-    slowest, *others = sorted_arrays(rates)
-    decay = slowest * _response(t, tuple(rates))
-    return _response(t, tuple(others)) - decay if others else -decay
+    n = len(distances)
+    decays = [jnp.exp(-d) for d in distances]
+    if n == 1:
+        return decays[0]
+    near = _near_differences(distances, decays) if n > 2 else {}
+    differences = {}
+    for i in range(n - 1):
+        spread = distances[i + 1] - distances[i]
+        is_zero = spread == 0
+        mean = -jnp.expm1(-spread) / jnp.where(is_zero, 1, spread)
+        differences[i, i + 1] = decays[i] * jnp.where(is_zero, 1, mean)
+    for order in range(2, n):
+        for i in range(n - order):
+            j = i + order
+            spread = distances[j] - distances[i]
+            is_near = spread < _LARGEST_SPREAD
+            change = differences[i, j - 1] - differences[i + 1, j]
+            far = change / jnp.where(is_near, 1, spread)
+            differences[i, j] = jnp.where(is_near, near[i, j], far)
+    return differences[0, n - 1]
+
+
+def _near_differences(distances: list[Array], decays: list[Array]) -> dict[tuple[int, int], Array]:
+    """Return exp[-d_i, ..., -d_j] for all i < j, right where d_j - d_i is small.
+
+    For each j they are the last column of the exponential of a matrix with e_i = d_j - d_i on its
+    diagonal and ones above it, times exp(-d_j): a sum of powers of a matrix that has no entry
+    below 0.
+    """
+    pairs = [(i, j) for j in range(2, len(distances)) for i in range(j)]
+    # the limit only keeps sums finite that are not used
+    diagonal = {(i, j): jnp.minimum(distances[j] - distances[i], _LARGEST_SPREAD) for i, j in pairs}
+    ones = jnp.ones_like(distances[0])
+    n_terms = _TERMS[ones.dtype.name]
+
+    def add_term(k: Array, entries: dict[tuple[int, int], Array]) -> dict[tuple[int, int], Array]:
+        # with the sum in the form 1 + M/1 (1 + M/2 (1 + ...)), from the inside
+        divisor = (n_terms - k).astype(ones.dtype)
+        result = {}
+        for i, j in pairs:
+            below = entries[i + 1, j] if i + 1 < j else ones
+            result[i, j] = (diagonal[i, j] * entries[i, j] + below) / divisor
+        return result
+
+    entries = lax.fori_loop(0, n_terms, add_term, {pair: jnp.zeros_like(ones) for pair in pairs})
+    return {(i, j): decays[j] * entry for (i, j), entry in entries.items()}

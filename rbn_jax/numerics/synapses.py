@@ -45,7 +45,7 @@ def _chain(constants: TimeConstants) -> tuple[Array, tuple[Array, ...]]:
     ones = jnp.ones_like(tau_m)
     membrane = 1 / positive(tau_m)
     if synapse == "delta":
-        return nan_unless(tau_syn >= 0, ones), (membrane,)
+        return ones, (nan_unless(tau_syn >= 0, membrane),)
     decay = 1 / positive(tau_syn)
     if synapse == "exp":
         return ones, (membrane, decay)
