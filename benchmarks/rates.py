@@ -192,11 +192,11 @@ def create_neurons(net: rbn.NetworkParams, population: str) -> Any:
         "t_ref": net.t_ref,
         "V_th": v_th,
         "V_reset": net.V_r,
-        "tau_syn_ex": net.tau_syn_ex,
-        "tau_syn_in": net.tau_syn_in,
         "I_e": current,
         "V_m": nest.random.uniform(-20.0, 20.0),
     }
+    if net.synapse != "delta":
+        neuron_params |= {"tau_syn_ex": net.tau_syn_ex, "tau_syn_in": net.tau_syn_in}
     size = int(getattr(net, f"N_{population}"))
     return nest.Create(net.neuron_type, size, params=neuron_params)
 

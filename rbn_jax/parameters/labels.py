@@ -57,7 +57,11 @@ _JIT_METHODS = ("lower", "trace", "eval_shape", "clear_cache")
 _JitFunction = type(jax.jit(lambda: None))
 
 
-def label(last_dimension: str = "", **attributes: str) -> Callable[[Function], Function]:
+def label(
+    last_dimension: str = "",
+    find_unit: Callable[..., str] | None = None,
+    **attributes: str,
+) -> Callable[[Function], Function]:
     """Make a decorator that notes the attributes (units, long_name) of a function's result.
 
     In a `record_labels` block a call of the function records the labels of the array that it
@@ -65,6 +69,8 @@ def label(last_dimension: str = "", **attributes: str) -> Callable[[Function], F
     whatever a lambda, a functools.partial or a function of the user returns that array.
 
     last_dimension: the name of the result's last axis, if that runs over E and I.
+    find_unit: returns the unit for the arguments of a call, where it depends on them. The unit
+        in `attributes` is the usual one.
     """
     labels = Labels(attributes, last_dimension)
 
@@ -74,7 +80,11 @@ def label(last_dimension: str = "", **attributes: str) -> Callable[[Function], F
             result = function(*args, **kwargs)
             recorded = _recorded_labels.get()
             if recorded is not None:
-                for _, array, array_labels in _arrays("", result, labels):
+                call_labels = labels
+                if find_unit is not None:
+                    call_attributes = {**attributes, "units": find_unit(*args, **kwargs)}
+                    call_labels = Labels(call_attributes, last_dimension)
+                for _, array, array_labels in _arrays("", result, call_labels):
                     # weak, so that no tracer outlives its trace; it also shows whether the
                     # array of a later look-up is this one, and not a new one of the same id
                     recorded[id(array)] = (weakref.ref(array), array_labels)
@@ -199,10 +209,11 @@ def label_result(
         if name in variables:
             raise ValueError(f"two results are called {name!r}: rename one")
         array_labels = _find_recorded(array)
-        merged = Labels(
-            {**array_labels.attributes, **holder_labels.attributes},
-            holder_labels.last_dimension or array_labels.last_dimension,
-        )
+        attributes = {**array_labels.attributes, **holder_labels.attributes}
+        if holder_labels is fn_labels:
+            # what was recorded of a call knows its arguments, on which the unit may depend
+            attributes.update(array_labels.attributes)
+        merged = Labels(attributes, holder_labels.last_dimension or array_labels.last_dimension)
         variables[name] = _label_array(name, array, merged, as_array)
     return variables
 
