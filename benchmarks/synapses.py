@@ -94,12 +94,15 @@ def format_rows(comparisons: list[Comparison]) -> list[str]:
         return comparison.is_synchronous, -float(np.abs(comparison.errors[0]).max())
 
     rows = []
-    for name, run, errors in sorted(comparisons, key=order):
-        cells = [f"{error_e:+.1f} / {error_i:+.1f} %" for error_e, error_i in 100 * errors]
-        fano = 0.0 if run["fano"] is None else run["fano"]
-        state = ", lock-step" if Comparison(name, run, errors).is_synchronous else ""
+    for comparison in sorted(comparisons, key=order):
+        run = comparison.run
+        cells = []
+        for error_e, error_i in 100 * comparison.errors:
+            cells.append(f"{error_e:+.1f} / {error_i:+.1f} %")
+        fano = "" if run["fano"] is None else f"{run['fano']:.0f}"
+        state = ", lock-step" if comparison.is_synchronous else ""
         nest_rates = f"{run['E']:.2f}, {run['I']:.2f}{state}"
-        rows.append(f"| {name} | {nest_rates} | {fano:.0f} | {' | '.join(cells)} |")
+        rows.append(f"| {comparison.name} | {nest_rates} | {fano} | {' | '.join(cells)} |")
     return rows
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from rbn_jax.numerics.synapses import (
     equivalent_time_constant,
     integral_of_square,
 )
+from rbn_jax.rates.single_neuron import Neurons
+from rbn_jax.rates.theories import THEORIES
 
 # peaks per pA (per mV of "delta") at tau_m 20 ms, tau_syn 5 ms, C_m 1 pF, from mpmath
 PEAKS = {"exp": 3.1498026247371826, "alpha": 7.51264453232, "delta": 1.0}
@@ -34,7 +37,6 @@ MODELS = {
     "iaf_psc_delta_ps": "delta",
     "pp_psc_delta": "delta",
 }
-THEORIES = ("white", "shift", "quenched", "exact")
 
 
 def alpha_peak(tau_m, tau_syn):
@@ -204,14 +206,14 @@ def test_fit_finds_the_time_constant_of_alpha_synapses():
 def test_charge_and_equivalent_time_constant_give_the_same_variance(synapse, x64):
     tau_m = np.array([20.0, 10.0, 5.0])[:, None]
     tau_syn = np.array([1e-3, 0.5, 5.0, 10.0, 200.0])
-    tau_m, tau_syn = map(jax.numpy.asarray, np.broadcast_arrays(tau_m, tau_syn))
+    tau_m, tau_syn = map(jnp.asarray, np.broadcast_arrays(tau_m, tau_syn))
     tau = equivalent_time_constant(synapse, tau_m, tau_syn)
     variance = integral_of_square(TimeConstants(synapse, tau_m, tau_syn, None))
     relative = variance / charge(synapse, tau_syn) ** 2
     np.testing.assert_allclose(relative, tau_m**2 / (2 * (tau_m + tau)), rtol=1e-14)
     # the integral itself, by the trapezoidal rule
     t = np.linspace(0, 60 * 20.0, 240_001)
-    constants = TimeConstants(synapse, *map(jax.numpy.asarray, (20.0, 5.0)), None)
+    constants = TimeConstants(synapse, *map(jnp.asarray, (20.0, 5.0)), None)
     area = np.trapezoid(rbn.psp_waveform(t, 20.0, 5.0, synapse=synapse), t)
     np.testing.assert_allclose(area, 20.0 * charge(synapse, constants.tau_syn), rtol=1e-3)
 
@@ -224,8 +226,33 @@ def test_rates_of_exponential_synapses_approach_those_of_delta_synapses(theory, 
     rates = rbn.firing_rates(delta, theory)
     np.testing.assert_allclose(rbn.firing_rates(fast, theory), rates, rtol=3e-4)
 
+
+@pytest.mark.parametrize("theory", THEORIES.values(), ids=list(THEORIES))
+def test_transfer_functions_have_derivatives_at_instantaneous_synapses(theory, x64):
+    def network(value):
+        return jnp.full((1, 1), value)
+
+    neurons = Neurons(
+        tau_m=network(20.0),
+        t_ref=network(2.0),
+        v_th=network(20.0),
+        gap=network(20.0),
+        mu=network(18.0),
+        sigma=network(4.0),
+        tau_ratio=network(0.0),
+        spread=network(1.0),
+    )
+    slopes = jax.grad(lambda neurons: theory.log_rates(neurons).sum())(neurons)
+    assert all(np.isfinite(slope).all() for slope in slopes)
+    white = THEORIES["white"].log_rates(neurons)
+    np.testing.assert_allclose(theory.log_rates(neurons), white, rtol=1e-14)
+
+
+def test_rates_of_delta_synapses_have_derivatives(x64):
+    delta = unclustered(I_th_E=2.0, synapse="delta", tau_syn_ex=0.0, tau_syn_in=0.0)
+
     def total_rate(values):
-        return rbn.firing_rates(delta.replace(**values), theory).sum()
+        return rbn.firing_rates(delta.replace(**values)).sum()
 
     names = ("tau_syn_ex", "tau_E", "t_ref", "s", "I_th_E", "C_m")
     slopes = jax.grad(total_rate)({name: getattr(delta, name) for name in names})
