@@ -324,8 +324,9 @@ def test_warnings_are_about_the_synapses_of_the_network():
         state = rbn.mean_field(unclustered(**values))
         return {name for name, applies in state.warnings.items() if applies}
 
-    assert "lock_step" not in regimes(synapse="alpha", tau_syn_ex=1.5, tau_syn_in=1.5)
-    assert "lock_step" in regimes(synapse="exp", tau_syn_ex=1.5, tau_syn_in=1.5)
+    assert "lock_step" not in regimes(synapse="alpha", tau_syn_ex=1.6, tau_syn_in=1.5)
+    assert "lock_step" in regimes(synapse="exp", tau_syn_ex=1.6, tau_syn_in=1.5)
+    assert "lock_step" in regimes(synapse="alpha")
     assert "lock_step" in regimes(synapse="delta")
     assert "slow_synapses" in regimes(synapse="alpha")
     assert "slow_synapses" not in regimes(synapse="delta")

@@ -17,8 +17,9 @@ from rbn_jax.rates.populations import Populations
 REGIMES = {
     "lock_step": (
         "all neurons may fire together, which no stationary theory sees: seen in NEST for "
-        "synapses of up to 2 ms, tau_syn_in > tau_syn_ex, tau_E <= tau_I and a delay from 1.5 ms. "
-        "An alpha synapse counts as the exponential one of the same variance, delta as 0 ms"
+        "synapses of up to 2 ms, tau_syn_in > tau_syn_ex (of alpha synapses also if they are "
+        "equal), tau_E <= tau_I and a delay from 1.5 ms. An alpha synapse counts as the exponential "
+        "one of the same variance, a delta synapse as one of 0 ms"
     ),
     "quiescent": "I_th_E <= 1: NEST falls silent, whatever active state the theory has",
     "low_rate": "a rate below 0.1 spikes/s, lower than any that was compared with NEST",
@@ -71,8 +72,9 @@ def flag_regimes(
         synapse, jnp.minimum(tau_e, tau_i), jnp.maximum(tau_syn_ex, tau_syn_in)
     )
     fast_synapses = fastest_synapse <= 2
-    # the time constants of delta synapses have no effect
-    slow_inhibition = (tau_syn_in > tau_syn_ex) & (synapse != "delta")
+    slow_inhibition = tau_syn_in > tau_syn_ex
+    if synapse == "alpha":
+        slow_inhibition = tau_syn_in >= tau_syn_ex
     is_iaf_psc = str(params.neuron_type).startswith("iaf_psc_")
     flags = {
         "lock_step": fast_synapses | slow_inhibition | (tau_e <= tau_i) | (params.delay >= 1.5),
