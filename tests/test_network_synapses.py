@@ -194,6 +194,14 @@ def test_results_of_delta_synapses_have_their_units():
     assert wrapped["w"].attrs["units"] == "mV"
 
 
+def test_figure_of_a_fit_has_the_unit_of_delta_weights():
+    net = rbn.NetworkParams(synapse="delta")
+    target = 1.1 * np.asarray(rbn.calculate_RBN_weights(net))
+    fit = rbn.fit(rbn.calculate_RBN_weights, net, target, {"gei": (0.5, 3.0)})
+    data_axes = fit.plot()[0]
+    assert "mV$" in data_axes.get_ylabel()
+
+
 def test_fit_finds_the_time_constant_of_alpha_synapses():
     net = rbn.NetworkParams(neuron_type="iaf_psc_alpha")
     target = rbn.calculate_RBN_weights(net.replace(tau_syn_ex=3.0, gei=1.5).as_arrays())
