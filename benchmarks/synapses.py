@@ -59,6 +59,9 @@ NETWORKS: dict[str, dict[str, Any]] = {
     },
     "delta, p x 0.1": {"neuron_type": DELTA, **sparse(0.1)},
     "alpha, tau_syn 4, 2": {"neuron_type": ALPHA, "tau_syn_ex": 4.0, "tau_syn_in": 2.0},
+    # the same as networks of alpha synapses, to tell the errors of synapses from other ones
+    "exp, p x 0.2": sparse(0.2),
+    "exp, p x 0.1, tau_syn 2": {"tau_syn_ex": 2.0, "tau_syn_in": 2.0, **sparse(0.1)},
     "delta, p x 0.3": {"neuron_type": DELTA, **sparse(0.3)},
     "alpha, default": {"neuron_type": ALPHA},
 }
