@@ -192,23 +192,25 @@ def create_neurons(net: rbn.NetworkParams, population: str) -> Any:
         "t_ref": net.t_ref,
         "V_th": v_th,
         "V_reset": net.V_r,
-        "tau_syn_ex": net.tau_syn_ex,
-        "tau_syn_in": net.tau_syn_in,
         "I_e": current,
         "V_m": nest.random.uniform(-20.0, 20.0),
     }
+    if net.synapse != "delta":
+        neuron_params |= {"tau_syn_ex": net.tau_syn_ex, "tau_syn_in": net.tau_syn_in}
     size = int(getattr(net, f"N_{population}"))
     return nest.Create(net.neuron_type, size, params=neuron_params)
 
 
-def read_or_simulate(name: str, net: rbn.NetworkParams, seed: int) -> NestRates:
-    """Return the stored run of this name, or simulate and store it.
+def read_or_simulate(
+    name: str, net: rbn.NetworkParams, seed: int, path: Path = STORED_RUNS
+) -> NestRates:
+    """Return the stored run of this name in the file, or simulate and store it.
 
     A run that is stored under the name is used only if its network, seed and duration are equal.
     """
     runs = {}
-    if STORED_RUNS.exists():
-        runs = json.loads(STORED_RUNS.read_text("utf-8"))
+    if path.exists():
+        runs = json.loads(path.read_text("utf-8"))
     identity = {"network": repr(net), "seed": seed, "simulated": SIMULATED_MS}
     stored = runs.get(name, {})
     is_same_run = all(stored.get(key) == value for key, value in identity.items())
@@ -216,7 +218,7 @@ def read_or_simulate(name: str, net: rbn.NetworkParams, seed: int) -> NestRates:
         print(f"NEST: {name}", file=sys.stderr, flush=True)
         stored = {**identity, **simulate(net, seed)}
         runs[name] = stored
-        STORED_RUNS.write_text(json.dumps(runs, indent=1) + "\n", "utf-8")
+        path.write_text(json.dumps(runs, indent=1) + "\n", "utf-8")
     return {"E": stored["E"], "I": stored["I"], "fano": stored["fano"]}
 
 

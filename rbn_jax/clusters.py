@@ -32,7 +32,8 @@ class ClusterFactors(NamedTuple):
 class ClusterMatrices(NamedTuple):
     """Matrices (..., 2 Q, 2 Q) over the populations E_1, ..., E_Q, I_1, ..., I_Q of Q clusters.
 
-    weights: [pA sqrt(N)], as `calculate_RBN_weights` gives them without clusters
+    weights: [pA sqrt(N), mV sqrt(N) of delta synapses], as `calculate_RBN_weights` gives them
+        without clusters
     probabilities: connection probabilities. One above 1 is a mean number of synapses
 
     >>> matrices = cluster_matrices(NetworkParams(n_clusters=5, rep=4.0))

@@ -62,7 +62,9 @@ _IGNORED = frozenset(
     "synchrony_tlim".split()
 )
 # their value None leaves the choice to another key
-_OPTIONAL = frozenset(["kappa", "connection_rule", "js", "delta", "delta_", *_FACTOR_MATRICES])
+_OPTIONAL = frozenset(
+    ["kappa", "connection_rule", "synapse", "js", "delta", "delta_", *_FACTOR_MATRICES]
+)
 
 
 class ReadParameters(NamedTuple):

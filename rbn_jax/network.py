@@ -34,12 +34,30 @@ Numbers: TypeAlias = float | np.ndarray | Array
 
 _COUNTS = ("N_E", "N_I", "n_clusters")
 _MATRIX = "baseline_conn_prob"
+_SYNAPTIC_TIME_CONSTANTS = ("tau_syn_ex", "tau_syn_in")
 _ORDERED_POTENTIALS = (
     ("E_L", "V_th_E"),
     ("E_L", "V_th_I"),
     ("V_r", "V_th_E"),
     ("V_r", "V_th_I"),
 )
+
+SYNAPSES = ("exp", "alpha", "delta")
+"""The kinds of synapses that a network may have: see `rbn_jax.psp`."""
+
+# NEST's models of a leaky integrate-and-fire neuron with current-based synapses begin so; what
+# follows, as in iaf_psc_exp_ps, changes the time grid or the number of synaptic time constants
+_SYNAPSE_OF_PREFIX = {"iaf_psc_exp": "exp", "iaf_psc_alpha": "alpha", "iaf_psc_delta": "delta"}
+# NEST's other models whose weights mean the same. Not iaf_tum_2000, whose weights are multiplied
+# by a state of short-term plasticity, nor models whose membrane is not linear.
+_SYNAPSE_OF_MODEL = {
+    "gif_psc_exp": "exp",
+    "gif_psc_exp_multisynapse": "exp",
+    "mat2_psc_exp": "exp",
+    "amat2_psc_exp": "exp",
+    "glif_psc": "alpha",
+    "pp_psc_delta": "delta",
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -58,10 +76,16 @@ class NetworkParams(checks.ParameterSet):
         C_m: membrane capacitance [pF]
         tau_E, tau_I: membrane time constants [ms]
         t_ref: refractory period [ms]
-        neuron_type: NEST's neuron model
+        neuron_type: NEST's neuron model; its name gives the default of `synapse`
         V_m: initial membrane potential [mV], or "rand"
     Synapses
-        tau_syn_ex, tau_syn_in: synaptic time constants [ms]
+        synapse: "exp", "alpha" or "delta", as `rbn_jax.psp` describes them. By default that of
+            `neuron_type`: "exp" of iaf_psc_exp, gif_psc_exp, mat2_psc_exp and amat2_psc_exp,
+            "alpha" of iaf_psc_alpha and glif_psc, "delta" of iaf_psc_delta and pp_psc_delta. A
+            name that begins with one of the three iaf_psc models is taken for it. Given
+            explicitly it holds whatever `neuron_type` is
+        tau_syn_ex, tau_syn_in: synaptic time constants [ms]; without effect for "delta", where
+            they may be 0
         delay: synaptic delay [ms]
         gei, gie, gii: weight ratios of I to E, E to I and I to I
         s: factor on all weights
@@ -83,14 +107,20 @@ class NetworkParams(checks.ParameterSet):
         kappa: the exponent 0..1 with which weights have it; probabilities have the exponent
             1 - kappa. By default 1 where clustering is "weight", and 0 for "probabilities"
 
+    Weights are in pA, and in mV for "delta" synapses.
+
     Source: NEST 3.10, EI_clustered_network/network_params.py, after Rostami et al. (2024),
     doi 10.1038/s41467-024-49889-4.
 
     >>> NetworkParams(tau_syn_ex=3.0, tau_syn_in=2.0)
     NetworkParams(tau_syn_ex=3.0, tau_syn_in=2.0)
+    >>> NetworkParams(neuron_type="iaf_psc_alpha").synapse
+    'alpha'
     """
 
     neuron_type: str = choice("iaf_psc_exp")
+    # None stands for what `neuron_type` says, and is replaced on construction
+    synapse: str | None = choice(None)
     E_L: Numbers = number("mV", "resting potential", REAL, default=0.0)
     C_m: Numbers = number("pF", "membrane capacitance", POSITIVE, default=1.0)
     tau_E: Numbers = number("ms", "membrane time constant of E", POSITIVE, default=20.0)
@@ -165,6 +195,8 @@ class NetworkParams(checks.ParameterSet):
             object.__setattr__(self, name, convert(value))
         if self.kappa is None:
             object.__setattr__(self, "kappa", self._kappa_of_clustering())
+        if self.synapse is None:
+            object.__setattr__(self, "synapse", synapse_of_neuron(self.neuron_type))
         if self.connection_rule is None:
             object.__setattr__(self, "connection_rule", self._rule_of_fixed_indegree())
         if self.connection_rule == "fixed_indegree":
@@ -179,8 +211,8 @@ class NetworkParams(checks.ParameterSet):
     def replace(self, **changes: object) -> Self:
         """Return a copy with other values, by field name or by an entry of the matrix.
 
-        A change of `clustering` changes `kappa`, too, and `connection_rule` and `fixed_indegree`
-        change each other, unless both are given.
+        A change of `clustering` changes `kappa`, too, one of `neuron_type` changes `synapse`, and
+        `connection_rule` and `fixed_indegree` change each other, unless both are given.
 
         Raises:
             ValueError: a name that does not exist; lists similar names.
@@ -200,6 +232,8 @@ class NetworkParams(checks.ParameterSet):
                 raise checks.unknown_name_error(name, [*self.__dataclass_fields__, *matrix_entries])
         if "clustering" in values:
             values.setdefault("kappa", None)
+        if "neuron_type" in values:
+            values.setdefault("synapse", None)
         if "fixed_indegree" in values:
             values.setdefault("connection_rule", None)
         if "connection_rule" in values:
@@ -220,7 +254,9 @@ class NetworkParams(checks.ParameterSet):
         return dataclasses.replace(self, **values)
 
     def weights(self) -> Array:
-        """Return the weights of single synapses [pA]: `rbn_jax.synaptic_weights` of this network.
+        """Return the weights of single synapses: `rbn_jax.synaptic_weights` of this network.
+
+        They are in pA, and in mV for "delta" synapses.
 
         >>> print(np.asarray(NetworkParams().weights(), float).round(4))
         [[ 0.2245 -0.431 ]
@@ -265,14 +301,17 @@ class NetworkParams(checks.ParameterSet):
             )
         if not isinstance(self.neuron_type, str):
             messages.append(f"neuron_type={self.neuron_type!r}: must be the name of a model")
+        elif message := synapse_message(self.synapse, self.neuron_type):
+            messages.append(message)
         return messages
 
     def to_dict(self) -> dict[str, Any]:
         """Return NEST's `net_dict` with these values.
 
         Numbers are floats, numbers of neurons and clusters are integers, and arrays are NumPy
-        arrays, also where the field holds a JAX array. `kappa` and `connection_rule`, which NEST's
-        example does not know, are left out where `clustering` and `fixed_indegree` say the same.
+        arrays, also where the field holds a JAX array. `kappa`, `connection_rule` and `synapse`,
+        which NEST's example does not know, are left out where `clustering`, `fixed_indegree` and
+        `neuron_type` say the same.
 
         >>> NetworkParams().to_dict()["N_E"]
         4000
@@ -294,13 +333,15 @@ class NetworkParams(checks.ParameterSet):
         return values
 
     def _derived_names(self) -> list[str]:
-        """Return which of kappa and connection_rule are what their default is."""
+        """Return which of kappa, connection_rule and synapse are what their default is."""
         names = []
         is_traced = isinstance(self.kappa, Tracer)
         if not is_traced and np.array_equal(np.asarray(self.kappa), self._kappa_of_clustering()):
             names.append("kappa")
         if self.connection_rule == self._rule_of_fixed_indegree():
             names.append("connection_rule")
+        if self.synapse == synapse_of_neuron(self.neuron_type):
+            names.append("synapse")
         return names
 
     @classmethod
@@ -392,8 +433,8 @@ class NetworkParams(checks.ParameterSet):
 
     def __repr__(self) -> str:
         names = set(_differences(self, type(self)()))
-        # these two have no default of their own, but follow other fields
-        names |= {"kappa", "connection_rule"}
+        # these have no default of their own, but follow other fields
+        names |= {"kappa", "connection_rule", "synapse"}
         names -= set(self._derived_names())
         fields = [name for name in self.__dataclass_fields__ if name in names]
         changed = [f"{name}={getattr(self, name)!r}" for name in fields]
@@ -480,17 +521,52 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
 """Source, and values that differ from NEST's example, of every preset by name."""
 
 
+def synapse_of_neuron(neuron_type: object) -> str | None:
+    """Return the kind of synapses of a neuron model of NEST; None where it is not known.
+
+    >>> synapse_of_neuron("iaf_psc_alpha_multisynapse")
+    'alpha'
+    """
+    if not isinstance(neuron_type, str):
+        return None
+    for prefix, synapse in _SYNAPSE_OF_PREFIX.items():
+        if neuron_type.startswith(prefix):
+            return synapse
+    return _SYNAPSE_OF_MODEL.get(neuron_type)
+
+
+def synapse_message(synapse: object, neuron_type: object = None) -> str | None:
+    """Return what is wrong with a kind of synapses; None is that of an unknown `neuron_type`."""
+    if any(_is_same(synapse, option) for option in SYNAPSES):
+        return None
+    valid = " or ".join(map(repr, SYNAPSES))
+    if synapse is None and neuron_type is not None:
+        known = ", ".join([*_SYNAPSE_OF_PREFIX, *_SYNAPSE_OF_MODEL])
+        return (
+            f"neuron_type={neuron_type!r}: its synapse is not known; give synapse={valid}, too, or "
+            f"one of {known}"
+        )
+    # not by ==, which an array would compare with each of its elements
+    is_beta = _is_same(synapse, "beta")
+    reason = "; there is no tau_rise here, which a beta synapse needs" if is_beta else ""
+    return f"synapse={synapse!r}: must be {valid}{reason}"
+
+
 def check_values(values: Mapping[str, Any]) -> list[str | None]:
     """Return messages on invalid values by name, and on the order of the potentials.
 
-    Only the names in `values` are checked, so a part of a network can be checked.
+    Only the names in `values` are checked, so a part of a network can be checked. Synaptic time
+    constants may be 0 where `values` has the synapse "delta".
     """
     messages = []
+    is_delta = values.get("synapse") == "delta"
     if _MATRIX in values:
         messages.append(checks.check_matrix_shape(_MATRIX, values[_MATRIX]))
     for name, field in NUMBER_FIELDS.items():
         if name in values:
-            messages.append(checks.check_domain(name, values[name], field.domain, field.unit))
+            has_effect = not (is_delta and name in _SYNAPTIC_TIME_CONSTANTS)
+            domain = field.domain if has_effect else NOT_NEGATIVE
+            messages.append(checks.check_domain(name, values[name], domain, field.unit))
     for low, high in _ORDERED_POTENTIALS:
         if low in values and high in values:
             messages.append(checks.check_order(low, values[low], high, values[high]))

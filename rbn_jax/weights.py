@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from rbn_jax.network import NetworkParams
-from rbn_jax.numerics import exponential
+from rbn_jax.network import NetworkParams, synapse_message, synapse_of_neuron
+from rbn_jax.numerics import synapses
 from rbn_jax.numerics.arrays import as_floats, formula, nan_unless, positive, same_rank
 from rbn_jax.parameters.labels import label
 
@@ -29,12 +29,42 @@ PARAMETER_NAMES: tuple[str, ...] = (
 )
 
 
-@label(units="pA*sqrt(N)", long_name="synaptic weight")
+def _find_synapse(params: NetworkParams | Mapping[str, Any]) -> str:
+    """Return the kind of synapses of a network; of a mapping that does not say it "exp".
+
+    Raises:
+        ValueError: a kind that no network has, or a neuron model whose synapses are not known.
+    """
+    if not isinstance(params, Mapping):
+        synapse, neuron_type = params.synapse, params.neuron_type
+    else:
+        synapse, neuron_type = params.get("synapse"), params.get("neuron_type")
+        if synapse is None and neuron_type is None:
+            return "exp"
+        if synapse is None:
+            synapse = synapse_of_neuron(neuron_type)
+    if message := synapse_message(synapse, neuron_type):
+        raise ValueError(message)
+    return str(synapse)
+
+
+def js_unit(params: NetworkParams | Mapping[str, Any]) -> str:
+    """Return the unit of `calculate_RBN_weights`."""
+    return f"{synapse_unit(params)}*sqrt(N)"
+
+
+def synapse_unit(params: NetworkParams | Mapping[str, Any]) -> str:
+    """Return the unit of `synaptic_weights`: pA, but mV of "delta" synapses."""
+    return "mV" if _find_synapse(params) == "delta" else "pA"
+
+
+@label(units="pA*sqrt(N)", find_unit=js_unit, long_name="synaptic weight")
 def calculate_RBN_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
     """Synaptic weights of a balanced random network [pA sqrt(N)], [[EE, EI], [IE, II]].
 
     With N = N_E + N_I, K_xy = p_xy N_y, theta_x = V_th_x - E_L and A_xy the peak of the PSP
-    of a synapse from y to x, from `postsynaptic_current_to_potential(tau_x, tau_syn_y, C_m)`:
+    of a synapse from y to x, which is
+    `postsynaptic_current_to_potential(tau_x, tau_syn_y, C_m, synapse=synapse)`:
 
         EE = theta_E sqrt(N / K_EE) / A_EE        EI = -gei theta_E sqrt(N K_EE) / (K_EI A_EI)
         IE = gie theta_I sqrt(N / K_IE) / A_IE    II = -gii gie theta_I sqrt(N K_IE) / (K_II A_II)
@@ -42,21 +72,26 @@ def calculate_RBN_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
     so that sqrt(K_EE) simultaneous events take an excitatory neuron from rest to threshold at
     s = 1. At equal rates of E and I, the PSP peaks of all inhibitory inputs add up to gei (in E)
     or gii (in I) times those of all excitatory ones. `synaptic_weights` returns the weights in pA,
-    as a simulator takes them: `s * weight / sqrt(N)`.
+    as a simulator takes them: `s * weight / sqrt(N)`. Weights of "delta" synapses are in
+    mV sqrt(N): their A is 1, whatever tau_x, tau_syn_y and C_m are.
 
     Args:
         params: a NetworkParams, or a mapping with the keys of NEST's example; without `C_m` it
-            is 1 pF. Values broadcast, except the last two axes of `baseline_conn_prob`. A grid of
-            axes (n, 1) and (m,) costs n + m evaluations of the factors that depend on one axis.
+            is 1 pF. Its synapses are those of the key `synapse`, else those of the key
+            `neuron_type` as in `NetworkParams`, and else exponential. Values broadcast, except
+            the last two axes of `baseline_conn_prob`. A grid of axes (n, 1) and (m,) costs n + m
+            evaluations of the factors that depend on one axis.
 
     Returns:
         (..., 2, 2) weights, rows are targets, columns sources. A weight is NaN, with its
         derivatives, where a time constant, `C_m`, a number of neurons or a threshold minus E_L in
-        its formula is not positive, or a probability is not in (0, 1]. Reverse-mode derivatives
+        its formula is not positive, or a probability is not in (0, 1]; a synaptic time constant of
+        "delta" may be 0. Reverse-mode derivatives
         of the other weights are NaN, too: their formulas have the NaN as a factor of 0.
 
     Raises:
-        ValueError: a mapping lacks keys, all of which are named; a matrix is not 2x2.
+        ValueError: a mapping lacks keys, all of which are named; a matrix is not 2x2; a
+            `neuron_type` whose synapses are not known, or another `synapse`.
 
     Source: Rostami et al. (2020), doi 10.1101/2020.02.27.968339, Eqs. 7-10, as in NEST's
     EI_clustered_network/helper.py, which takes C_m = 1 pF whatever `C_m` says.
@@ -65,19 +100,24 @@ def calculate_RBN_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
     >>> print(np.asarray(calculate_RBN_weights(NetworkParams()), float).round(3))
     [[ 15.874 -30.478]
      [ 12.649 -50.596]]
+    >>> alpha = NetworkParams(neuron_type="iaf_psc_alpha")
+    >>> print(np.asarray(calculate_RBN_weights(alpha), float).round(3))
+    [[  6.655 -12.778]
+     [  5.713 -22.852]]
     >>> import jax
     >>> jax.jacfwd(calculate_RBN_weights)(NetworkParams()).tau_syn_ex.shape
     (2, 2)
     """
-    return _weights(**_read_values(params, PARAMETER_NAMES))
+    return _weights(synapse=_find_synapse(params), **_read_values(params, PARAMETER_NAMES))
 
 
-@label(units="pA", long_name="synaptic weight")
+@label(units="pA", find_unit=synapse_unit, long_name="synaptic weight")
 def synaptic_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
     """Weights of single synapses, as a simulator takes them [pA], [[EE, EI], [IE, II]].
 
     They are s js / sqrt(N), with N = N_E + N_I and js from `calculate_RBN_weights`. The root of N
-    cancels: EE = s theta_E / (sqrt(K_EE) A_EE). They are the weights without clusters;
+    cancels: EE = s theta_E / (sqrt(K_EE) A_EE). Those of "delta" synapses are in mV. They are the
+    weights without clusters;
     `cluster_factors` has the factors of weights within and between clusters. The
     method `NetworkParams.weights` calls this function.
 
@@ -89,7 +129,7 @@ def synaptic_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
         `calculate_RBN_weights`.
 
     Raises:
-        ValueError: a mapping lacks keys, all of which are named; a matrix is not 2x2.
+        ValueError: as in `calculate_RBN_weights`.
 
     Source: NEST's EI_clustered_network/network.py.
 
@@ -98,7 +138,8 @@ def synaptic_weights(params: NetworkParams | Mapping[str, Any]) -> Array:
     [[ 0.2245 -0.431 ]
      [ 0.1789 -0.7155]]
     """
-    return _weights(**_read_values(params, (*PARAMETER_NAMES, "s")))
+    values = _read_values(params, (*PARAMETER_NAMES, "s"))
+    return _weights(synapse=_find_synapse(params), **values)
 
 
 def _read_values(
@@ -118,7 +159,7 @@ def _read_values(
 
 
 @formula
-def _weights(**values: ArrayLike) -> Array:
+def _weights(*, synapse: str, **values: ArrayLike) -> Array:
     """Return the matrix from C_m and the values of PARAMETER_NAMES; with s that of synapses."""
     s = values.get("s", 1.0)
     c_m, scale, *numbers, prob = as_floats(
@@ -140,14 +181,23 @@ def _weights(**values: ArrayLike) -> Array:
     has_scale = "s" in values
     scale = nan_unless(n_e + n_i > 0, scale) if has_scale else jnp.sqrt(n_e + n_i)
     # scaled charge from rest to threshold; the row of the targets I has the factor gie
-    charge_e = positive(v_th_e - e_l) * positive(c_m) * scale
-    charge_i = positive(v_th_i - e_l) * positive(c_m) * scale * gie
+    charge_e = positive(v_th_e - e_l) * _capacitance(synapse, c_m) * scale
+    charge_i = positive(v_th_i - e_l) * _capacitance(synapse, c_m) * scale * gie
+
+    def inverse_peak(tau_m: Array, tau_syn: Array) -> Array:
+        return synapses.inverse_peak(synapses.TimeConstants(synapse, tau_m, tau_syn, None))
+
     return _matrix(
-        charge_e / jnp.sqrt(k_ee) * exponential.inverse_peak(tau_e, tau_ex),
-        -gei * charge_e * jnp.sqrt(k_ee) / k_ei * exponential.inverse_peak(tau_e, tau_in),
-        charge_i / jnp.sqrt(k_ie) * exponential.inverse_peak(tau_i, tau_ex),
-        -gii * charge_i * jnp.sqrt(k_ie) / k_ii * exponential.inverse_peak(tau_i, tau_in),
+        charge_e / jnp.sqrt(k_ee) * inverse_peak(tau_e, tau_ex),
+        -gei * charge_e * jnp.sqrt(k_ee) / k_ei * inverse_peak(tau_e, tau_in),
+        charge_i / jnp.sqrt(k_ie) * inverse_peak(tau_i, tau_ex),
+        -gii * charge_i * jnp.sqrt(k_ie) / k_ii * inverse_peak(tau_i, tau_in),
     )
+
+
+def _capacitance(synapse: str, c_m: Array) -> Array:
+    """Return C_m, but 1 in its shape for "delta", whose weights are in mV."""
+    return jnp.ones_like(c_m) if synapse == "delta" else positive(c_m)
 
 
 def _matrix(ee: Array, ei: Array, ie: Array, ii: Array) -> Array:

@@ -52,10 +52,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WEIGHTS_AXES = ["tau_E,tau_I=5:40:200", "tau_syn_ex,tau_syn_in=1:10:200:log"]
+# weights of delta synapses do not depend on time constants
+_DELTA_WEIGHTS_AXES = [
+    "baseline_conn_prob_EE,baseline_conn_prob_EI,baseline_conn_prob_IE,baseline_conn_prob_II"
+    "=0.05:0.5:200",
+    "gei,gii=0.5:2:200",
+]
 _RATES_AXES = ["I_th_E=1.05:3:60", "I_th_I=0.5:1.5:60"]
 _QUANTITIES = (
-    "js, the weights in pA*sqrt(N); weights, those of single synapses in pA; jacobian or "
-    "elasticity of js; rates; or mean_field, the rates with mean, noise and spread of the input."
+    "js, the weights in pA*sqrt(N); weights, those of single synapses in pA (both in mV of delta "
+    "synapses); jacobian or elasticity of js; rates; or mean_field, the rates with mean, noise and "
+    "spread of the input."
 )
 _ENTRIES = ["EE", "EI", "IE", "II"]
 
@@ -116,7 +123,8 @@ def sweep(
     """Sweep weights or rates over axes; write netCDF and a figure.
 
     Without --axis, weights are swept over the membrane time constants and over the synaptic
-    ones, rates over the background currents. With --store, a sweep of any size runs block by
+    ones, those of delta synapses over the connection probabilities and the ratios of
+    inhibition, rates over the background currents. With --store, a sweep of any size runs block by
     block, and the same command resumes it.
 
     Example: rbn-jax sweep --axis tau_syn_ex=0.5:20:400:log --axis gei=1:2:300 --out sweep
@@ -125,7 +133,9 @@ def sweep(
         print_status(status, as_json)
         return
     net = parse_network(params, preset, settings)
-    default_axes = _RATES_AXES if quantity in STATES else _WEIGHTS_AXES
+    default_axes = _DELTA_WEIGHTS_AXES if net.synapse == "delta" else _WEIGHTS_AXES
+    if quantity in STATES:
+        default_axes = _RATES_AXES
     axes = parse_axes(axis or default_axes, sample)
     if wrt and quantity not in DERIVATIVES:
         raise ValueError(f"--wrt {wrt[0]}: is for --quantity jacobian or elasticity")

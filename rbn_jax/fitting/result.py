@@ -264,7 +264,7 @@ class FitResult:
             x,
             xlabel,
             ylabel,
-            function_quantity(objective.fn),
+            function_quantity(objective.fn, objective.parameters.build()),
             self.absolute_sigma and not is_loss,
             properties,
         )

@@ -313,7 +313,8 @@ class FitRows:
             prediction = {name: array[i] for name, array in predictions.items()}
             fits.append((title, to_traces(shown._objective.select_rows(i), prediction)))
         figure_title = f"{self.function}, row: reduced chi-square"
-        quantity = function_quantity(self._objective.fn)
+        objective = self._objective
+        quantity = function_quantity(objective.fn, objective.parameters.build())
         return plot_fits(fits, figure_title, x, xlabel, ylabel, quantity, properties)
 
     def has_rounded_residuals(self) -> np.ndarray:

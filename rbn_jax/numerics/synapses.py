@@ -114,6 +114,39 @@ def time_at_share(share: Array, constants: TimeConstants, *, after_peak: bool) -
     return falling_time(rates, share) if after_peak else rising_time(rates, share)
 
 
+def charge(synapse: str, tau_syn: Array) -> Array:
+    """Return the integral of the current of an event of weight 1 over time.
+
+    It is tau_syn of "exp" and e tau_syn of "alpha". That of "delta" is 1 in units of the
+    capacitance, as its weight is a potential.
+    """
+    if synapse == "delta":
+        return nan_unless(tau_syn >= 0, jnp.ones_like(tau_syn))
+    return math.e * tau_syn if synapse == "alpha" else tau_syn
+
+
+def equivalent_time_constant(synapse: str, tau_m: Array, tau_syn: Array) -> Array:
+    """Return the time constant of the exponential synapse that causes the same variance.
+
+    Events of the same charge on this synapse and on the exponential one give a free membrane the
+    same integral of the squared response, and so, at the same rate, the same variance. With
+    a = tau_m, b = tau_syn and a charge of 1, `integral_of_square` is
+
+        exp:    a^2 / (2 (a + b))
+        alpha:  (2 a b + b^2) a^2 b^4 / (2 (a + b)^2 (2 b) b^4) = a^2 (2 a + b) / (4 (a + b)^2)
+        delta:  a / 2
+
+    where the alpha synapse is the chain a, b, b. An exponential synapse of tau has that of the
+    alpha synapse if a + tau = 2 (a + b)^2 / (2 a + b), so tau = b (3 a + 2 b) / (2 a + b), which
+    grows from 1.5 b of fast synapses to 2 b of slow ones. That of the delta synapse is 0.
+    """
+    if synapse == "delta":
+        return 0 * (tau_m + tau_syn)
+    if synapse == "alpha":
+        return tau_syn * ((3 * tau_m + 2 * tau_syn) / (2 * tau_m + tau_syn))
+    return tau_syn
+
+
 def integral(constants: TimeConstants) -> Array:
     """Return the integral of the response over time: the factor by the product of the rates."""
     factor, rates = _chain(constants)

@@ -39,10 +39,19 @@ class Labels(NamedTuple):
 
     attributes: texts by name, as units and long_name
     last_dimension: the name of its last axis, if that runs over E and I
+    find_unit: of a function whose unit depends on its arguments, for which it returns the unit
     """
 
     attributes: Mapping[str, str]
     last_dimension: str = ""
+    find_unit: Callable[..., str] | None = None
+
+    def of_call(self, *args: Any, **kwargs: Any) -> "Labels":
+        """Return the labels of what the function returns for these arguments."""
+        if self.find_unit is None:
+            return self
+        attributes = {**self.attributes, "units": self.find_unit(*args, **kwargs)}
+        return Labels(attributes, self.last_dimension)
 
 
 _NO_LABELS = Labels({})
@@ -57,7 +66,11 @@ _JIT_METHODS = ("lower", "trace", "eval_shape", "clear_cache")
 _JitFunction = type(jax.jit(lambda: None))
 
 
-def label(last_dimension: str = "", **attributes: str) -> Callable[[Function], Function]:
+def label(
+    last_dimension: str = "",
+    find_unit: Callable[..., str] | None = None,
+    **attributes: str,
+) -> Callable[[Function], Function]:
     """Make a decorator that notes the attributes (units, long_name) of a function's result.
 
     In a `record_labels` block a call of the function records the labels of the array that it
@@ -65,8 +78,10 @@ def label(last_dimension: str = "", **attributes: str) -> Callable[[Function], F
     whatever a lambda, a functools.partial or a function of the user returns that array.
 
     last_dimension: the name of the result's last axis, if that runs over E and I.
+    find_unit: returns the unit for the arguments of a call, where it depends on them. The unit
+        in `attributes` is the usual one.
     """
-    labels = Labels(attributes, last_dimension)
+    labels = Labels(attributes, last_dimension, find_unit)
 
     def decorate(function: Function) -> Function:
         @functools.wraps(function)
@@ -74,7 +89,8 @@ def label(last_dimension: str = "", **attributes: str) -> Callable[[Function], F
             result = function(*args, **kwargs)
             recorded = _recorded_labels.get()
             if recorded is not None:
-                for _, array, array_labels in _arrays("", result, labels):
+                call_labels = labels.of_call(*args, **kwargs)
+                for _, array, array_labels in _arrays("", result, call_labels):
                     # weak, so that no tracer outlives its trace; it also shows whether the
                     # array of a later look-up is this one, and not a new one of the same id
                     recorded[id(array)] = (weakref.ref(array), array_labels)
@@ -115,12 +131,16 @@ def function_name(fn: Callable[..., Any]) -> str:
     return "result" if name == "<lambda>" else name
 
 
-def function_quantity(fn: Callable[..., Any]) -> tuple[str, str]:
-    """Return the long name and the unit of a function's result; else its name, and "".
+def function_quantity(fn: Callable[..., Any], params: object) -> tuple[str, str]:
+    """Return the long name and the unit of fn(params); else the name of fn, and "".
 
     The unit of a pure number is "".
     """
-    attributes = _function_labels.get(_innermost(fn), _NO_LABELS).attributes
+    labels = _function_labels.get(_innermost(fn), _NO_LABELS)
+    # a partial calls its function with other arguments
+    if not isinstance(fn, functools.partial):
+        labels = labels.of_call(params)
+    attributes = labels.attributes
     unit = attributes.get("units", "")
     return attributes.get("long_name", function_name(fn)), "" if unit == "1" else unit
 
@@ -199,10 +219,11 @@ def label_result(
         if name in variables:
             raise ValueError(f"two results are called {name!r}: rename one")
         array_labels = _find_recorded(array)
-        merged = Labels(
-            {**array_labels.attributes, **holder_labels.attributes},
-            holder_labels.last_dimension or array_labels.last_dimension,
-        )
+        attributes = {**array_labels.attributes, **holder_labels.attributes}
+        if holder_labels is fn_labels:
+            # what was recorded of a call knows its arguments, on which the unit may depend
+            attributes.update(array_labels.attributes)
+        merged = Labels(attributes, holder_labels.last_dimension or array_labels.last_dimension)
         variables[name] = _label_array(name, array, merged, as_array)
     return variables
 

@@ -54,7 +54,7 @@ _UNITS_OF_PURE_NUMBERS = {"I_th_E": "rheobase", "I_th_I": "rheobase"}
 _ENTRY_SYMBOLS = {"synaptic weight": "J", "firing rate": r"\nu"}
 """Symbol of a quantity, by its long name; its entries are the subscripts."""
 
-_UNIT_LABELS = {"pA*sqrt(N)": r"pA$\,\sqrt{N}$"}
+_UNIT_LABELS = {"pA*sqrt(N)": r"pA$\,\sqrt{N}$", "mV*sqrt(N)": r"mV$\,\sqrt{N}$"}
 
 
 def symbol(name: object) -> str:

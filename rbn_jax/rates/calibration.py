@@ -27,9 +27,10 @@ from rbn_jax.rates.stationary import MeanField, check_network, is_single, mean_f
 from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
 from rbn_jax.rates.validity import flag_regimes, warn
 
-# the weights are proportional to C_m, so the rates do not depend on it
+# the weights are proportional to C_m, or in mV, so the rates do not depend on it
 _WITHOUT_EFFECT = ("C_m", "delay")
 _SPREADS = ("delta_I_xE", "delta_I_xI")
+_SYNAPTIC_TIME_CONSTANTS = ("tau_syn_ex", "tau_syn_in")
 # change of ln x, of the logit of a probability, or of x / size, for 1 of its unknown
 _STEP = 0.25
 # the least size of a potential, relative to V_th_E - V_r: a size in mV would make the search depend
@@ -161,6 +162,8 @@ def _check_free(
             f"free={free!r}: must be {expected} parameters, as many as there are {targets}"
         )
     without_effect = _WITHOUT_EFFECT if theory.neurons_differ else _WITHOUT_EFFECT + _SPREADS
+    if params.synapse == "delta":
+        without_effect += _SYNAPTIC_TIME_CONSTANTS
     parameters = read_parameters(params)
     for name in names:
         location = parameters.locate(name)

@@ -10,6 +10,7 @@ from jax import Array
 
 from rbn_jax.network import NetworkParams
 from rbn_jax.numerics.arrays import as_floats, nan_unless
+from rbn_jax.numerics.synapses import equivalent_time_constant
 from rbn_jax.parameters.domains import Domain
 from rbn_jax.rates.groups import to_populations
 from rbn_jax.rates.populations import (
@@ -64,7 +65,8 @@ class Couplings:
         spread^2 it is the variance of random in-degrees. The variance of nu takes the place of
         <nu^2> with fixed in-degrees. spread is 0 by a theory in which neurons do not differ. A
         synapse lets tau_m / (tau_m + tau_syn) of sigma^2 pass, and tau_ratio is the one
-        tau_syn / tau_m that lets as much pass of all noise together.
+        tau_syn / tau_m that lets as much pass of all noise together. An alpha synapse counts as
+        the exponential one of `equivalent_time_constant`, and a delta synapse as one of 0 ms.
 
         Args:
             rates: (n, networks) mean rates [spikes/ms].
@@ -118,6 +120,8 @@ def make_couplings(
     mu_ext, sigma_ext, tau_syn_ext, spread_ext = external
     # time constants of the targets, along the rows of a matrix
     tau_target = tau_m[:, None]
+    tau_filter = equivalent_time_constant(populations.synapse, tau_target, tau_syn)
+    tau_filter_ext = equivalent_time_constant(populations.synapse, tau_m, tau_syn_ext)
     mean_per_rate = tau_target * indegrees * weights
     private_share = 1 - connection_prob
     noise_per_rate = tau_target * indegrees * private_share * weights * weights
@@ -134,9 +138,11 @@ def make_couplings(
         t_ref=t_ref,
         v_th=v_th,
         gap=gap,
-        linear=jnp.stack([mean_per_rate, *_split_noise(noise_per_rate, tau_target, tau_syn)]),
+        linear=jnp.stack([mean_per_rate, *_split_noise(noise_per_rate, tau_target, tau_filter)]),
         quadratic=quadratic,
-        external=jnp.stack([mu_ext, *_split_noise(noise_ext, tau_m, tau_syn_ext), spread_squared]),
+        external=jnp.stack(
+            [mu_ext, *_split_noise(noise_ext, tau_m, tau_filter_ext), spread_squared]
+        ),
         fixed_indegree=populations.fixed_indegree,
         theory=theory,
     )

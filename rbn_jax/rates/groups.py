@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from rbn_jax.clusters import cluster_factors
 from rbn_jax.network import NetworkParams, Numbers
 from rbn_jax.numerics.arrays import as_floats, broadcast_any_rank
+from rbn_jax.numerics.synapses import charge
 from rbn_jax.rates.populations import Populations
 from rbn_jax.weights import calculate_RBN_weights
 
@@ -79,11 +80,13 @@ def to_populations(params: NetworkParams | Populations) -> Populations:
 def group_populations(params: NetworkParams, sizes: Array) -> Populations:
     """Return the populations of G groups of clusters: E of each group, then I of each group.
 
-    With J an entry of `calculate_RBN_weights`, a synapse has s J / sqrt(N) pA, and its weight
-    here is s J tau_syn / (sqrt(N) C_m) mV. The background current, I_th times the rheobase
-    current, moves the free membrane potential to E_L + I_th (V_th - E_L); delta_I_x is the full
-    width of its uniform distribution, relative to its mean: the standard deviation is
-    delta_I_x |I_th (V_th - E_L)| / sqrt(12).
+    With J an entry of `calculate_RBN_weights`, an exponential synapse has s J / sqrt(N) pA, and
+    its weight here is s J tau_syn / (sqrt(N) C_m) mV. That of an alpha synapse is e times as
+    large, by its charge. A delta synapse has the weight s J / sqrt(N) mV.
+
+    The background current, I_th times the rheobase current, moves the free membrane potential to
+    E_L + I_th (V_th - E_L); delta_I_x is the full width of its uniform distribution, relative to
+    its mean: the standard deviation is delta_I_x |I_th (V_th - E_L)| / sqrt(12).
 
     sizes: (..., G) numbers of clusters, which need not be whole
     """
@@ -96,7 +99,10 @@ def group_populations(params: NetworkParams, sizes: Array) -> Populations:
     v_th = _stack_pair(params.V_th_E, params.V_th_I)
     drive = _stack_pair(params.I_th_E, params.I_th_I) * (v_th - e_l)
     widths = _stack_pair(params.delta_I_xE, params.delta_I_xI)
-    mv_per_js = s / c_m / jnp.sqrt(neurons.sum(-1, keepdims=True)) * tau_syn
+    # the weights of delta synapses are in mV, and not by the capacitance
+    capacitance = jnp.ones_like(c_m) if params.synapse == "delta" else c_m
+    charges = charge(str(params.synapse), tau_syn)
+    mv_per_js = s / capacitance / jnp.sqrt(neurons.sum(-1, keepdims=True)) * charges
     weights, indegrees, connection_prob = _group_connections(
         params, calculate_RBN_weights(params) * mv_per_js[..., None, :], neurons, sizes
     )
@@ -116,6 +122,7 @@ def group_populations(params: NetworkParams, sizes: Array) -> Populations:
         mu_ext=in_groups(e_l + drive),
         spread_ext=in_groups(jnp.abs(drive) * widths / 12**0.5),
         fixed_indegree=params.connection_rule == "fixed_indegree",
+        synapse=str(params.synapse),
     )
 
 

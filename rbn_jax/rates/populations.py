@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rbn_jax.network import SYNAPSES, synapse_message
 from rbn_jax.parameters import checks
 from rbn_jax.parameters.domains import (
     NOT_NEGATIVE,
@@ -26,7 +27,8 @@ class Populations(checks.ParameterSet):
     """n populations of leaky integrate-and-fire neurons; leading axes broadcast to a batch.
 
     weights: (..., n, n) charge of one spike divided by C_m [mV], the jump that an instantaneous
-        synapse would cause: J tau_syn / C_m for an exponential synapse of J pA; rows are targets
+        synapse would cause: J tau_syn / C_m for an exponential synapse of J pA, e J tau_syn / C_m
+        for an alpha synapse of J pA, and J for a delta synapse of J mV; rows are targets
     indegrees: (..., n, n) numbers of inputs
     connection_prob: (..., n, n) probabilities p, 0..1. Two neurons share on average a fraction p
         of their inputs, whose noise recurrent feedback is assumed to cancel: 1 - p is left. With
@@ -40,6 +42,8 @@ class Populations(checks.ParameterSet):
         synapses that the population itself makes
     spread_ext: (..., n) standard deviation of mu_ext across neurons [mV]
     fixed_indegree: whether all neurons of a population have the same in-degrees
+    synapse: "exp", "alpha" or "delta", the kind of all synapses, also of those that filter the
+        external noise. "delta" is the same as a tau_syn and tau_syn_ext of 0
 
     One population that inhibits itself:
 
@@ -71,6 +75,7 @@ class Populations(checks.ParameterSet):
         "mV", "std of mu_ext across neurons", NOT_NEGATIVE, ndim=1, default=0.0
     )
     fixed_indegree: bool = choice(False, False, True)
+    synapse: str = choice("exp", *SYNAPSES)
 
     def check(self) -> Self:
         """Return self, if every array has its shape and every value is in its domain.
@@ -80,6 +85,8 @@ class Populations(checks.ParameterSet):
         """
         if not isinstance(self.fixed_indegree, bool):
             raise ValueError(f"fixed_indegree={self.fixed_indegree!r}: must be True or False")
+        if message := synapse_message(self.synapse):
+            raise ValueError(message)
         count_populations(self)
         messages = []
         for name, field in POPULATION_FIELDS.items():
@@ -90,7 +97,7 @@ class Populations(checks.ParameterSet):
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the arrays and `fixed_indegree` by name."""
+        """Return the arrays, `fixed_indegree` and `synapse` by name."""
         return dict(vars(self))
 
     @classmethod

@@ -11,12 +11,15 @@ from jax.typing import ArrayLike
 from rbn_jax.clusters import cluster_factors
 from rbn_jax.network import NetworkParams
 from rbn_jax.numerics.arrays import as_floats
+from rbn_jax.numerics.synapses import equivalent_time_constant
 from rbn_jax.rates.populations import Populations
 
 REGIMES = {
     "lock_step": (
         "all neurons may fire together, which no stationary theory sees: seen in NEST for "
-        "synapses of up to 2 ms, tau_syn_in > tau_syn_ex, tau_E <= tau_I and a delay from 1.5 ms"
+        "synapses of up to 2 ms, tau_syn_in > tau_syn_ex (of alpha synapses also if they are "
+        "equal), tau_E <= tau_I and a delay from 1.5 ms. An alpha synapse counts as the "
+        "exponential one of the same variance, a delta synapse as one of 0 ms"
     ),
     "quiescent": "I_th_E <= 1: NEST falls silent, whatever active state the theory has",
     "low_rate": "a rate below 0.1 spikes/s, lower than any that was compared with NEST",
@@ -30,6 +33,10 @@ REGIMES = {
     "split_probability": (
         "connection probabilities above 1 within clusters: the noise that neurons do not share "
         "jumps where one passes a whole number"
+    ),
+    "neuron_model": (
+        "neuron_type is none of NEST's iaf_psc models: the rates are those of leaky "
+        "integrate-and-fire neurons with a fixed threshold, whatever else the model does"
     ),
     "outside_theory": (
         "there is a state, but the transfer function of this theory is not known for its neurons, "
@@ -55,9 +62,20 @@ def flag_regimes(
     tau_e, tau_i, tau_syn_ex, tau_syn_in = as_floats(
         params.tau_E, params.tau_I, params.tau_syn_ex, params.tau_syn_in
     )
-    fast_synapses = jnp.minimum(tau_syn_ex, tau_syn_in) <= 2
+    synapse = str(params.synapse)
+    # the smallest and the largest of the four time constants, which grow with tau_syn and fall
+    # with tau_m
+    fastest_synapse = equivalent_time_constant(
+        synapse, jnp.maximum(tau_e, tau_i), jnp.minimum(tau_syn_ex, tau_syn_in)
+    )
+    slowest_synapse = equivalent_time_constant(
+        synapse, jnp.minimum(tau_e, tau_i), jnp.maximum(tau_syn_ex, tau_syn_in)
+    )
+    fast_synapses = fastest_synapse <= 2
     slow_inhibition = tau_syn_in > tau_syn_ex
-    slowest_synapse = jnp.maximum(tau_syn_ex, tau_syn_in)
+    if synapse == "alpha":
+        slow_inhibition = tau_syn_in >= tau_syn_ex
+    is_iaf_psc = str(params.neuron_type).startswith("iaf_psc_")
     flags = {
         "lock_step": fast_synapses | slow_inhibition | (tau_e <= tau_i) | (params.delay >= 1.5),
         "quiescent": params.I_th_E <= 1,
@@ -67,6 +85,7 @@ def flag_regimes(
         "weak_inhibition": params.gei <= 1,
         "near_transition": cluster_gain > 0.8,
         "split_probability": _is_split(params),
+        "neuron_model": jnp.asarray(not is_iaf_psc),
         "outside_theory": outside_theory,
     }
     # XLA gives a flag that is the same in all networks the sharding of low_rate, which it is
