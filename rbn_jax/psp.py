@@ -35,6 +35,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -79,9 +80,9 @@ def _as_time_constants(
     return synapses.TimeConstants(synapse, tau_m, tau_syn, rise), tuple(others)
 
 
-def _capacitance(synapse: Synapse, c_m: Array) -> Array | float:
-    """Return what divides a PSP: c_m, but 1 for "delta", whose weight is in mV."""
-    return 1.0 if synapse == "delta" else positive(c_m)
+def _capacitance(synapse: Synapse, c_m: Array) -> Array:
+    """Return what divides a PSP: c_m, but ones for "delta", whose weight is in mV."""
+    return jnp.ones_like(c_m) if synapse == "delta" else positive(c_m)
 
 
 @label(units="mV", long_name="peak of the PSP")

@@ -279,6 +279,23 @@ def test_a_psp_needs_positive_constants(arguments):
     assert not plt.get_fignums()
 
 
+@pytest.mark.parametrize("synapse", ["exp", "alpha", "delta", "beta"])
+def test_features_of_a_psp_lie_on_its_curve(synapse, x64):
+    options = {"synapse": synapse, **({"tau_rise": 1.0} if synapse == "beta" else {})}
+    ax = plot_psp(20.0, 5.0, 250.0, features=True, **options)
+    curve, peak, rise, half = ax.lines
+    height = float(rbn.postsynaptic_current_to_potential(20.0, 5.0, 250.0, **options))
+    assert peak.get_ydata()[0] == pytest.approx(height)
+    np.testing.assert_allclose(rise.get_ydata(), [0.1 * height, 0.9 * height])
+    np.testing.assert_allclose(half.get_ydata(), [height / 2, height / 2])
+    rise_time = float(np.diff(rise.get_xdata())[0])
+    assert rise_time == pytest.approx(float(rbn.psp_rise_time(20.0, 5.0, **options)), abs=1e-12)
+    half_width = float(np.diff(half.get_xdata())[0])
+    assert half_width == pytest.approx(float(rbn.psp_half_width(20.0, 5.0, **options)))
+    assert ax.get_ylabel() == ("PSP [mV/mV]" if synapse == "delta" else "PSP [mV/pA]")
+    assert np.nanmax(curve.get_ydata()) == pytest.approx(height, rel=1e-3)
+
+
 def test_a_psp_needs_constants():
     with pytest.raises(ValueError, match="no time constants"):
         plot_psp([], 5.0)

@@ -31,18 +31,16 @@ def response(t: Array, rates: Sequence[Array]) -> Array:
 
     All are arrays of one floating dtype, that broadcast.
     """
+    t, *rates = jnp.broadcast_arrays(t, *rates)
     is_before = t < 0
-    after = _response(jnp.where(is_before, 0, t), _stacked(rates))
+    after = _response(jnp.where(is_before, 0, t), jnp.stack(rates))
     return after * jnp.where(is_before, jnp.zeros_like(t), 1)
 
 
 def response_slope(t: Array, rates: Sequence[Array]) -> Array:
     """Return dW/dt at times t >= 0."""
-    return _slope(t, _stacked(rates))
-
-
-def _stacked(rates: Sequence[Array]) -> Array:
-    return jnp.stack(jnp.broadcast_arrays(*rates))
+    t, *rates = jnp.broadcast_arrays(t, *rates)
+    return _slope(t, jnp.stack(rates))
 
 
 def sorted_arrays(arrays: Sequence[Array]) -> list[Array]:
@@ -63,7 +61,7 @@ def sorted_arrays(arrays: Sequence[Array]) -> list[Array]:
 
 @jax.custom_jvp
 def _response(t: Array, rates: Array) -> Array:
-    """Return W for rates of the shape (n, ...)."""
+    """Return W for times (...) and rates (n, ...)."""
     slowest, *others = sorted_arrays(list(rates))
     distances = [jnp.zeros_like(t + slowest)]
     for rate in others:
@@ -81,7 +79,7 @@ def _response_jvp(
     # (n + 1, n, ...) rates of the n chains that have one filter twice: one evaluation of all
     # compiles faster than n of them
     chains = jnp.broadcast_to(rates[:, None], (len(rates), *rates.shape))
-    slopes = -_response(t, jnp.concatenate([chains, rates[None]]))
+    slopes = -_response(jnp.broadcast_to(t, rates.shape), jnp.concatenate([chains, rates[None]]))
     tangent = _slope(t, rates) * t_tangent + (slopes * rate_tangents).sum(0)
     return _response(t, rates), tangent
 

@@ -43,6 +43,7 @@ _SYMBOLS = {
     # arguments of the formulas of single neurons
     "tau_m": (r"\tau", "m"),
     "tau_syn": (r"\tau", "syn"),
+    "tau_rise": (r"\tau", "rise"),
     "c_m": ("C", "m"),
     "e_l": ("E", "L"),
     "v_th": ("V", "th"),
