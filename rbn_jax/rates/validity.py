@@ -88,10 +88,11 @@ def flag_regimes(
         "neuron_model": jnp.asarray(not is_iaf_psc),
         "outside_theory": outside_theory,
     }
-    # XLA gives a flag that is the same in all networks the sharding of low_rate, which it is
-    # combined with; a flag that only had its shape would be whole on every device
-    either_way = low_rate | ~low_rate
-    return {name: flag & either_way for name, flag in flags.items()}
+    # Each flag gets the shape of the batch, and the sharding of rates. One that only had the
+    # shape, or that XLA knew to be constant, would be whole on every device. No rate is below 0,
+    # but XLA does not know that.
+    never = rates[..., 0] < -1
+    return {name: jnp.where(never, ~flag, flag) for name, flag in flags.items()}
 
 
 def _is_split(params: NetworkParams) -> Array:
