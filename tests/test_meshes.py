@@ -21,7 +21,8 @@ from rbn_jax import (
 TAU = np.linspace(15, 30, 16, dtype=np.float32)
 GEI = np.linspace(1.1, 1.3, 8)
 TARGETS = np.linspace(3, 6, 16, dtype=np.float32)
-NET = NetworkParams(rep=3.0)
+# with this rule no network has the regime split_probability: a flag that XLA knows to be False
+NET = NetworkParams(rep=3.0, connection_rule="pairwise_poisson")
 INHIBITORY = Populations(
     weights=[[-0.2]],
     indegrees=[[100.0]],
