@@ -40,7 +40,7 @@ AXES_OF_SWEEPS = [
 SPEED_KEYS = {"points_computed", "seconds", "points_per_second"}
 REPORT_KEYS = {"weights", "elasticities", "points", "axes", "files", "params"} | SPEED_KEYS
 BAD_INPUT = [
-    ("wieghts", "unknown command 'wieghts'; valid commands: weights, sweep, raster, fit"),
+    ("wieghts", "unknown command 'wieghts'; valid commands: weights, psp, sweep, raster, fit"),
     ("--json weights", "'--json': write options after a command; valid commands: weights"),
     ("weights --unknown", "No such option"),
     ("raster", "(?i)spikes"),

@@ -19,10 +19,7 @@ from rbn_jax.system.interrupts import deferred_interrupts, noticed_interrupts
 
 COMMANDS = {
     "weights": ("weights_command", "Print the 2x2 weights [pA*sqrt(N)] of one network."),
-    "psp": (
-        "psp_command",
-        "Print the features of the PSP to one event, or its time constants.",
-    ),
+    "psp": ("psp_command", "Print the features of the PSP to one event."),
     "sweep": (
         "sweep_command",
         "Sweep weights or rates over axes; write netCDF and a figure.",

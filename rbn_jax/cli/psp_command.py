@@ -47,10 +47,11 @@ def psp(
     figure: Annotated[Path | None, Option(help="File of a figure of the PSP.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the features of the PSP to an event of 1 pA, or of 1 mV on a delta synapse.
+    """Print the features of the PSP to one event.
 
-    With --rise-time and --half-width, the time constants are those of the exponential synapse
-    whose PSP has these times; the larger one is taken for the membrane's.
+    The event is one of 1 pA, on a delta synapse one of 1 mV. With --rise-time and --half-width,
+    the time constants are those of the exponential synapse whose PSP has these times; the larger
+    one is taken for the membrane's.
 
     Example: rbn-jax psp --tau-m 20 --tau-syn 5 --synapse alpha --figure psp.png
     """
