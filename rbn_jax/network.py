@@ -34,7 +34,7 @@ Numbers: TypeAlias = float | np.ndarray | Array
 
 _COUNTS = ("N_E", "N_I", "n_clusters")
 _MATRIX = "baseline_conn_prob"
-_SYNAPTIC_TIME_CONSTANTS = ("tau_syn_ex", "tau_syn_in")
+SYNAPTIC_TIME_CONSTANTS = ("tau_syn_ex", "tau_syn_in")
 _ORDERED_POTENTIALS = (
     ("E_L", "V_th_E"),
     ("E_L", "V_th_I"),
@@ -564,7 +564,7 @@ def check_values(values: Mapping[str, Any]) -> list[str | None]:
         messages.append(checks.check_matrix_shape(_MATRIX, values[_MATRIX]))
     for name, field in NUMBER_FIELDS.items():
         if name in values:
-            has_effect = not (is_delta and name in _SYNAPTIC_TIME_CONSTANTS)
+            has_effect = not (is_delta and name in SYNAPTIC_TIME_CONSTANTS)
             domain = field.domain if has_effect else NOT_NEGATIVE
             messages.append(checks.check_domain(name, values[name], domain, field.unit))
     for low, high in _ORDERED_POTENTIALS:

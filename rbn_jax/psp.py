@@ -35,7 +35,6 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -78,11 +77,6 @@ def _as_time_constants(
         return synapses.TimeConstants(synapse, tau_m, tau_syn, None), tuple(others)
     rise, tau_m, tau_syn, *others = same_rank(*as_floats(tau_rise, *numbers))
     return synapses.TimeConstants(synapse, tau_m, tau_syn, rise), tuple(others)
-
-
-def _capacitance(synapse: Synapse, c_m: Array) -> Array:
-    """Return what divides a PSP: c_m, but ones for "delta", whose weight is in mV."""
-    return jnp.ones_like(c_m) if synapse == "delta" else positive(c_m)
 
 
 @label(units="mV", long_name="peak of the PSP")
@@ -135,7 +129,7 @@ def postsynaptic_current_to_potential(
     7.5126
     """
     constants, (c_m, e_l) = _as_time_constants(synapse, tau_rise, tau_m, tau_syn, c_m, e_l)
-    peak = synapses.peak(constants) / _capacitance(synapse, c_m)
+    peak = synapses.peak(constants) / synapses.capacitance(synapse, c_m)
     if synapse == "exp":
         return peak + exponential.decay_to_peak(e_l, constants.tau_m, constants.tau_syn)
     return peak + e_l * synapses.decay_to_peak(constants)
@@ -186,7 +180,7 @@ def postsynaptic_potential_to_current(
             raise TypeError("c_m and C_m are both given: they are two names of the capacitance")
         c_m = C_m
     constants, (psp, c_m) = _as_time_constants(synapse, tau_rise, tau_m, tau_syn, psp, c_m)
-    return psp * (_capacitance(synapse, c_m) * synapses.inverse_peak(constants))
+    return psp * (synapses.capacitance(synapse, c_m) * synapses.inverse_peak(constants))
 
 
 @label(units="ms", long_name="time to the peak of the PSP")
@@ -266,7 +260,7 @@ def psp_waveform(
     [0.    0.    3.679]
     """
     constants, (t, c_m) = _as_time_constants(synapse, tau_rise, tau_m, tau_syn, t, c_m)
-    return synapses.waveform(t, constants) / _capacitance(synapse, c_m)
+    return synapses.waveform(t, constants) / synapses.capacitance(synapse, c_m)
 
 
 @label(units="ms", long_name="rise time of the PSP")
@@ -416,7 +410,7 @@ def psp_area(
     0.400
     """
     constants, (c_m,) = _as_time_constants(synapse, tau_rise, tau_m, tau_syn, c_m)
-    return synapses.integral(constants) / _capacitance(synapse, c_m)
+    return synapses.integral(constants) / synapses.capacitance(synapse, c_m)
 
 
 class PspIntegrals(NamedTuple):
@@ -468,7 +462,7 @@ def psp_integrals(
     [0.4    0.0032]
     """
     constants, (c_m,) = _as_time_constants(synapse, tau_rise, tau_m, tau_syn, c_m)
-    capacitance = _capacitance(synapse, c_m)
+    capacitance = synapses.capacitance(synapse, c_m)
     return PspIntegrals(
         area=synapses.integral(constants) / capacitance,
         squared=synapses.integral_of_square(constants) / (capacitance * capacitance),

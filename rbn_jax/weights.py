@@ -181,8 +181,8 @@ def _weights(*, synapse: str, **values: ArrayLike) -> Array:
     has_scale = "s" in values
     scale = nan_unless(n_e + n_i > 0, scale) if has_scale else jnp.sqrt(n_e + n_i)
     # scaled charge from rest to threshold; the row of the targets I has the factor gie
-    charge_e = positive(v_th_e - e_l) * _capacitance(synapse, c_m) * scale
-    charge_i = positive(v_th_i - e_l) * _capacitance(synapse, c_m) * scale * gie
+    charge_e = positive(v_th_e - e_l) * synapses.capacitance(synapse, c_m) * scale
+    charge_i = positive(v_th_i - e_l) * synapses.capacitance(synapse, c_m) * scale * gie
 
     def inverse_peak(tau_m: Array, tau_syn: Array) -> Array:
         return synapses.inverse_peak(synapses.TimeConstants(synapse, tau_m, tau_syn, None))
@@ -193,11 +193,6 @@ def _weights(*, synapse: str, **values: ArrayLike) -> Array:
         charge_i / jnp.sqrt(k_ie) * inverse_peak(tau_i, tau_ex),
         -gii * charge_i * jnp.sqrt(k_ie) / k_ii * inverse_peak(tau_i, tau_in),
     )
-
-
-def _capacitance(synapse: str, c_m: Array) -> Array:
-    """Return C_m, but 1 in its shape for "delta", whose weights are in mV."""
-    return jnp.ones_like(c_m) if synapse == "delta" else positive(c_m)
 
 
 def _matrix(ee: Array, ei: Array, ie: Array, ii: Array) -> Array:

@@ -170,14 +170,16 @@ def test_ctrl_c_at_any_time_is_one_line(command):
         interrupt.start()
         main()
     """
-    # The first run compiles, which later ones do not. The last one lasts about as long as those
-    # that are interrupted, and starts the timer after what `start("")` takes.
-    ends = [time.monotonic()]
-    uninterrupted = (1000.0, command)
-    for arguments in [(body, *uninterrupted), ("",), (body, *uninterrupted)]:
+
+    def seconds_of(*arguments):
+        begin = time.monotonic()
         assert finish(start(*arguments, stdout=subprocess.DEVNULL))[0] == 0
-        ends.append(time.monotonic())
-    duration = max(ends[3] - 2 * ends[2] + ends[1], 0.1)
+        return time.monotonic() - begin
+
+    uninterrupted = (body, 1000.0, command)
+    seconds_of(*uninterrupted)  # compiles, which later runs do not
+    # the timer starts after the set-up, which an empty body has alone
+    duration = max(seconds_of(*uninterrupted) - seconds_of(""), 0.1)
     codes = []
     for share in (0.05, 0.1, 0.2, 0.35, 0.5, 0.7):
         process = start(body, share * duration, command, stdout=subprocess.DEVNULL)

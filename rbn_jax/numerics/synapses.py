@@ -9,7 +9,7 @@ An event of weight J has the current, or the charge,
 
 The response is a factor times that of a chain of filters (see `convolution`): the membrane, and
 none, one or two of the synapse. Arrays have one floating dtype; J is 1, and so is the capacitance
-of the membrane. What is NaN for one argument is NaN, with all derivatives.
+of the membrane. Where an argument is outside its domain, the result and all derivatives are NaN.
 """
 
 import math
@@ -37,6 +37,11 @@ class TimeConstants(NamedTuple):
     tau_m: Array
     tau_syn: Array
     tau_rise: Array | None
+
+
+def capacitance(synapse: str, c_m: Array) -> Array:
+    """Return what divides a response: c_m, but ones for "delta", whose weight is a potential."""
+    return jnp.ones_like(c_m) if synapse == "delta" else positive(c_m)
 
 
 def _chain(constants: TimeConstants) -> tuple[Array, tuple[Array, ...]]:

@@ -13,7 +13,7 @@ from jax import Array
 from jax.core import Tracer
 from numpy.typing import ArrayLike
 
-from rbn_jax.network import NUMBER_FIELDS, NetworkParams
+from rbn_jax.network import NUMBER_FIELDS, SYNAPTIC_TIME_CONSTANTS, NetworkParams
 from rbn_jax.numerics.arrays import as_floats, refuse_complex
 from rbn_jax.numerics.newton import map_batch, root
 from rbn_jax.numerics.sharding import with_auto_axes
@@ -30,7 +30,6 @@ from rbn_jax.rates.validity import flag_regimes, warn
 # the weights are proportional to C_m, or in mV, so the rates do not depend on it
 _WITHOUT_EFFECT = ("C_m", "delay")
 _SPREADS = ("delta_I_xE", "delta_I_xI")
-_SYNAPTIC_TIME_CONSTANTS = ("tau_syn_ex", "tau_syn_in")
 # change of ln x, of the logit of a probability, or of x / size, for 1 of its unknown
 _STEP = 0.25
 # the least size of a potential, relative to V_th_E - V_r: a size in mV would make the search depend
@@ -163,7 +162,7 @@ def _check_free(
         )
     without_effect = _WITHOUT_EFFECT if theory.neurons_differ else _WITHOUT_EFFECT + _SPREADS
     if params.synapse == "delta":
-        without_effect += _SYNAPTIC_TIME_CONSTANTS
+        without_effect += SYNAPTIC_TIME_CONSTANTS
     parameters = read_parameters(params)
     for name in names:
         location = parameters.locate(name)

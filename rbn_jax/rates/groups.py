@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from rbn_jax.clusters import cluster_factors
 from rbn_jax.network import NetworkParams, Numbers
 from rbn_jax.numerics.arrays import as_floats, broadcast_any_rank
-from rbn_jax.numerics.synapses import charge
+from rbn_jax.numerics.synapses import capacitance, charge
 from rbn_jax.rates.populations import Populations
 from rbn_jax.weights import calculate_RBN_weights
 
@@ -99,10 +99,9 @@ def group_populations(params: NetworkParams, sizes: Array) -> Populations:
     v_th = _stack_pair(params.V_th_E, params.V_th_I)
     drive = _stack_pair(params.I_th_E, params.I_th_I) * (v_th - e_l)
     widths = _stack_pair(params.delta_I_xE, params.delta_I_xI)
-    # the weights of delta synapses are in mV, and not by the capacitance
-    capacitance = jnp.ones_like(c_m) if params.synapse == "delta" else c_m
-    charges = charge(str(params.synapse), tau_syn)
-    mv_per_js = s / capacitance / jnp.sqrt(neurons.sum(-1, keepdims=True)) * charges
+    synapse = str(params.synapse)
+    mv_per_charge = s / capacitance(synapse, c_m) / jnp.sqrt(neurons.sum(-1, keepdims=True))
+    mv_per_js = mv_per_charge * charge(synapse, tau_syn)
     weights, indegrees, connection_prob = _group_connections(
         params, calculate_RBN_weights(params) * mv_per_js[..., None, :], neurons, sizes
     )
@@ -122,7 +121,7 @@ def group_populations(params: NetworkParams, sizes: Array) -> Populations:
         mu_ext=in_groups(e_l + drive),
         spread_ext=in_groups(jnp.abs(drive) * widths / 12**0.5),
         fixed_indegree=params.connection_rule == "fixed_indegree",
-        synapse=str(params.synapse),
+        synapse=synapse,
     )
 
 
