@@ -38,7 +38,7 @@ import jax
 from jax import Array
 from jax.typing import ArrayLike
 
-from rbn_jax.numerics import exponential, features, synapses
+from rbn_jax.numerics import features, synapses
 from rbn_jax.numerics.arrays import (
     as_floats,
     broadcast_any_rank,
@@ -48,11 +48,38 @@ from rbn_jax.numerics.arrays import (
     positive,
     same_rank,
 )
-from rbn_jax.parameters.domains import POSITIVE, REAL, number
+from rbn_jax.parameters.checks import check_domain, raise_if_any
+from rbn_jax.parameters.domains import NOT_NEGATIVE, POSITIVE, REAL, number
 from rbn_jax.parameters.labels import label
 
 Synapse = Literal["exp", "alpha", "delta", "beta"]
 """A kind of synapse: see `rbn_jax.psp`."""
+
+
+def check_constants(
+    tau_m: object, tau_syn: object, c_m: object, synapse: Synapse, tau_rise: object
+) -> None:
+    """Raise a ValueError that names each number outside its domain, or a wrong kind of synapse."""
+    _check_synapse(synapse, tau_rise)
+    tau_syn_domain = NOT_NEGATIVE if synapse == "delta" else POSITIVE
+    messages = [
+        check_domain("tau_m", tau_m, POSITIVE, "ms"),
+        check_domain("tau_syn", tau_syn, tau_syn_domain, "ms"),
+        check_domain("c_m", c_m, POSITIVE, "pF"),
+    ]
+    if tau_rise is not None:
+        messages.append(check_domain("tau_rise", tau_rise, POSITIVE, "ms"))
+    raise_if_any(messages, "Nothing was computed.")
+
+
+def _check_synapse(synapse: Synapse, tau_rise: object) -> None:
+    if synapse not in synapses.SYNAPSES:
+        valid = ", ".join(synapses.SYNAPSES)
+        raise ValueError(f"synapse is {synapse!r}: must be one of {valid}")
+    if synapse == "beta" and tau_rise is None:
+        raise ValueError('synapse is "beta", which needs tau_rise')
+    if synapse != "beta" and tau_rise is not None:
+        raise ValueError(f'tau_rise is given, but synapse is "{synapse}": only "beta" has one')
 
 
 def _as_time_constants(
@@ -65,13 +92,7 @@ def _as_time_constants(
     Raises:
         ValueError: an unknown synapse; a tau_rise without "beta"; "beta" without it.
     """
-    if synapse not in synapses.SYNAPSES:
-        valid = ", ".join(synapses.SYNAPSES)
-        raise ValueError(f"synapse is {synapse!r}: must be one of {valid}")
-    if synapse == "beta" and tau_rise is None:
-        raise ValueError('synapse is "beta", which needs tau_rise')
-    if synapse != "beta" and tau_rise is not None:
-        raise ValueError(f'tau_rise is given, but synapse is "{synapse}": only "beta" has one')
+    _check_synapse(synapse, tau_rise)
     if tau_rise is None:
         tau_m, tau_syn, *others = same_rank(*as_floats(*numbers))
         return synapses.TimeConstants(synapse, tau_m, tau_syn, None), tuple(others)
@@ -85,7 +106,7 @@ def postsynaptic_current_to_potential(
     tau_m: ArrayLike,
     tau_syn: ArrayLike,
     c_m: ArrayLike = 1.0,
-    e_l: ArrayLike = 0.0,
+    e_l: ArrayLike | None = None,
     *,
     synapse: Synapse = "exp",
     tau_rise: ArrayLike | None = None,
@@ -98,16 +119,17 @@ def postsynaptic_current_to_potential(
     e tau_m / (c_m tau_syn) t* exp(-t*/tau_syn). For "beta" the time to the peak is found by
     Newton's method, and for "delta" the peak is 1.
 
-    To it e_l exp(-t*/tau_m) is added, where t* is the time to peak. This term is that of NEST's
-    function. It is what remains at time t* of a membrane that is e_l above rest at the event. So
-    with e_l != 0 the result is no depolarisation: the amplitude of the PSP is the value at
-    e_l = 0.
+    With `e_l` the result is larger by e_l exp(-t*/tau_m), where t* is the time to peak. This term
+    is that of NEST's function. It is what remains at time t* of a membrane that is e_l above rest
+    at the event. So with e_l != 0 the result is no depolarisation: the amplitude of the PSP is the
+    value without it.
 
     Args:
         tau_m: membrane time constant [ms], > 0.
         tau_syn: synaptic time constant [ms], > 0; >= 0 and without effect for "delta".
         c_m: membrane capacitance [pF], > 0; without effect for "delta".
-        e_l: resting potential [mV].
+        e_l: resting potential [mV]; None is 0, and takes less time for "alpha": the peak is then
+            computed without its time.
         synapse: "exp", "alpha", "delta" or "beta", as `rbn_jax.psp` says.
         tau_rise: other time constant of a "beta" synapse [ms], > 0.
 
@@ -128,11 +150,10 @@ def postsynaptic_current_to_potential(
     >>> print(f"{postsynaptic_current_to_potential(20.0, 5.0, synapse='alpha'):.4f}")
     7.5126
     """
-    constants, (c_m, e_l) = _as_time_constants(synapse, tau_rise, tau_m, tau_syn, c_m, e_l)
+    rest = () if e_l is None else (e_l,)
+    constants, (c_m, *rest) = _as_time_constants(synapse, tau_rise, tau_m, tau_syn, c_m, *rest)
     peak = synapses.peak(constants) / synapses.capacitance(synapse, c_m)
-    if synapse == "exp":
-        return peak + exponential.decay_to_peak(e_l, constants.tau_m, constants.tau_syn)
-    return peak + e_l * synapses.decay_to_peak(constants)
+    return peak + synapses.decay_to_peak(rest[0], constants) if rest else peak
 
 
 @label(units="pA", long_name="synaptic current")
@@ -294,9 +315,7 @@ def psp_rise_time(
     5.121 8.828
     """
     constants, (low, high) = _as_time_constants(synapse, tau_rise, tau_m, tau_syn, low, high)
-    high = nan_unless(low < high, high)
-    last = synapses.time_at_share(high, constants, after_peak=False)
-    return last - synapses.time_at_share(low, constants, after_peak=False)
+    return synapses.rise_time(low, high, constants)
 
 
 class PspTimes(NamedTuple):

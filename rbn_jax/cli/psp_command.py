@@ -11,9 +11,10 @@ from rbn_jax.cli.arguments import check_output_file
 from rbn_jax.cli.options import AsJson
 from rbn_jax.cli.output import save_figure
 from rbn_jax.parameters.checks import check_domain, raise_if_any
-from rbn_jax.parameters.domains import NOT_NEGATIVE, POSITIVE
+from rbn_jax.parameters.domains import POSITIVE
 from rbn_jax.psp import (
     Synapse,
+    check_constants,
     postsynaptic_current_to_potential,
     psp_half_width,
     psp_integrals,
@@ -67,7 +68,7 @@ def psp(
             tau_m, tau_syn = _read_times(rise_time, half_width)
         tau_m = _DEFAULT_TAU_M if tau_m is None else tau_m
         tau_syn = _DEFAULT_TAU_SYN if tau_syn is None else tau_syn
-        _check(tau_m, tau_syn, c_m, kind, tau_rise)
+        check_constants(tau_m, tau_syn, c_m, kind, tau_rise)
         report = _describe(tau_m, tau_syn, c_m, kind, tau_rise)
         if figure is not None:
             _draw(figure, tau_m, tau_syn, c_m, kind, tau_rise)
@@ -94,18 +95,6 @@ def _draw(
         tau_m, tau_syn, c_m, figure.subplots(), synapse=synapse, tau_rise=tau_rise, features=True
     )
     save_figure(figure, path)
-
-
-def _check(
-    tau_m: float, tau_syn: float, c_m: float, synapse: Synapse, tau_rise: float | None
-) -> None:
-    messages = [check_domain("tau_m", tau_m, POSITIVE, "ms")]
-    domain = NOT_NEGATIVE if synapse == "delta" else POSITIVE
-    messages.append(check_domain("tau_syn", tau_syn, domain, "ms"))
-    messages.append(check_domain("c_m", c_m, POSITIVE, "pF"))
-    if tau_rise is not None:
-        messages.append(check_domain("tau_rise", tau_rise, POSITIVE, "ms"))
-    raise_if_any(messages, "Nothing was computed.")
 
 
 def _read_times(rise_time: float | None, half_width: float | None) -> tuple[float, float]:

@@ -37,10 +37,12 @@ def response(t: Array, rates: Sequence[Array]) -> Array:
     return after * jnp.where(is_before, jnp.zeros_like(t), 1)
 
 
-def response_slope(t: Array, rates: Sequence[Array]) -> Array:
-    """Return dW/dt at times t >= 0."""
+def response_and_slope(t: Array, rates: Sequence[Array]) -> tuple[Array, Array]:
+    """Return W and dW/dt at times t >= 0."""
     t, *rates = jnp.broadcast_arrays(t, *rates)
-    return _slope(t, jnp.stack(rates))
+    stacked = jnp.stack(rates)
+    value = _response(t, stacked)
+    return value, _slope(t, stacked, value)
 
 
 def sorted_arrays(arrays: Sequence[Array]) -> list[Array]:
@@ -80,23 +82,22 @@ def _response_jvp(
     # compiles faster than n of them
     chains = jnp.broadcast_to(rates[:, None], (len(rates), *rates.shape))
     slopes = -_response(jnp.broadcast_to(t, rates.shape), jnp.concatenate([chains, rates[None]]))
-    tangent = _slope(t, rates) * t_tangent + (slopes * rate_tangents).sum(0)
-    return _response(t, rates), tangent
+    value = _response(t, rates)
+    return value, _slope(t, rates, value) * t_tangent + (slopes * rate_tangents).sum(0)
 
 
-def _slope(t: Array, rates: Array) -> Array:
-    """Return dW/dt in the form that subtracts terms that are as small as possible."""
+def _slope(t: Array, rates: Array, value: Array) -> Array:
+    """Return dW/dt from the value of W, in the form that subtracts the smallest terms."""
     slowest, *others = sorted_arrays(list(rates))
-    decay = slowest * _response(t, rates)
+    decay = slowest * value
     return _response(t, jnp.stack(others)) - decay if others else -decay
 
 
 def _divided_difference(distances: list[Array]) -> Array:
     """Return exp[-d_1, ..., -d_n] for 0 = d_1 <= d_2 <= ... <= d_n.
 
-    It follows from the divided differences of fewer neighbouring points, all[i, j] of those from
-    i to j: of two points from a function for it, and of more of them from two of fewer points, or
-    from a series.
+    differences[i, j] is the divided difference of the points from i to j. That of two points has a
+    formula. That of more points is the quotient of two differences of fewer points, or a series.
     """
     n = len(distances)
     decays = [jnp.exp(-d) for d in distances]

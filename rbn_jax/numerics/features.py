@@ -10,8 +10,10 @@ from rbn_jax.numerics.arrays import nan_unless
 from rbn_jax.numerics.convolution import response
 from rbn_jax.numerics.peaks import falling_time, find_root, rising_time
 
-# Newton steps, twice as many as were needed for any argument.
-_STEPS_OF_MEAN = 24
+# Steps of Newton's method. For times to the peak of 1e-3 to 1e3 tau_m, and for time constants that
+# differ by 7 % or more, 10 steps led to the root. Near equal time constants, where the ratio has no
+# slope, each step only halves the distance.
+_STEPS_OF_MEAN = 12
 _STEPS_OF_RATIO = 24
 
 
@@ -50,17 +52,26 @@ def time_constants(
 ) -> tuple[Array, Array]:
     """Return the larger and the smaller time constant of a chain of two with these features.
 
-    With tau = 1 and exp(-z), ln of the ratio of rise time and half width falls with z, with a
-    slope that falls from 0 to -1. So Newton's method leads to the root from any larger z. The
-    ratio is below that for a rise which is over before the decay begins.
+    The time constants are 1 and exp(-z), times a factor. ln of the ratio of rise time and half
+    width falls with z, with a slope that falls from 0 to -1. So Newton's method leads to the root
+    from any larger z. The start is the z for a rise that is over before the decay begins: its ratio
+    is above the true one.
     """
     rise_time, half_width, low, high = jnp.broadcast_arrays(rise_time, half_width, low, high)
     log_target = jnp.log(rise_time / half_width)
 
+    def relative_times(z: Array) -> tuple[Array, Array]:
+        """Return the rise time and the half width in units of the larger time constant."""
+        half = jnp.full_like(z, 0.5)
+        shares = jnp.stack([low, high, half])
+        # one search for all shares compiles in less time
+        rates = [jnp.broadcast_to(rate, shares.shape) for rate in (jnp.ones_like(z), jnp.exp(z))]
+        begin, end, middle = rising_time(rates, shares)
+        return end - begin, falling_time([rate[0] for rate in rates], half) - middle
+
     def log_ratio(z: Array) -> Array:
-        rates = (jnp.ones_like(z), jnp.exp(z))
-        rise = rising_time(rates, high) - rising_time(rates, low)
-        return jnp.log(rise / _half_width(z))
+        rise, width = relative_times(z)
+        return jnp.log(rise / width)
 
     def residual(z: Array) -> Array:
         return log_ratio(z) - log_target
@@ -74,11 +85,5 @@ def time_constants(
     # that of equal time constants is the largest one, and may be above itself by rounding
     largest = lax.stop_gradient(log_ratio(jnp.zeros_like(z)))
     is_attainable = log_target <= largest + 16 * jnp.finfo(z.dtype).eps
-    larger = nan_unless(is_attainable, half_width / _half_width(z))
+    larger = nan_unless(is_attainable, half_width / relative_times(z)[1])
     return larger, larger * jnp.exp(-z)
-
-
-def _half_width(z: Array) -> Array:
-    rates = (jnp.ones_like(z), jnp.exp(z))
-    half = jnp.full_like(z, 0.5)
-    return falling_time(rates, half) - rising_time(rates, half)

@@ -1,8 +1,8 @@
 """The peak of the response of a chain of filters, and the times at which it crosses a level.
 
 All functions take the rates of two filters or more, as arrays of one floating dtype that
-broadcast. Times are roots, found by Newton's method; their derivatives, of every order, are those
-of implicit functions. No root is missed: the iterations begin where the method cannot leave it.
+broadcast. A time is the root of an equation, which Newton's method finds: it starts where each of
+its steps leads nearer to the root. Derivatives of every order are those of an implicit function.
 """
 
 import math
@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from rbn_jax.numerics.convolution import response, response_slope, sorted_arrays
+from rbn_jax.numerics.convolution import response, response_and_slope, sorted_arrays
 from rbn_jax.numerics.exponential import time_of_peak
 
-# Steps of Newton's method. For any rates the peak was reached in 6 steps, and times of shares up to
-# 0.99 of it in 10: all to rounding.
+# Steps of Newton's method. For rates from 1e-3 to 1e3 the peak was reached in 6 steps, and times of
+# shares of it up to 0.99 in 10: all to rounding.
 _STEPS_TO_PEAK = 6
 _STEPS_TO_SHARE = 12
 
@@ -31,8 +31,8 @@ def find_root(
 ) -> Array:
     """Return where a residual is 0, element by element.
 
-    The root has the derivatives in all that the residual refers to. Each step of the search
-    leads from one time to the next.
+    The root has derivatives in all arrays that the residual uses. The search begins at the start,
+    and `step` returns the next value for each one.
     """
 
     def search(_: object, start: Array) -> Array:
@@ -57,34 +57,40 @@ def time_to_peak(rates: Rates) -> Array:
         return pair_peak
 
     def step(t: Array) -> Array:
-        value = response(t, rates)
-        of_others = response(t, others)
-        slope = response_slope(t, rates) / value - response_slope(t, others) / of_others
-        return t - jnp.log(slowest * value / of_others) / slope
+        value, slope = response_and_slope(t, rates)
+        others_value, others_slope = response_and_slope(t, others)
+        log_ratio_slope = slope / value - others_slope / others_value
+        return t - jnp.log(slowest * value / others_value) / log_ratio_slope
 
-    return find_root(lambda t: response_slope(t, rates), pair_peak, step, _STEPS_TO_PEAK)
+    return find_root(lambda t: response_and_slope(t, rates)[1], pair_peak, step, _STEPS_TO_PEAK)
+
+
+def peak_of_response(rates: Rates) -> Array:
+    """Return the largest W."""
+    return _response_at_peak(time_to_peak(rates), tuple(rates))
 
 
 @jax.custom_jvp
-def peak_of_response(rates: tuple[Array, ...]) -> Array:
-    """Return the largest W."""
-    return response(time_to_peak(rates), rates)
+def _response_at_peak(t: Array, rates: tuple[Array, ...]) -> Array:
+    """Return W at the time of its peak."""
+    return response(t, rates)
 
 
-@peak_of_response.defjvp
-def _peak_jvp(
-    primals: tuple[tuple[Array, ...]], tangents: tuple[tuple[Array, ...]]
+@_response_at_peak.defjvp
+def _response_at_peak_jvp(
+    primals: tuple[Array, tuple[Array, ...]], tangents: tuple[Array, tuple[Array, ...]]
 ) -> tuple[Array, Array]:
     # the time changes with the rates, too, but W has no slope in it
-    t = time_to_peak(*primals)
-    return jax.jvp(lambda rates: response(t, rates), primals, tangents)
+    t, rates = primals
+    return jax.jvp(lambda rates: response(t, rates), (rates,), (tangents[1],))
 
 
 def rising_time(rates: Rates, share: Array) -> Array:
     """Return the time before the peak at which W is this share of it, 0 < share < 1.
 
     ln W rises with ln t, with a slope that falls, so Newton's method leads from any earlier time
-    to the level without passing it. As W is below t^(n-1) / (n-1)!, this reaches it earlier.
+    to the level without passing it. The start is the time at which t^(n-1) / (n-1)!, which is
+    above W, reaches the level.
     """
     rates = tuple(jnp.broadcast_arrays(*rates))
     level = share * peak_of_response(rates)
@@ -92,9 +98,8 @@ def rising_time(rates: Rates, share: Array) -> Array:
     start = (math.factorial(n - 1) * level) ** (1 / (n - 1))
 
     def step(t: Array) -> Array:
-        value = response(t, rates)
-        slope = t * response_slope(t, rates) / value
-        return t * jnp.exp(jnp.log(level / value) / slope)
+        value, slope = response_and_slope(t, rates)
+        return t * jnp.exp(jnp.log(level / value) * value / (t * slope))
 
     return find_root(lambda t: response(t, rates) - level, start, step, _STEPS_TO_SHARE)
 
@@ -102,17 +107,19 @@ def rising_time(rates: Rates, share: Array) -> Array:
 def falling_time(rates: Rates, share: Array) -> Array:
     """Return the time after the peak at which W is this share of it, 0 < share < 1.
 
-    ln W falls, with a slope that falls to that of the slowest filter. So a decay with its rate
-    from the peak on is below W. From its time of the level Newton's method leads beyond that of
-    W, and from there back to it without passing it.
+    W falls no faster than the slowest filter decays, and the slope of ln W falls all the time. The
+    start is the time at which a decay of this filter from the peak on reaches the level: W is still
+    above it. The first step leads to a later time than that of the level, and all other steps lead
+    back to it without passing it.
     """
     rates = tuple(jnp.broadcast_arrays(*rates))
-    level = share * peak_of_response(rates)
+    t_peak = time_to_peak(rates)
+    level = share * _response_at_peak(t_peak, rates)
     slowest = sorted_arrays(rates)[0]
-    start = time_to_peak(rates) - jnp.log(share) / slowest
+    start = t_peak - jnp.log(share) / slowest
 
     def step(t: Array) -> Array:
-        value = response(t, rates)
-        return t + jnp.log(level / value) * value / response_slope(t, rates)
+        value, slope = response_and_slope(t, rates)
+        return t + jnp.log(level / value) * value / slope
 
     return find_root(lambda t: response(t, rates) - level, start, step, _STEPS_TO_SHARE)

@@ -7,8 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
-from rbn_jax.parameters.checks import check_domain, raise_if_any
-from rbn_jax.parameters.domains import NOT_NEGATIVE, POSITIVE
 from rbn_jax.plot.labels import symbol
 from rbn_jax.plot.panels import new_axes, outside_legend
 from rbn_jax.plot.style import (
@@ -21,7 +19,13 @@ from rbn_jax.plot.style import (
     text_scale,
     text_width,
 )
-from rbn_jax.psp import Synapse, psp_time_to_peak, psp_times_at_shares, psp_waveform
+from rbn_jax.psp import (
+    Synapse,
+    check_constants,
+    psp_time_to_peak,
+    psp_times_at_shares,
+    psp_waveform,
+)
 
 _N_TIMES = 1000
 # share of the width of the axes above which the lines of the legend are broken
@@ -69,14 +73,7 @@ def plot_psp(
     >>> len(ax.lines)  # two curves and two peaks
     4
     """
-    constants = {"tau_m": tau_m, "tau_syn": tau_syn, "c_m": c_m}
-    if tau_rise is not None:
-        constants["tau_rise"] = tau_rise
-    messages = []
-    for name, value in constants.items():
-        may_be_0 = synapse == "delta" and name == "tau_syn"
-        messages.append(check_domain(name, value, NOT_NEGATIVE if may_be_0 else POSITIVE))
-    raise_if_any(messages, "Nothing was drawn.")
+    check_constants(tau_m, tau_syn, c_m, synapse, tau_rise)
     tau_m, tau_syn, c_m, rise = np.broadcast_arrays(
         tau_m, tau_syn, c_m, np.nan if tau_rise is None else tau_rise
     )
