@@ -40,37 +40,41 @@ def response(t, rates, order=0):
     return total
 
 
-def bisect(function, low, high):
-    """Where a function that is above 0 at low and below 0 at high crosses 0."""
-    for _ in range(40):
-        middle = (low + high) / 2
-        if function(middle) > 0:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+def root(function, slope, low, high):
+    """Where a function that is above 0 at low and below 0 at high is 0.
 
-
-def newton(t, function, slope):
-    for _ in range(6):
-        t -= function(t) / slope(t)
-    return t
+    Newton's method, or half of the interval where a step leads out of it.
+    """
+    t = (low + high) / 2
+    for _ in range(300):
+        value = function(t)
+        low, high = (t, high) if value > 0 else (low, t)
+        following = t - value / slope(t)
+        if not low <= following <= high:
+            following = (low + high) / 2
+        if abs(following - t) <= t * mp.mpf(10) ** -40:  # the error is about the square
+            return following
+        t = following
+    raise ArithmeticError("the search for a root has not ended")
 
 
 def peak_time(rates):
-    low, high = mp.mpf(0), 2 * sum(1 / rate for rate in rates)
-    start = bisect(lambda t: response(t, rates, 1), low, high)
-    return newton(start, lambda t: response(t, rates, 1), lambda t: response(t, rates, 2))
+    # that of two filters is after 1 / max(rates), and that of more is later
+    low, high = 1 / sum(rates), 2 * sum(1 / rate for rate in rates)
+    return root(lambda t: response(t, rates, 1), lambda t: response(t, rates, 2), low, high)
 
 
-def crossing(rates, share, *, after_peak):
-    t_peak = peak_time(rates)
+def rising_time(rates, share, t_peak):
     level = mp.mpf(share) * response(t_peak, rates)
-    sign = 1 if after_peak else -1
-    end = t_peak + 60 / min(rates) if after_peak else mp.mpf(0)
-    low, high = (t_peak, end) if after_peak else (end, t_peak)
-    start = bisect(lambda t: sign * (response(t, rates) - level), low, high)
-    return newton(start, lambda t: response(t, rates) - level, lambda t: response(t, rates, 1))
+    return root(
+        lambda t: level - response(t, rates), lambda t: -response(t, rates, 1), mp.mpf(0), t_peak
+    )
+
+
+def falling_time(rates, share, t_peak):
+    level = mp.mpf(share) * response(t_peak, rates)
+    end = t_peak + 60 / min(rates)
+    return root(lambda t: response(t, rates) - level, lambda t: response(t, rates, 1), t_peak, end)
 
 
 def peak(synapse, *constants):
@@ -84,14 +88,14 @@ def time_to_peak(synapse, *constants):
 
 def rise_time(synapse, *constants, low=0.1, high=0.9):
     rates = decays(synapse, *constants)[1]
-    end = crossing(rates, high, after_peak=False)
-    return end - crossing(rates, low, after_peak=False)
+    t_peak = peak_time(rates)
+    return rising_time(rates, high, t_peak) - rising_time(rates, low, t_peak)
 
 
 def half_width(synapse, *constants):
     rates = decays(synapse, *constants)[1]
-    end = crossing(rates, 0.5, after_peak=True)
-    return end - crossing(rates, 0.5, after_peak=False)
+    t_peak = peak_time(rates)
+    return falling_time(rates, 0.5, t_peak) - rising_time(rates, 0.5, t_peak)
 
 
 def waveform(t, synapse, *constants):
@@ -99,8 +103,8 @@ def waveform(t, synapse, *constants):
     return factor * response(t, rates)
 
 
-def derivatives(function, point):
-    """Value, gradient and Hessian at a point by central differences."""
+def derivatives(function, point, order):
+    """Value, gradient and Hessian at a point, up to an order, by central differences."""
     n = len(point)
     steps = [number * mp.mpf(10) ** -20 for number in point]
 
@@ -109,15 +113,17 @@ def derivatives(function, point):
         return function(*moved)
 
     value = at()
+    if order == 0:
+        return (value,)
     gradient = [None] * n
     hessian = [[None] * n for _ in range(n)]
     for i in range(n):
         above, below = at(**{f"x{i}": 1}), at(**{f"x{i}": -1})
         gradient[i] = (above - below) / (2 * steps[i])
         hessian[i][i] = (above - 2 * value + below) / steps[i] ** 2
-        for j in range(i):
+        for j in range(i if order == 2 else 0):
             total = mp.mpf(0)
             for sign_i, sign_j in [(1, 1), (1, -1), (-1, 1), (-1, -1)]:
                 total += sign_i * sign_j * at(**{f"x{i}": sign_i, f"x{j}": sign_j})
             hessian[i][j] = hessian[j][i] = total / (4 * steps[i] * steps[j])
-    return value, gradient, hessian
+    return (value, gradient, hessian)[: order + 1]

@@ -1,8 +1,12 @@
 """The pages of the documentation, and the Python code in them."""
 
+import contextlib
 import re
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
+
+import jax
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
@@ -24,6 +28,17 @@ def run_blocks(blocks: list[str]) -> None:
     namespace = {}
     for block in blocks:
         exec(block, namespace)
+
+
+@contextlib.contextmanager
+def strict_settings(*, debug_nans: bool = True) -> Iterator[None]:
+    """Refuse arrays of different ranks, mixed dtypes, and NaN."""
+    with (
+        jax.numpy_rank_promotion("raise"),
+        jax.numpy_dtype_promotion("strict"),
+        jax.debug_nans(debug_nans),
+    ):
+        yield
 
 
 def without_code(text: str) -> str:

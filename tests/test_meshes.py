@@ -7,7 +7,6 @@ import sys
 
 import jax
 import numpy as np
-import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from rbn_jax import (
@@ -115,8 +114,7 @@ def run_on_eight_devices(axis_type, file):
     np.savez(file, **{name: np.asarray(array) for name, array in arrays.items()})
 
 
-@pytest.fixture(scope="module")
-def on_one_device():
+def run_on_one_device():
     def place(array, *spec):
         return array
 
@@ -124,8 +122,13 @@ def on_one_device():
     return leaves_by_name({**results, "without a context": inhibitory(place)})
 
 
-@pytest.mark.parametrize("axis_type", ["Auto", "Explicit"])
-def test_eight_devices_share_a_batch_and_give_the_result_of_one(tmp_path, on_one_device, axis_type):
+def test_eight_devices_share_a_batch_and_give_the_result_of_one(tmp_path):
+    on_one_device = run_on_one_device()
+    for axis_type in ("Auto", "Explicit"):
+        compare_with_eight_devices(on_one_device, axis_type, tmp_path)
+
+
+def compare_with_eight_devices(on_one_device, axis_type, tmp_path):
     file = tmp_path / "results.npz"
     command = [sys.executable, "-W", "error", __file__, axis_type, str(file)]
     # each device traces the search without the settings of the caller

@@ -1,49 +1,25 @@
 """Every public function works under the strictest settings of JAX, and without compiling."""
 
-import contextlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pages import python_blocks, run_blocks
+from pages import python_blocks, run_blocks, strict_settings
 
 import rbn_jax as rbn
 from rbn_jax import rates
 
-# of the page on fits only the first block: others have data that are NaN, or take minutes
-WHOLE_PAGES = [
-    "README.md",
-    "docs/conventions.md",
-    "docs/figures.md",
-    "docs/nest.md",
-    "docs/sweeps.md",
-]
 NET = rbn.NetworkParams()
 # of different ranks, (3, 1) and (2,)
 COLUMN = np.array([[10.0], [20.0], [15.0]], np.float32)
 ROW = np.array([5.0, 3.0], np.float32)
 
 
-@contextlib.contextmanager
-def strict_settings():
-    """Refuse arrays of different ranks, mixed dtypes, and NaN."""
-    with (
-        jax.numpy_rank_promotion("raise"),
-        jax.numpy_dtype_promotion("strict"),
-        jax.debug_nans(True),
-    ):
-        yield
-
-
-@pytest.mark.parametrize("settings", [strict_settings, jax.disable_jit], ids=["strict", "no_jit"])
-@pytest.mark.parametrize("page", [*WHOLE_PAGES, "docs/fitting.md"])
-def test_the_code_of_a_page_runs(page, settings, tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", ["README.md", "docs/conventions.md"])
+def test_the_code_of_a_page_runs_without_compiling(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    blocks = python_blocks(page)
-    assert blocks
-    with settings():
-        run_blocks(blocks if page in WHOLE_PAGES else blocks[:1])
+    with jax.disable_jit():
+        run_blocks(python_blocks(page))
 
 
 FUNCTIONS = {
@@ -62,7 +38,6 @@ FUNCTIONS = {
             "calculate_RBN_weights"
         ].data
     ),
-    "firing_rates": lambda a, b: rbn.firing_rates(NET.replace(tau_E=a, tau_I=2 * b), "white"),
     "quenched": lambda a, b: rbn.firing_rates(NET.replace(tau_E=a, tau_I=2 * b)),
     "calibrate": lambda a, b: (
         rbn.calibrate(

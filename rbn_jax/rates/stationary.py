@@ -228,7 +228,7 @@ def read_networks(params: Parameters, theory: Theory | MeanFieldTheory) -> Netwo
             "NEST's net_dict use NetworkParams.from_mapping(net_dict)"
         )
     leaves, tree = jax.tree.flatten(params, is_leaf=lambda leaf: isinstance(leaf, list | tuple))
-    leaves = [as_array(leaf) if isinstance(leaf, list | tuple) else leaf for leaf in leaves]
+    leaves = [_list_as_array(leaf) if isinstance(leaf, list | tuple) else leaf for leaf in leaves]
     dtype = jnp.result_type(float, *leaves)
     if not any(isinstance(leaf, Tracer) for leaf in leaves):
         params.check()
@@ -238,6 +238,12 @@ def read_networks(params: Parameters, theory: Theory | MeanFieldTheory) -> Netwo
     # Python numbers become arrays of no axes, as JAX would compile again for the other kind
     leaves = [np.asarray(leaf, dtype) if isinstance(leaf, float | int) else leaf for leaf in leaves]
     return Networks(tree.unflatten(leaves), model, dtype, False)
+
+
+def _list_as_array(numbers: list[object] | tuple[object, ...]) -> np.ndarray | Array:
+    """Return an array, of floats also where all numbers are integers, as strict dtypes need it."""
+    array = as_array(numbers)
+    return array.astype(float) if array.dtype.kind == "i" else array
 
 
 def is_single(params: NetworkParams | Populations) -> bool:
