@@ -1,10 +1,16 @@
-"""PSPs of all synapses and their features in mpmath, with which tests compare values.
+"""PSPs of all synapses and their features in mpmath, and the errors of the package beside them.
+
+    python tests/exact_psp.py    prints the table of errors in docs/synapses.md (ten minutes)
 
 Rates that are equal are moved apart by 1e-60 of them: the error is of that order, and 200 digits
 leave enough for derivatives by differences.
 """
 
+import jax
 import mpmath as mp
+import numpy as np
+
+import rbn_jax as rbn
 
 DIGITS = 200
 
@@ -127,3 +133,98 @@ def derivatives(function, point, order):
                 total += sign_i * sign_j * at(**{f"x{i}": sign_i, f"x{j}": sign_j})
             hessian[i][j] = hessian[j][i] = total / (4 * steps[i] * steps[j])
     return (value, gradient, hessian)[: order + 1]
+
+
+FEATURES = {
+    "peak": (rbn.postsynaptic_current_to_potential, peak),
+    "time_to_peak": (rbn.psp_time_to_peak, time_to_peak),
+    "rise_time": (rbn.psp_rise_time, rise_time),
+    "half_width": (rbn.psp_half_width, half_width),
+}
+N_CONSTANTS = {"exp": 2, "alpha": 2, "beta": 3}
+
+
+def random_constants(n, dtype, count, seed=1):
+    """Time constants with ratios of 1e-3 to 1e3, of which two or all are often nearly equal."""
+    rng = np.random.default_rng(seed)
+    smallest_gap = np.log10(np.finfo(dtype).eps)
+    points = 10 ** rng.uniform(-1.5, 1.5, (count, n))
+    for i, point in enumerate(points):
+        gap = 10 ** rng.uniform(smallest_gap, -0.5)
+        if i % 4 == 1:
+            point[1] = point[0] * (1 + gap)
+        if i % 4 == 2:
+            point[1:] = point[0] * (1 + gap * rng.uniform(-1, 1, n - 1))
+        if i % 4 == 3:
+            point[-1] = point[-2] * (1 + gap)
+        if i % 10 == 1:
+            point[:] = point[0]
+    return points.astype(dtype)
+
+
+def feature(name, synapse):
+    """The feature as a function of an array of all time constants."""
+    function = FEATURES[name][0]
+
+    def compute(constants):
+        tau_m, tau_syn, *rest = constants
+        options = {"tau_rise": rest[0]} if rest else {}
+        return function(tau_m, tau_syn, synapse=synapse, **options)
+
+    return compute
+
+
+def computed_derivatives(function, points, order):
+    """Value, gradient and Hessian at points, up to order 1 or 2, of one compiled program."""
+
+    def with_hessian(constants):
+        def gradient(constants):
+            value, gradient = jax.value_and_grad(function)(constants)
+            return gradient, (value, gradient)
+
+        hessian, lower = jax.jacfwd(gradient, has_aux=True)(constants)
+        return *lower, hessian
+
+    compute = jax.value_and_grad(function) if order == 1 else with_hessian
+    return jax.jit(jax.vmap(compute))(points)
+
+
+def errors_in_eps(name, synapse, dtype, order, count=16):
+    """Largest errors of value, gradient and Hessian, up to order 1 or 2, in units of eps.
+
+    Those of derivatives are relative to the size that they have where elasticities are 1.
+    """
+    points = random_constants(N_CONSTANTS[synapse], dtype, count)
+    computed = computed_derivatives(feature(name, synapse), points, order)
+    to_mpmath = np.vectorize(lambda number: mp.mpf(float(number)), otypes=[object])
+    largest = np.zeros(order + 1)
+
+    def exact(*constants):
+        return FEATURES[name][1](synapse, *constants)
+
+    with mp.workdps(DIGITS):
+        for point, *results in zip(points, *computed, strict=True):
+            constants = to_mpmath(point)
+            expected = derivatives(exact, list(constants), order)
+            scale = expected[0]
+            for i, result in enumerate(results):
+                errors = np.abs(to_mpmath(result) - np.array(expected[i])) / scale
+                largest[i] = max(largest[i], float(np.max(errors)) / np.finfo(dtype).eps)
+                scale = np.multiply.outer(scale, 1 / constants)
+    return largest
+
+
+def main():
+    print("| feature | synapse | value | gradient | Hessian |\n|---|---|---|---|---|")
+    for name in FEATURES:
+        for synapse in N_CONSTANTS:
+            errors = np.zeros(3)
+            for dtype in (np.float32, np.float64):
+                with jax.enable_x64(dtype is np.float64):
+                    errors = np.maximum(errors, errors_in_eps(name, synapse, dtype, order=2))
+            label = name.replace("_", " ")
+            print(f"| {label} | {synapse} | {errors[0]:.1f} | {errors[1]:.1f} | {errors[2]:.0f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -5,6 +5,7 @@ import jax
 import mpmath as mp
 import numpy as np
 import pytest
+from exact_psp import FEATURES, N_CONSTANTS, errors_in_eps, random_constants
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,90 +20,23 @@ NEST_ALPHA_PEAKS = {
     (10.0, 2.0): 3.250165619043342,
     (10.0, 10.0): 7.3575888234287286,
 }
-FEATURES = {
-    "peak": (rbn.postsynaptic_current_to_potential, exact_psp.peak),
-    "time_to_peak": (rbn.psp_time_to_peak, exact_psp.time_to_peak),
-    "rise_time": (rbn.psp_rise_time, exact_psp.rise_time),
-    "half_width": (rbn.psp_half_width, exact_psp.half_width),
-}
-N_CONSTANTS = {"exp": 2, "alpha": 2, "beta": 3}
 # a Hessian takes up to half a minute to compile: these have all parts of the others
 HESSIANS = [("rise_time", "exp"), ("peak", "alpha"), ("peak", "beta"), ("half_width", "beta")]
-BOUNDS = (8, 16, 128)  # eps, of value, gradient and Hessian
-mpf_array = np.vectorize(lambda number: mp.mpf(float(number)), otypes=[object])
 
 time_constants = st.floats(0.1, 100)
-
-
-def feature(name, synapse):
-    """The feature as a function of an array of all time constants."""
-    function = FEATURES[name][0]
-
-    def compute(constants):
-        tau_m, tau_syn, *rest = constants
-        options = {"tau_rise": rest[0]} if rest else {}
-        return function(tau_m, tau_syn, synapse=synapse, **options)
-
-    return compute
-
-
-def random_constants(n, dtype, count, seed=1):
-    """Time constants with ratios of 1e-3 to 1e3, of which two or all are often nearly equal."""
-    rng = np.random.default_rng(seed)
-    smallest_gap = np.log10(np.finfo(dtype).eps)
-    points = 10 ** rng.uniform(-1.5, 1.5, (count, n))
-    for i, point in enumerate(points):
-        gap = 10 ** rng.uniform(smallest_gap, -0.5)
-        if i % 4 == 1:
-            point[1] = point[0] * (1 + gap)
-        if i % 4 == 2:
-            point[1:] = point[0] * (1 + gap * rng.uniform(-1, 1, n - 1))
-        if i % 4 == 3:
-            point[-1] = point[-2] * (1 + gap)
-        if i % 10 == 1:
-            point[:] = point[0]
-    return points.astype(dtype)
 
 
 def in_eps(value, exact, scale, dtype):
     return float(abs(mp.mpf(float(value)) - exact) / scale) / float(np.finfo(dtype).eps)
 
 
-def computed_derivatives(function, points, order):
-    """Value, gradient and Hessian at points, up to an order, of one compiled program."""
-
-    def with_hessian(constants):
-        def gradient(constants):
-            value, gradient = jax.value_and_grad(function)(constants)
-            return gradient, (value, gradient)
-
-        hessian, lower = jax.jacfwd(gradient, has_aux=True)(constants)
-        return *lower, hessian
-
-    compute = jax.value_and_grad(function) if order == 1 else with_hessian
-    return jax.jit(jax.vmap(compute))(points)
-
-
 @pytest.mark.parametrize("synapse", N_CONSTANTS)
 @pytest.mark.parametrize("name", FEATURES)
 def test_value_and_derivatives_are_within_8_16_and_128_eps(name, synapse, dtype):
-    """Errors of derivatives are in units of their size at elasticities of 1."""
     order = 2 if (name, synapse) in HESSIANS else 1
-    points = random_constants(N_CONSTANTS[synapse], dtype, count=16)
-    computed = computed_derivatives(feature(name, synapse), points, order)
-
-    def exact(*constants):
-        return FEATURES[name][1](synapse, *constants)
-
-    with mp.workdps(exact_psp.DIGITS):
-        for point, *results in zip(points, *computed, strict=True):
-            constants = np.array([mp.mpf(float(number)) for number in point])
-            expected = exact_psp.derivatives(exact, list(constants), order)
-            scale = expected[0]
-            for result, exact_result, bound in zip(results, expected, BOUNDS, strict=False):
-                errors = np.abs(mpf_array(result) - np.array(exact_result)) / scale
-                assert np.max(errors) < bound * float(np.finfo(dtype).eps), (point, bound)
-                scale = np.multiply.outer(scale, 1 / constants)
+    errors = errors_in_eps(name, synapse, dtype, order)
+    for error, bound in zip(errors, (8, 16, 128), strict=False):
+        assert error < bound
 
 
 @pytest.mark.parametrize("synapse", N_CONSTANTS)
