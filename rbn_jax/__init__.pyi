@@ -4,6 +4,7 @@ This file is the one list of them: type checkers and editors read it, and so doe
 """
 
 from rbn_jax import helper as helper
+from rbn_jax import nest as nest
 from rbn_jax import plot as plot
 from rbn_jax import rates as rates
 from rbn_jax import reductions as reductions

@@ -1,13 +1,17 @@
-"""Comparison with NEST. Each simulation has its own process, as NEST has one kernel in each."""
+"""Networks built in NEST, and comparison with it.
+
+Each simulation has its own process, as NEST has one kernel in each.
+"""
 
 import json
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
-from rbn_jax import helper
+from rbn_jax import NetworkParams, cluster_matrices, helper, nest
 
 pytestmark = pytest.mark.usefixtures("nest_wheel")
 TIME_CONSTANTS = [(20.0, 5.0), (10.0, 5.0), (20.0, 3.0), (10.0, 2.0), (10.0, 10.0), (3.0, 12.0)]
@@ -61,6 +65,52 @@ print("RESULT" + json.dumps([events["times"].tolist(), events["senders"].tolist(
 """
 
 
+# builds networks; returns numbers of synapses between all populations, and their weights
+BUILD = """
+import json, sys
+import nest
+import numpy as np
+import rbn_jax as rbn
+from rbn_jax.nest import build
+results = []
+for changes in json.loads(sys.argv[1]):
+    network = build(rbn.NetworkParams(**changes), seed=3, threads=2)
+    populations = network.E + network.I
+    counts, weights, in_degrees = [], [], []
+    for targets in populations:
+        for sources in populations:
+            synapses = nest.GetConnections(sources, targets)
+            counts.append(len(synapses))
+            weights.append(sorted(set(np.atleast_1d(synapses.weight))) if len(synapses) else [])
+            of_target = np.bincount(np.atleast_1d(synapses.target), minlength=targets[-1].global_id)
+            in_degrees.append([int(n) for n in of_target[targets[0].global_id:]])
+    neuron = network.I[0][0].get(["I_e", "tau_m", "V_m", "V_reset"])
+    results.append([counts, weights, in_degrees, neuron])
+print("RESULT" + json.dumps(results))
+"""
+
+SIMULATE = """
+import json
+import numpy as np
+import nest as kernel
+import rbn_jax as rbn
+from rbn_jax import nest
+net = rbn.NetworkParams(N_E=80, N_I=20, n_clusters=2, rep=1.5, I_th_E=1.5, delta_I_xI=0.4)
+whole = nest.simulate(net, 250.0, seed=4, warmup=130.0, progress=False)
+network = nest.build(net, seed=4, threads=1)
+currents = np.array(network.I[0].I_e)
+kernel.Simulate(380.0)
+events = network.recorder.events
+at_once = np.stack([events["times"] - 130.0, events["senders"] - 1.0])[:, events["times"] >= 130.0]
+stimulus = nest.Stimulus([1], 2.0, 50.0, 150.0)
+V_m = np.linspace(0.0, 5.0, 100)
+stimulated = nest.simulate(net, 250.0, seed=4, stimuli=[stimulus], V_m=V_m, progress=False)
+potentials = nest.build(net, seed=4, V_m=V_m).E[0].V_m
+print("RESULT" + json.dumps([
+    whole.tolist(), at_once.tolist(), stimulated.tolist(), currents.tolist(), list(potentials)]))
+"""
+
+
 def run_nest(script, *arguments):
     """Return what a script prints after RESULT; NEST prints a banner before."""
     command = [sys.executable, "-c", script, *arguments]
@@ -83,3 +133,121 @@ def test_a_network_with_these_weights_runs_and_is_drawn():
     assert 0.1 < rate < 50
     ax = helper.raster_plot({"times": spikes[0], "senders": spikes[1]})
     assert sum(len(line.get_xdata()) for line in ax.lines) == spikes.shape[1]
+
+
+SMALL = {"N_E": 200, "N_I": 50, "n_clusters": 2, "rep": 1.5, "C_m": 250.0, "delay": 0.5}
+BUILT = [
+    {**SMALL},
+    {**SMALL, "kappa": 0.5, "gei": 1.4},
+    {**SMALL, "kappa": 0.0, "rep": 1.9, "rj": 1.0, "baseline_conn_prob": [[0.6, 0.7], [0.5, 0.8]]},
+    {**SMALL, "connection_rule": "pairwise_poisson", "kappa": 0.3},
+    {**SMALL, "connection_rule": "fixed_indegree"},
+    {**SMALL, "connection_rule": "fixed_indegree", "kappa": 0.0},
+    {**SMALL, "n_clusters": 1},
+    {**SMALL, "neuron_type": "iaf_psc_alpha", "V_m": 3.0},
+    {**SMALL, "neuron_type": "iaf_psc_delta"},
+]
+
+
+def test_built_networks_have_the_connections_and_weights_of_the_formulas():
+    results = run_nest(BUILD, json.dumps(BUILT))
+    for changes, (counts, weights, in_degrees, neuron) in zip(BUILT, results, strict=True):
+        net = NetworkParams(**changes)
+        with jax.enable_x64(True):
+            matrices = cluster_matrices(net)
+        size = np.repeat([net.N_E, net.N_I], net.n_clusters) / net.n_clusters
+        pairs = np.outer(size, size) - np.diag(size)
+        probabilities = np.asarray(matrices.probabilities)
+        counts = np.reshape(counts, pairs.shape)
+        if net.connection_rule == "fixed_indegree":
+            expected = np.floor(probabilities * size)
+            np.testing.assert_array_equal(counts, expected * size[:, None])
+            for degrees, degree in zip(in_degrees, expected.ravel(), strict=True):
+                assert set(degrees) == {degree}
+        else:
+            # binomial counts, or the wider Poisson ones, are within 5 standard deviations
+            deviation = np.sqrt(pairs * probabilities)
+            assert (np.abs(counts - pairs * probabilities) < 5 * deviation).all(), changes
+        expected = np.asarray(matrices.weights) / np.sqrt(net.N_E + net.N_I)
+        for found, weight in zip(weights, expected.ravel(), strict=True):
+            np.testing.assert_allclose(found, [weight], rtol=1e-14)
+        rheobase = helper.rheobase_current(net.tau_I, net.E_L, net.V_th_I, net.C_m)
+        assert neuron["I_e"] == pytest.approx(net.I_th_I * rheobase, rel=1e-14)
+        assert neuron["tau_m"] == net.tau_I
+        assert net.V_m == "rand" or neuron["V_m"] == net.V_m
+
+
+def test_a_simulation_is_cut_into_slices_without_an_effect():
+    whole, at_once, stimulated, currents, potentials = run_nest(SIMULATE)
+    np.testing.assert_array_equal(whole, at_once)
+    assert len(whole[0]) > 100
+    times, neurons = np.array(stimulated)
+    assert set(neurons) <= set(range(100))
+    assert 0 <= times.min() <= times.max() <= 250
+    # the second cluster of E is stimulated from 50 to 150 ms
+    is_stimulated = (times > 50) & (times < 150)
+    of_cluster = (neurons >= 40) & (neurons < 80)
+    n_during = (is_stimulated & of_cluster).sum()
+    assert n_during > 1.5 * (is_stimulated & (neurons < 40)).sum()
+    # currents of I are from 0.8 to 1.2 times 0.78 of the rheobase current of 2 pA
+    assert 1.248 <= min(currents) < 1.35
+    assert 1.77 < max(currents) <= 1.872
+    np.testing.assert_allclose(potentials, np.linspace(0.0, 5.0, 100)[:40])
+
+
+BAD_NETWORKS = [
+    ({"N_E": 4010}, "N_E=4010: must be a whole multiple of n_clusters=20"),
+    ({"n_clusters": 30.0}, "N_E=4000: .*; N_I=1000: must be a whole multiple"),
+    ({"neuron_type": "iaf_cond_exp", "synapse": "exp"}, "'iaf_cond_exp': must be one of iaf_psc"),
+    ({"neuron_type": "gif_psc_exp"}, "'gif_psc_exp': must be one of iaf_psc_exp"),
+    ({"synapse": "alpha"}, "neuron_type='iaf_psc_exp' has 'exp' synapses"),
+    ({"gei": [1.0, 1.2]}, r"gei has the shape \(2,\): must be one network"),
+    ({"tau_E": -1.0}, "tau_E=-1 ms"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD_NETWORKS)
+def test_networks_that_nest_cannot_have_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        nest.connection_args(NetworkParams(**changes))
+
+
+BAD_RUNS = [
+    ({"seed": 0}, "seed=0: must be a whole number from 1 to 4294967295"),
+    ({"seed": 2**32}, "seed=4294967296"),
+    ({"seed": 1.0}, "seed=1.0"),
+    ({"threads": 0}, "threads=0"),
+    ({"dt": 0.0}, "dt=0.0 ms"),
+    ({"dt": 0.2}, "delay=0.1 ms: must be a multiple of dt=0.2 ms"),
+    ({"simtime": 0.0}, "simtime=0.0 ms"),
+    ({"simtime": 10.05}, "simtime=10.05 ms"),
+    ({"warmup": -1.0}, "warmup=-1.0 ms"),
+    ({"V_m": "random"}, "V_m='random'"),
+    ({"V_m": [1.0, 2.0]}, r"V_m has the shape \(2,\)"),
+    ({"V_m": np.nan}, "V_m: must be finite"),
+    ({"stimuli": [nest.Stimulus([20], 1.0, 0.0, 5.0)]}, "cluster 20 must be .* from 0 to 19"),
+    ({"stimuli": [nest.Stimulus([0], 1.0, 0.0, 50.0)]}, "start < stop <= 10 ms"),
+    ({"stimuli": [nest.Stimulus([0], 1.0, 6.0, 5.0)]}, "start < stop"),
+    ({"stimuli": [nest.Stimulus([0], np.inf, 0.0, 5.0)]}, "amplitude must be a finite number"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD_RUNS)
+def test_runs_that_nest_cannot_make_are_named(changes, message):
+    options = {"simtime": 10.0, "seed": 1, **changes}
+    with pytest.raises(ValueError, match=message):
+        nest.simulate(NetworkParams(), **options)
+
+
+def test_what_is_wrong_in_the_example_is_repeated_on_request():
+    net = NetworkParams(C_m=250.0, clustering="probabilities", rep=3.0, delta_I_xE=0.5)
+    right, reference = nest.connection_args(net), nest.connection_args(net, reference=True)
+    assert right.neurons["I"].I_e_factors is None
+    assert reference.neurons["I"].I_e_factors == (0.75, 1.25)
+    right_ei, reference_ei = right.connections[2], reference.connections[2]
+    assert right_ei.conn_spec["p"] == pytest.approx(0.5 * (1 + 2 * 0.82) / right_ei.repeats)
+    assert reference_ei.conn_spec["p"] == 0.5 * (1 + 2**0.82) / reference_ei.repeats
+    weights = [block.syn_spec["weight"] for block in (right_ei, reference_ei)]
+    assert weights[0] == pytest.approx(250 * weights[1], rel=1e-14)
+    with pytest.raises(ValueError, match=r"kappa=0.5: must be 0 or 1 with reference=True"):
+        nest.connection_args(net.replace(kappa=0.5), reference=True)

@@ -1,0 +1,21 @@
+"""From a NetworkParams to spikes in NEST (extra "nest")."""
+
+from rbn_jax.nest.arguments import ConnectionArguments as ConnectionArguments
+from rbn_jax.nest.arguments import NestArguments as NestArguments
+from rbn_jax.nest.arguments import NeuronArguments as NeuronArguments
+from rbn_jax.nest.arguments import connection_args as connection_args
+from rbn_jax.nest.simulation import NestNetwork as NestNetwork
+from rbn_jax.nest.simulation import Stimulus as Stimulus
+from rbn_jax.nest.simulation import build as build
+from rbn_jax.nest.simulation import simulate as simulate
+
+__all__ = [
+    "ConnectionArguments",
+    "NestArguments",
+    "NestNetwork",
+    "NeuronArguments",
+    "Stimulus",
+    "build",
+    "connection_args",
+    "simulate",
+]

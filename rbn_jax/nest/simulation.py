@@ -1,0 +1,283 @@
+"""Networks in NEST: built in the order of NEST's example, and simulated with progress."""
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rbn_jax.nest.arguments import (
+    POPULATIONS,
+    NestArguments,
+    NeuronArguments,
+    connection_args,
+)
+from rbn_jax.network import NetworkParams
+from rbn_jax.parameters.optional import require
+from rbn_jax.system.progress import Progress
+
+LARGEST_SEED = 2**32 - 1
+# NEST can be interrupted, and progress shown, after each of these intervals [ms]
+_SLICE = 100.0
+
+
+class Stimulus(NamedTuple):
+    """A current into all E neurons of some clusters.
+
+    clusters: numbers of the clusters, from 0
+    amplitude: current [pA]
+    start, stop: [ms] after the end of the warm-up
+
+    >>> Stimulus(clusters=[2, 3], amplitude=0.15, start=200.0, stop=350.0).amplitude
+    0.15
+    """
+
+    clusters: Sequence[int]
+    amplitude: float
+    start: float
+    stop: float
+
+
+class NestNetwork(NamedTuple):
+    """A network in NEST's kernel, as NodeCollections.
+
+    E, I: a population for each cluster
+    recorder: records the spikes of all neurons
+    """
+
+    E: list[Any]
+    I: list[Any]  # noqa: E741 - the name of the population
+    recorder: Any
+
+
+class _Run(NamedTuple):
+    """How a network is simulated; the names are those of `simulate`."""
+
+    simtime: float
+    warmup: float
+    seed: int
+    threads: int
+    dt: float
+    stimuli: tuple[Stimulus, ...]
+
+
+def build(
+    net: NetworkParams,
+    *,
+    seed: int,
+    threads: int = 1,
+    dt: float = 0.1,
+    stimuli: Iterable[Stimulus] = (),
+    V_m: ArrayLike | str | None = None,
+    reference: bool = False,
+) -> NestNetwork:
+    """Reset NEST's kernel, and build a network in it.
+
+    NEST is called in the order of its EI_clustered_network example, so that its random numbers
+    are the same. NEST has one kernel in a process, and does not work in several of its threads.
+
+    Args:
+        net: one network; with NEST's neuron model `neuron_type`.
+        seed: of NEST's random numbers, 1 to 2^32 - 1.
+        threads: NEST's local_num_threads. Another number gives other random numbers.
+        dt: resolution [ms].
+        stimuli: currents into clusters; times count from the start of the simulation.
+        V_m: initial potentials [mV]: one number, an array of one for each neuron, E first, or
+            "rand". By default the V_m of the network.
+        reference: whether to repeat what is wrong in NEST's example, as in `connection_args`.
+
+    Raises:
+        ImportError: NEST is missing.
+        ValueError: as in `connection_args`; names a bad argument before NEST is touched.
+    """
+    run = _Run(np.inf, 0.0, seed, threads, dt, tuple(stimuli))
+    return _build(net, run, V_m, reference)
+
+
+def simulate(
+    net: NetworkParams,
+    simtime: float,
+    *,
+    seed: int,
+    warmup: float = 1000.0,
+    threads: int = 1,
+    dt: float = 0.1,
+    stimuli: Iterable[Stimulus] = (),
+    V_m: ArrayLike | str | None = None,
+    reference: bool = False,
+    progress: bool | None = None,
+) -> np.ndarray:
+    """Simulate a network in NEST, and return its spikes.
+
+    Args:
+        net, seed, threads, dt, V_m, reference: as in `build`.
+        simtime: recorded time [ms].
+        warmup: simulated time before it [ms].
+        stimuli: currents into clusters; times count from the end of the warm-up.
+        progress: True for a bar; None for a bar in a terminal, and for lines on stderr elsewhere.
+
+    Returns:
+        (2, number of spikes): times [ms] from the end of the warm-up, and numbers of the neurons
+        from 0, those of E first. They are in NEST's order, which is sorted in one thread only.
+
+    Raises:
+        ImportError: NEST is missing.
+        ValueError: as in `build`; a time that is no multiple of dt.
+    """
+    run = _Run(simtime, warmup, seed, threads, dt, tuple(stimuli))
+    network = _build(net, run, V_m, reference)
+    nest = _import_nest()
+    n_steps = round((warmup + simtime) / dt)
+    n_slice = max(round(_SLICE / dt), 1)
+    bar = Progress(progress, "simulate", "", n_steps, n_steps, unit="time steps", extra="sweep")
+    try:
+        with nest.RunManager():
+            for first in range(0, n_steps, n_slice):
+                steps = min(n_slice, n_steps - first)
+                nest.Run(steps * dt)
+                bar.add(steps)
+                bar.log()
+    finally:
+        bar.close()
+    events = network.recorder.events
+    times = np.asarray(events["times"], float)
+    recorded = times >= warmup
+    senders = np.asarray(events["senders"], float)
+    return np.stack([times[recorded] - warmup, senders[recorded] - 1])
+
+
+def _build(
+    net: NetworkParams, run: _Run, V_m: ArrayLike | str | None, reference: bool
+) -> NestNetwork:
+    arguments = connection_args(net, reference=reference)
+    _check_run(net, run)
+    initial = _initial_potentials(net, V_m)
+    nest = _import_nest()
+    nest.ResetKernel()
+    nest.local_num_threads = run.threads
+    nest.resolution = run.dt
+    nest.rng_seed = run.seed
+    populations: dict[str, list[Any]] = {}
+    for name in POPULATIONS:
+        populations[name] = []
+        for _ in range(arguments.n_clusters):
+            populations[name].append(_create_neurons(nest, arguments.neurons[name], initial))
+    if isinstance(initial, np.ndarray):
+        first = 0
+        for neurons in populations["E"] + populations["I"]:
+            neurons.V_m = initial[first : first + len(neurons)].tolist()
+            first += len(neurons)
+    for stimulus in run.stimuli:
+        current = {
+            "amplitude_times": [run.warmup + stimulus.start, run.warmup + stimulus.stop],
+            "amplitude_values": [float(stimulus.amplitude), 0.0],
+        }
+        generator = nest.Create("step_current_generator", params=current)
+        for cluster in stimulus.clusters:
+            nest.Connect(generator, populations["E"][cluster])
+    recorder = nest.Create("spike_recorder")
+    neurons = populations["E"][0]
+    for others in populations["E"][1:] + populations["I"]:
+        neurons = neurons + others
+    nest.Connect(neurons, recorder)
+    _connect(nest, arguments, populations)
+    return NestNetwork(populations["E"], populations["I"], recorder)
+
+
+def _create_neurons(nest: Any, neurons: NeuronArguments, initial: np.ndarray | float | str) -> Any:
+    params: dict[str, Any] = dict(neurons.params)
+    if neurons.I_e_factors is not None:
+        params["I_e"] = params["I_e"] * nest.random.uniform(*neurons.I_e_factors)
+    if isinstance(initial, str):
+        params["V_m"] = params["V_th"] - 20 * nest.random.lognormal(0, 1)
+    elif isinstance(initial, float):
+        params["V_m"] = initial
+    return nest.Create(neurons.model, neurons.n, params=params)
+
+
+def _connect(nest: Any, arguments: NestArguments, populations: dict[str, list[Any]]) -> None:
+    """Connect the populations of all clusters, in the order of NEST's example."""
+    within_and_between = zip(arguments.connections[::2], arguments.connections[1::2], strict=True)
+    for within, between in within_and_between:
+        for i, sources in enumerate(populations[within.source]):
+            for j, targets in enumerate(populations[within.target]):
+                block = within if i == j else between
+                for _ in range(block.repeats):
+                    nest.Connect(sources, targets, block.conn_spec, block.syn_spec)
+
+
+def _import_nest() -> Any:
+    nest = require("nest", "nest")
+    if hasattr(nest, "VerbosityLevel"):
+        nest.verbosity = nest.VerbosityLevel.ERROR
+    else:  # before NEST 3.9
+        nest.set_verbosity("M_ERROR")
+    return nest
+
+
+def _check_run(net: NetworkParams, run: _Run) -> None:
+    """Raise a ValueError that names an argument of a run that NEST would refuse or round."""
+    for name, largest in (("seed", LARGEST_SEED), ("threads", os.cpu_count() or 1)):
+        value = getattr(run, name)
+        is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not is_whole or not 1 <= value <= largest:
+            raise ValueError(f"{name}={value!r}: must be a whole number from 1 to {largest}")
+    if not 0 < run.dt < np.inf:
+        raise ValueError(f"dt={run.dt!r} ms: must be a finite number > 0")
+    times = {"delay": float(net.delay), "warmup": run.warmup}
+    if run.simtime != np.inf:
+        times["simtime"] = run.simtime
+    for name, time in times.items():
+        smallest = 0 if name == "warmup" else run.dt
+        if not (smallest <= time < np.inf) or not _is_multiple(time, run.dt):
+            raise ValueError(
+                f"{name}={time!r} ms: must be a multiple of dt={run.dt!r} ms, from {smallest:g} on"
+            )
+    for stimulus in run.stimuli:
+        _check_stimulus(net, run, stimulus)
+
+
+def _check_stimulus(net: NetworkParams, run: _Run, stimulus: Stimulus) -> None:
+    n_clusters = int(net.n_clusters)
+    for cluster in stimulus.clusters:
+        if cluster not in range(n_clusters):
+            raise ValueError(
+                f"{stimulus}: cluster {cluster!r} must be a whole number from 0 to {n_clusters - 1}"
+            )
+    if not np.isfinite(stimulus.amplitude):
+        raise ValueError(f"{stimulus}: amplitude must be a finite number")
+    # NEST changes a current after a time step, not at the first moment
+    earliest = run.dt - run.warmup
+    if not earliest <= stimulus.start < stimulus.stop <= run.simtime:
+        raise ValueError(
+            f"{stimulus}: must have {earliest:g} <= start < stop <= {run.simtime:g} ms"
+        )
+    for time in (stimulus.start, stimulus.stop):
+        if not _is_multiple(time, run.dt):
+            raise ValueError(f"{stimulus}: {time!r} ms is no multiple of dt={run.dt!r} ms")
+
+
+def _is_multiple(time: float, dt: float) -> bool:
+    n_steps = time / dt
+    return abs(n_steps - round(n_steps)) <= 1e-9 * max(abs(n_steps), 1)
+
+
+def _initial_potentials(
+    net: NetworkParams, V_m: ArrayLike | str | None
+) -> np.ndarray | float | str:
+    value = net.V_m if V_m is None else V_m
+    if isinstance(value, str):
+        if value != "rand":
+            raise ValueError(f"V_m={value!r}: must be 'rand', a number, or one for each neuron")
+        return value
+    potentials = np.asarray(value, float)
+    size = int(net.N_E) + int(net.N_I)
+    if potentials.shape not in ((), (size,)):
+        raise ValueError(
+            f"V_m has the shape {potentials.shape}: must be one number, or ({size},) for each "
+            "neuron"
+        )
+    if not np.isfinite(potentials).all():
+        raise ValueError("V_m: must be finite numbers")
+    return potentials if potentials.ndim else float(potentials)
