@@ -49,6 +49,7 @@ from rbn_jax.rates import firing_rates as firing_rates
 from rbn_jax.rates import fixed_points as fixed_points
 from rbn_jax.rates import mean_field as mean_field
 from rbn_jax.rates import siegert_rate as siegert_rate
+from rbn_jax.recordings import spike_statistics as spike_statistics
 from rbn_jax.sensitivity import elasticity as elasticity
 from rbn_jax.sensitivity import jacobian as jacobian
 from rbn_jax.sweeps import sample as sample
