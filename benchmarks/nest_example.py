@@ -118,9 +118,9 @@ def simulate(which: str, changes: dict[str, Any], folder: Path) -> Any:
         )
         root = str(Path(__file__).parents[1])
         command = [sys.executable, "-c", code, root, json.dumps(changes), str(file)]
-        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         spikes = np.load(file)
-    return spikes[:, np.lexsort(spikes)]
+    return spikes[:, np.lexsort(spikes[::-1])]
 
 
 def compare(folder: Path) -> Iterator[str]:

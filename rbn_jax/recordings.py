@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rbn_jax.network import NetworkParams
-from rbn_jax.parameters.checks import is_number
+from rbn_jax.parameters.checks import is_number, to_whole_number
 from rbn_jax.parameters.optional import require
 from rbn_jax.spikes import as_spiketimes
 
@@ -29,6 +29,10 @@ _ACTIVE_RATE = 8.0
 # Share of a bin by which rounding may move a time: NEST's times are multiples of the resolution,
 # such as 0.1 ms, which are not exact in binary.
 _TIME_TOLERANCE = 1e-9
+
+# Larger numbers need more memory than a computer has.
+_MAX_BINS = 100_000_000
+_MAX_ID = 100_000_000
 
 
 class _Spikes(NamedTuple):
@@ -62,21 +66,23 @@ def spike_statistics(
         CV2 = mean of 2 |x_(i+1) - x_i| / (x_(i+1) + x_i)
         Fano factor = var(n) / mean(n)
 
-    where std and var divide by the number of values. A Poisson process has the value 1 in all of
-    them, and regular spikes have 0.
+    where std and var divide by the number of values. The expected value of all three is about 1
+    for a Poisson process; regular spikes have CV = CV2 = 0, and a Fano factor near 0 in long
+    windows.
 
     Args:
         spikes: 2xN array, times [ms] in row 0 and neuron IDs in row 1; or the `events` of a NEST
             spike recorder, for which first_id=1.
         net: the network, whose neurons have the IDs of E first, cluster by cluster; or a mapping
             of (first ID, last ID + 1) by the names of populations.
-        window: of the Fano factor of a neuron [ms]. Windows begin at tlim[0], and only whole ones
-            count, as in all of the following.
-        bin: of the synchrony of a population [ms].
-        cluster_window: of the rates of clusters over time [ms].
+        window: width [ms] of the windows for the Fano factor of a neuron. Windows begin at
+            tlim[0], and only whole ones count, as in all of the following.
+        bin: width [ms] of the bins for the synchrony of a population.
+        cluster_window: width [ms] of the windows for rates of clusters over time.
         tlim: (start, stop) of the recording [ms]; start <= t < stop. By default from 0 to the end
-            of the bin with the last spike: give it where the end of the recording is silent.
-        first_id: the ID of the first neuron of a network.
+            of the bin with the last spike. Give it if the recording may end in silence, as rates
+            depend on it.
+        first_id: the ID of the first neuron of a network; without effect on groups.
 
     Returns:
         Dataset with these variables. Along `population`:
@@ -84,13 +90,13 @@ def spike_statistics(
         - rate [spikes/s], in which silent neurons count, and n_silent, their number
         - cv, cv2, fano_factor: means over the neurons that have a value
         - synchrony: the Fano factor of the count of all spikes of a population in bins; and
-          lock_step, whether it is above 100
+          lock_step, whether it is above 100, which a silent population is not
 
         along `neuron`, with the ID as its coordinate:
 
         - neuron_population, neuron_rate [spikes/s]
-        - neuron_cv and neuron_cv2, NaN for less than 3 spikes
-        - neuron_fano_factor, NaN for no spikes, and for a recording of less than two windows
+        - neuron_cv and neuron_cv2, NaN for less than 3 spikes, and for intervals of 0
+        - neuron_fano_factor, NaN for no spikes in whole windows, and for less than two windows
 
         and for a network with clusters:
 
@@ -98,7 +104,8 @@ def spike_statistics(
         - cluster_rate_in_time (population, cluster, time): in windows that begin at `time` [ms]
         - active_clusters (time): how many clusters are active, whose E neurons have a rate above
           2.5 times the mean of all E neurons and above 8 spikes/s
-        - share_of_time (n_active): the share of the time in which that many clusters are active
+        - share_of_time (n_active): the share of the time in which that many clusters are active;
+          NaN for a recording shorter than cluster_window
 
     Raises:
         ImportError: xarray is missing.
@@ -115,12 +122,23 @@ def spike_statistics(
     for name, value in {"window": window, "bin": bin, "cluster_window": cluster_window}.items():
         if not is_number(value) or not value > 0:
             raise ValueError(f"{name}={value!r} ms: must be a finite number > 0")
-    groups = _groups_of_network(net, first_id) if isinstance(net, NetworkParams) else net
-    limits = _check_groups(groups)
+    if isinstance(net, NetworkParams):
+        first_id = to_whole_number("first_id", first_id, 0)
+        limits = _limits_of_network(net, first_id)
+    else:
+        limits = _check_groups(net)
     times, ids = as_spiketimes(spikes)
     start, stop = _time_limits(tlim, times, bin)
-    neurons = _positions_of_neurons(ids, limits, first_id)
-    inside = (times >= start) & (times < stop)
+    smallest_width = min(bin, window, cluster_window)
+    if (stop - start) / smallest_width > _MAX_BINS:
+        raise ValueError(
+            f"{smallest_width!r} ms is a bin of a recording of {stop - start:g} ms: there must be "
+            f"at most {_MAX_BINS:,} bins"
+        )
+    neurons = _positions_of_neurons(ids, limits)
+    # times less an offset, as 1000.3 ms - 1000 ms, may be below the limit by rounding
+    tolerance = _TIME_TOLERANCE * smallest_width
+    inside = (times >= start - tolerance) & (times < stop - tolerance)
     if not inside.all():
         times, neurons = times[inside], neurons[inside]
     sizes = [last - first for first, last in limits.values()]
@@ -152,7 +170,7 @@ def spike_statistics(
         "neuron": np.concatenate([np.arange(*pair) for pair in limits.values()]),
         "neuron_population": ("neuron", names[population_of_neuron]),
     }
-    if isinstance(net, NetworkParams) and net.n_clusters > 1:
+    if isinstance(net, NetworkParams) and _whole(net, "n_clusters") > 1:
         _add_clusters(variables, coordinates, net, sorted_spikes, start, stop, cluster_window)
     attributes = {"start": start, "stop": stop, "window": window, "bin": bin}
     return xarray.Dataset(variables, coordinates, attributes)
@@ -161,15 +179,15 @@ def spike_statistics(
 _RATE = {"units": "spikes/s"}
 
 
-def _groups_of_network(net: NetworkParams, first_id: int) -> Groups:
+def _limits_of_network(net: NetworkParams, first_id: int) -> dict[str, tuple[int, int]]:
     n_E, n_I = _whole(net, "N_E"), _whole(net, "N_I")
     return {"E": (first_id, first_id + n_E), "I": (first_id + n_E, first_id + n_E + n_I)}
 
 
 def _whole(net: NetworkParams, name: str) -> int:
     value = getattr(net, name)
-    if np.ndim(value) or value % 1:
-        raise ValueError(f"{name}={value!r}: must be a whole number of one network")
+    if not is_number(value) or value % 1 or value < 1:
+        raise ValueError(f"{name}={value!r}: must be a whole number >= 1 of one network")
     return int(value)
 
 
@@ -178,13 +196,16 @@ def _check_groups(groups: object) -> dict[str, tuple[int, int]]:
     if not isinstance(groups, Mapping) or not groups:
         raise ValueError(
             f"net is {groups!r}: must be a NetworkParams, or (first ID, last ID + 1) by the names "
-            "of populations"
+            'of populations, as {"E": (0, 4000), "I": (4000, 5000)}'
         )
     limits = {}
     for name, pair in groups.items():
-        is_pair = np.shape(pair) == (2,) and all(value % 1 == 0 for value in pair)
+        is_pair = isinstance(pair, Sequence | np.ndarray) and len(pair) == 2
+        is_pair = is_pair and all(is_number(value) and value % 1 == 0 for value in pair)
         if not is_pair or not 0 <= pair[0] < pair[1]:
             raise ValueError(f"{name}: {pair!r} must be (first ID, last ID + 1), 0 <= first < last")
+        if pair[1] > _MAX_ID:
+            raise ValueError(f"{name}: {pair!r} must be at most {_MAX_ID:,}")
         limits[name] = (int(pair[0]), int(pair[1]))
     ordered = sorted(limits.items(), key=lambda item: item[1])
     for (name, pair), (other_name, other) in itertools.pairwise(ordered):
@@ -202,15 +223,15 @@ def _time_limits(
         if times.min() < 0:
             raise ValueError(f"a time is {times.min():g} ms: give tlim, which begins at 0 if not")
         # the last spike lies within the last bin, also if it is on its edge
-        return 0.0, (np.floor(times.max() / bin_width) + 1) * bin_width
-    if np.shape(tlim) != (2,) or not np.isfinite(tlim).all() or not tlim[0] < tlim[1]:
+        n_bins = np.floor(times.max() / bin_width + 2 * _TIME_TOLERANCE) + 1
+        return 0.0, float(n_bins * bin_width)
+    is_pair = isinstance(tlim, Sequence | np.ndarray) and len(tlim) == 2
+    if not is_pair or not all(map(is_number, tlim)) or not tlim[0] < tlim[1]:
         raise ValueError(f"tlim={tlim!r} ms: must be (start, stop), start < stop")
     return float(tlim[0]), float(tlim[1])
 
 
-def _positions_of_neurons(
-    ids: np.ndarray, limits: dict[str, tuple[int, int]], first_id: int
-) -> np.ndarray:
+def _positions_of_neurons(ids: np.ndarray, limits: dict[str, tuple[int, int]]) -> np.ndarray:
     """Return the positions of the neurons with these IDs among all neurons of all groups.
 
     Raises:
@@ -224,21 +245,20 @@ def _positions_of_neurons(
         size = last - first
         position_of_id[first - lowest : last - lowest] = np.arange(n_neurons, n_neurons + size)
         n_neurons += size
-    numbers = ids.astype(np.int64)
-    is_fraction = numbers != ids
+    ids = ids - lowest
+    is_inside = (ids >= 0) & (ids < n_ids)
+    numbers = (ids if is_inside.all() else np.where(is_inside, ids, 0)).astype(np.int64)
+    is_fraction = is_inside & (numbers != ids)
     if is_fraction.any():
-        raise ValueError(f"the ID {ids[is_fraction][0]:g} is no whole number")
-    numbers -= lowest
-    if numbers.size and numbers.min() >= 0 and numbers.max() < n_ids:
-        positions = position_of_id[numbers]
-    else:
-        inside = (numbers >= 0) & (numbers < n_ids)
-        positions = np.where(inside, position_of_id[np.where(inside, numbers, 0)], -1)
-    if (positions < 0).any():
-        unknown = ids[positions < 0][0]
-        advice = "; NEST's own IDs begin at 1: give first_id=1" if first_id == 0 else ""
-        raise ValueError(f"the neuron {unknown:g} is in no group: {limits}{advice}")
-    return positions
+        raise ValueError(f"the ID {ids[is_fraction][0] + lowest:.17g} is no whole number")
+    is_unknown = ~is_inside | (position_of_id[numbers] < 0)
+    if is_unknown.any():
+        unknown = ids[is_unknown][0] + lowest
+        raise ValueError(
+            f"the neuron {unknown:.17g} is in no group: {limits}; give the IDs of all neurons, or "
+            "for a network first_id, which is 1 for NEST's own IDs"
+        )
+    return position_of_id[numbers]
 
 
 def _sort_by_neuron(times: np.ndarray, neurons: np.ndarray, n_neurons: int) -> _Spikes:
@@ -272,7 +292,8 @@ def _interval_statistics(spikes: _Spikes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _bin_numbers(times: np.ndarray, start: float, width: float) -> np.ndarray:
-    return np.floor((times - start) / width + _TIME_TOLERANCE).astype(np.int64)
+    number = np.floor((times - start) / width + _TIME_TOLERANCE)
+    return number.astype(np.int64)
 
 
 def _n_whole(start: float, stop: float, width: float) -> int:
@@ -359,11 +380,6 @@ def _add_clusters(
             "other clusters"
         )
     n_bins = _n_whole(start, stop, width)
-    if n_bins < 1:
-        raise ValueError(
-            f"cluster_window={width:g} ms: must not be longer than the recording, "
-            f"{stop - start:g} ms"
-        )
     # E of all clusters, and then I of all of them
     cluster_of_neuron = np.repeat(np.arange(2 * n_clusters), np.repeat(sizes, n_clusters))
     groups = cluster_of_neuron[spikes.neurons]
@@ -372,12 +388,15 @@ def _add_clusters(
     rates = 1000 * counts / sizes[:, None] / (stop - start)
     counts = _counts_in_time(groups, 2 * n_clusters, spikes.times, start, width, n_bins)
     in_time = 1000 * counts.reshape(*shape, n_bins) / sizes[:, None, None] / width
-    threshold = max(_ACTIVE_RATIO * in_time[0].mean(), _ACTIVE_RATE)
+    mean_rate = in_time[0].mean() if n_bins else 0.0
+    threshold = max(_ACTIVE_RATIO * mean_rate, _ACTIVE_RATE)
     n_active = (in_time[0] > threshold).sum(axis=0)
     variables["cluster_rate"] = (("population", "cluster"), rates, _RATE)
     variables["cluster_rate_in_time"] = (("population", "cluster", "time"), in_time, _RATE)
     variables["active_clusters"] = ("time", n_active)
-    share = np.bincount(n_active, minlength=n_clusters + 1) / n_bins
+    share = np.full(n_clusters + 1, np.nan)
+    if n_bins:
+        share = np.bincount(n_active, minlength=n_clusters + 1) / n_bins
     variables["share_of_time"] = ("n_active", share)
     coordinates["cluster"] = np.arange(n_clusters)
     coordinates["time"] = ("time", start + width * np.arange(n_bins), {"units": "ms"})

@@ -3,6 +3,7 @@
 Each simulation has its own process, as NEST has one kernel in each.
 """
 
+import functools
 import json
 import subprocess
 import sys
@@ -10,8 +11,11 @@ import sys
 import jax
 import numpy as np
 import pytest
+import xarray as xr
 
+import rbn_jax as rbn
 from rbn_jax import NetworkParams, cluster_matrices, helper, nest
+from rbn_jax.sweeps.host import HostFunction
 
 pytestmark = pytest.mark.usefixtures("nest_wheel")
 TIME_CONSTANTS = [(20.0, 5.0), (10.0, 5.0), (20.0, 3.0), (10.0, 2.0), (10.0, 10.0), (3.0, 12.0)]
@@ -135,6 +139,31 @@ def test_a_network_with_these_weights_runs_and_is_drawn():
     assert sum(len(line.get_xdata()) for line in ax.lines) == spikes.shape[1]
 
 
+def test_simulations_are_swept_with_networks_and_seeds_as_axes(tmp_path, monkeypatch):
+    net = NetworkParams(N_E=80, N_I=20, n_clusters=2, rep=1.5)
+    fn = functools.partial(nest.run, simtime=800.0, warmup=100.0)
+    arguments = (fn, {"net": net, "seed": 1}, {"net.I_th_E": [1.2, 1.6], "seed": [2, 3]})
+    options = {"host": True, "store": tmp_path / "runs.zarr", "progress": False}
+    swept = rbn.sweep(*arguments, **options).load()
+    assert swept["rate"].dims == ("net.I_th_E", "seed", "population")
+    assert swept["rate"].attrs["units"] == "spikes/s"
+    assert (np.diff(swept["rate"].sel(population="E"), axis=0) > 0).all()
+    assert len(np.unique(swept["cv"])) == swept["cv"].size
+    assert ((swept["active_clusters"] >= 0) & (swept["active_clusters"] <= 2)).all()
+    # what is stored is not simulated again
+    monkeypatch.setattr(HostFunction, "outcome", None)
+    xr.testing.assert_identical(rbn.sweep(*arguments, **options).load(), swept)
+
+
+def test_run_names_what_is_wrong_in_its_mapping():
+    with pytest.raises(ValueError, match="seeds: unknown; known are net, seed, threads, simtime"):
+        nest.run({"net": NetworkParams(), "seeds": 1})
+    with pytest.raises(ValueError, match="params lacks net"):
+        nest.run({"seed": 1})
+    with pytest.raises(ValueError, match=r"seed=1.5: must be a whole number"):
+        nest.run({"net": NetworkParams(), "seed": 1.5})
+
+
 SMALL = {"N_E": 200, "N_I": 50, "n_clusters": 2, "rep": 1.5, "C_m": 250.0, "delay": 0.5}
 BUILT = [
     {**SMALL},
@@ -201,6 +230,10 @@ BAD_NETWORKS = [
     ({"neuron_type": "iaf_cond_exp", "synapse": "exp"}, "'iaf_cond_exp': must be one of iaf_psc"),
     ({"neuron_type": "gif_psc_exp"}, "'gif_psc_exp': must be one of iaf_psc_exp"),
     ({"synapse": "alpha"}, "neuron_type='iaf_psc_exp' has 'exp' synapses"),
+    (
+        {"connection_rule": "fixed_indegree", "baseline_conn_prob": np.ones((2, 2))},
+        "an in-degree of 200 from 199 neurons",
+    ),
     ({"gei": [1.0, 1.2]}, r"gei has the shape \(2,\): must be one network"),
     ({"tau_E": -1.0}, "tau_E=-1 ms"),
 ]
@@ -213,14 +246,23 @@ def test_networks_that_nest_cannot_have_are_named(changes, message):
 
 
 BAD_RUNS = [
-    ({"seed": 0}, "seed=0: must be a whole number from 1 to 4294967295"),
+    ({"seed": 0}, "seed=0: must be a whole number >= 1"),
     ({"seed": 2**32}, "seed=4294967296"),
-    ({"seed": 1.0}, "seed=1.0"),
+    ({"seed": 1.5}, "seed=1.5"),
     ({"threads": 0}, "threads=0"),
     ({"dt": 0.0}, "dt=0.0 ms"),
-    ({"dt": 0.2}, "delay=0.1 ms: must be a multiple of dt=0.2 ms"),
+    ({"dt": 0.2}, "delay=0.1 ms: must be >= 0.2 and a multiple of dt=0.2 ms"),
     ({"simtime": 0.0}, "simtime=0.0 ms"),
     ({"simtime": 10.05}, "simtime=10.05 ms"),
+    ({"simtime": np.inf}, "simtime=inf ms"),
+    ({"simtime": "20"}, "simtime='20' ms"),
+    ({"dt": 0.1234567}, "dt=0.1234567 ms: must be > 0 and a multiple of 0.001 ms"),
+    ({"V_m": ["a"] * 5000}, "V_m"),
+    ({"stimuli": nest.Stimulus([0], 1.0, 0.0, 5.0)}, "must be a list of them"),
+    ({"stimuli": [([0], 1.0, 0.0, 5.0)]}, "must be a nest.Stimulus"),
+    ({"stimuli": [nest.Stimulus(0, 1.0, 0.0, 5.0)]}, "clusters must be a list"),
+    ({"stimuli": [nest.Stimulus([True], 1.0, 0.0, 5.0)]}, "cluster True"),
+    ({"stimuli": [nest.Stimulus([0], "1", 0.0, 5.0)]}, "amplitude must be a finite number"),
     ({"warmup": -1.0}, "warmup=-1.0 ms"),
     ({"V_m": "random"}, "V_m='random'"),
     ({"V_m": [1.0, 2.0]}, r"V_m has the shape \(2,\)"),
@@ -249,5 +291,27 @@ def test_what_is_wrong_in_the_example_is_repeated_on_request():
     assert reference_ei.conn_spec["p"] == 0.5 * (1 + 2**0.82) / reference_ei.repeats
     weights = [block.syn_spec["weight"] for block in (right_ei, reference_ei)]
     assert weights[0] == pytest.approx(250 * weights[1], rel=1e-14)
-    with pytest.raises(ValueError, match=r"kappa=0.5: must be 0 or 1 with reference=True"):
-        nest.connection_args(net.replace(kappa=0.5), reference=True)
+    for changes, message in [
+        ({"kappa": 0.5}, "kappa=0.5: must be 0 or 1 with reference=True"),
+        ({"rep": 0.5, "rj": 1.0}, "rep=0.5: must be >= 1"),
+        ({"connection_rule": "pairwise_poisson"}, "example has neither"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            nest.connection_args(net.replace(**changes), reference=True)
+
+
+def test_in_degrees_are_not_lowered_by_rounding():
+    net = NetworkParams(N_E=100, N_I=100, n_clusters=1, connection_rule="fixed_indegree")
+    arguments = nest.connection_args(net.replace(baseline_conn_prob_EE=0.29))
+    assert arguments.connections[0].conn_spec["indegree"] == 29
+
+
+def test_traced_networks_are_refused():
+    with pytest.raises(ValueError, match="gei is traced by JAX"):
+        jax.jit(lambda gei: nest.connection_args(NetworkParams(gei=gei)))(1.2)
+
+
+def test_numbers_of_float32_are_taken_for_multiples_of_the_time_step():
+    net = NetworkParams(delay=np.float32(0.7), rep=1.5)
+    with pytest.raises(ValueError, match="threads=0"):
+        nest.simulate(net, np.float32(20.3), dt=np.float32(0.1), seed=1, threads=0)

@@ -158,14 +158,45 @@ def test_recorders_events_and_cut_recordings_are_understood():
     silent = rbn.spike_statistics(np.empty((2, 0)), net, tlim=(0, 1000))
     assert silent["n_silent"].values.tolist() == [4, 1]
     assert silent["fano_factor"].isnull().all()
-    short = rbn.spike_statistics([[5.0], [0]], net, tlim=(0, 10))
+    short = rbn.spike_statistics([[5.0], [0]], rbn.NetworkParams(), tlim=(0, 10))
     assert np.isnan(short["fano_factor"]).all()
+    assert np.isnan(short["share_of_time"]).all()
+    assert short["cluster_rate_in_time"].shape == (2, 20, 0)
+
+
+@given(st.integers(0, 30_000), st.sampled_from([0.1, 0.2, 0.3, 0.7, 0.9, 1.1, 2.5, 5.0]))
+def test_the_last_spike_on_a_grid_counts(steps, bin_width):
+    """Multiples of 0.1 ms and of the bin are rounded, and so are times less a warm-up."""
+    for time in (steps * 0.1, steps / 10, (1000 + steps * 0.1) - 1000):
+        spikes = [[0.0, time], [0, 1]]
+        statistics = rbn.spike_statistics(spikes, {"E": (0, 2)}, bin=bin_width)
+        assert statistics["n_silent"] == 0
+        n_bins = round(statistics.attrs["stop"] / bin_width)
+        n_first = 2 if time < bin_width * (1 - 1e-9) else 1
+        mean = 2 / n_bins
+        counts = [2] if n_first == 2 else [1, 1]
+        variance = sum(count**2 for count in counts) / n_bins - mean**2
+        if n_bins > 1:
+            np.testing.assert_allclose(statistics["synchrony"], variance / mean, atol=1e-9)
+    start = steps * 0.1
+    cut = rbn.spike_statistics([[(1000 + start) - 1000], [0]], {"E": (0, 1)}, tlim=(start, 1e4))
+    assert cut["n_silent"] == 0
 
 
 @pytest.mark.parametrize(
     ("spikes", "net", "options", "message"),
     [
-        ([[1.0], [5]], {"E": (0, 5)}, {}, "the neuron 5 is in no group: .* give first_id=1"),
+        ([[1.0], [5]], {"E": (0, 5)}, {}, "the neuron 5 is in no group"),
+        ([[1.0], [1e19]], {"E": (0, 5)}, {}, r"the neuron 1e\+19 is in no group"),
+        ([[1.0], [-1]], {"E": (0, 5)}, {}, "the neuron -1 is in no group"),
+        ([[1.0], [5000]], rbn.NetworkParams(), {}, "the neuron 5000 .* first_id, which is 1 for"),
+        ([[1.0], [0]], rbn.NetworkParams(), {"first_id": "1"}, "first_id='1'"),
+        ([[1.0], [0]], rbn.NetworkParams(n_clusters=[2.0, 4.0]), {}, "n_clusters=.* one network"),
+        ([[1.0], [0]], [("k", 0, 5, "E")], {}, "must be a NetworkParams, or"),
+        ([[1.0], [0]], {"E": ("a", "b")}, {}, "must be .first ID, last ID"),
+        ([[1.0], [0]], {"E": (0, 5), "I": (10**12, 10**12 + 1)}, {}, "at most 100,000,000"),
+        ([[1e12], [0]], {"E": (0, 5)}, {}, "at most 100,000,000 bins"),
+        ([[1.0], [0]], {"E": (0, 5)}, {"tlim": (0, None)}, "tlim=.0, None."),
         ([[1.0], [0.5]], {"E": (0, 5)}, {}, "ID 0.5 is no whole number"),
         ([[1.0], [0]], {"E": (0, 5), "I": (4, 6)}, {}, r"E: \(0, 5\) and I: \(4, 6\) have neurons"),
         ([[1.0], [0]], {"E": (5, 5)}, {}, r"E: \(5, 5\) must be"),
@@ -178,7 +209,6 @@ def test_recorders_events_and_cut_recordings_are_understood():
         ([[1.0], [0]], {"E": (0, 5)}, {"bin": np.nan}, "bin=nan ms"),
         ([[1.0], [0]], rbn.NetworkParams(N_E=4001.0), {"tlim": (0, 500)}, "N_E=4001"),
         ([[1.0], [0]], rbn.NetworkParams(N_E=[4e3, 8e3]), {"tlim": (0, 500)}, "one network"),
-        ([[1.0], [0]], rbn.NetworkParams(), {"tlim": (0, 50)}, "cluster_window=100 ms"),
     ],
 )
 def test_what_is_no_recording_is_named(spikes, net, options, message):

@@ -8,14 +8,18 @@ from rbn_jax.nest.simulation import NestNetwork as NestNetwork
 from rbn_jax.nest.simulation import Stimulus as Stimulus
 from rbn_jax.nest.simulation import build as build
 from rbn_jax.nest.simulation import simulate as simulate
+from rbn_jax.nest.statistics import SimulationStatistics as SimulationStatistics
+from rbn_jax.nest.statistics import run as run
 
 __all__ = [
     "ConnectionArguments",
     "NestArguments",
     "NestNetwork",
     "NeuronArguments",
+    "SimulationStatistics",
     "Stimulus",
     "build",
     "connection_args",
+    "run",
     "simulate",
 ]

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from rbn_jax.clusters import ClusterFactors, cluster_factors
 from rbn_jax.network import NUMBER_FIELDS, NetworkParams, synapse_of_neuron
@@ -14,7 +15,7 @@ from rbn_jax.weights import calculate_RBN_weights, rheobase_current
 
 POPULATIONS = ("E", "I")
 
-# NEST's models that have these parameters and no other ones that have to be given
+# NEST's models that need exactly the parameters below
 MODELS = (
     "iaf_psc_exp",
     "iaf_psc_exp_ps",
@@ -56,7 +57,7 @@ class ConnectionArguments(NamedTuple):
         to each other one
     conn_spec: the rule of the connections
     syn_spec: model, weight [pA, mV of delta synapses] and delay [ms] of the synapses
-    repeats: how often NEST has to connect. More than once where a probability is above 1
+    repeats: how many times to call `nest.Connect`. More than once where a probability is above 1
 
     >>> within = connection_args(NetworkParams()).connections[0]
     >>> (within.target, within.source, within.within, within.conn_spec["p"])
@@ -92,21 +93,20 @@ def connection_args(net: NetworkParams, *, reference: bool = False) -> NestArgum
 
     A synapse has the weight s js/sqrt(N), with the factors of `cluster_factors`, and a neuron the
     background current I_th (V_th - E_L) C_m/tau_m. Where a probability within clusters is above 1,
-    connections are made several times with an equal part of it.
+    connections are made several times with an equal part of it. In-degrees are rounded down.
 
     Args:
         net: one network.
-        reference: whether to repeat what is wrong in NEST's example: it ignores C_m in weights,
-            has the factor 1 + (rep - 1)^rj where probabilities are clustered, and the width
-            delta_I_xE of background currents for I, too.
+        reference: whether to repeat three errors of NEST's example: weights ignore C_m; the factor
+            is 1 + (rep - 1)^rj where probabilities are clustered; delta_I_xE is used for I, too.
 
     Returns:
         Python numbers only, as NEST takes no JAX arrays.
 
     Raises:
-        ValueError: as in `check`; a batch of networks; numbers of neurons that are not multiples
-            of n_clusters; a neuron model that is not in the list, or has other synapses than
-            `synapse` says.
+        ValueError: as in `check`; a batch of networks, or tracers; numbers of neurons that are not
+            multiples of n_clusters; a neuron model that is not in the list, or has other synapses
+            than `synapse` says; an in-degree above the number of neurons.
 
     Source: NEST 3.10, pynest/examples/EI_clustered_network/network.py.
 
@@ -116,8 +116,8 @@ def connection_args(net: NetworkParams, *, reference: bool = False) -> NestArgum
     pairwise_bernoulli 130.77
     """
     _check(net)
-    if reference and net.kappa not in (0, 1):
-        raise ValueError(f"kappa={net.kappa}: must be 0 or 1 with reference=True")
+    if reference:
+        _check_reference(net)
     with jax.enable_x64(True):
         js = np.asarray(calculate_RBN_weights(net.replace(C_m=1.0) if reference else net))
         factors = cluster_factors(net)
@@ -135,14 +135,19 @@ def connection_args(net: NetworkParams, *, reference: bool = False) -> NestArgum
     connections = []
     for i, j in np.ndindex(2, 2):
         for within in (True, False):
-            connections.append(_connection_arguments(net, i, j, within, factors, weights[i, j]))
+            connections.append(
+                _connection_arguments(net, i, j, within, factors, weights[i, j], reference)
+            )
     return NestArguments(int(net.n_clusters), neurons, connections)
 
 
 def _check(net: object) -> None:
-    """Raise a ValueError with all that is wrong for NEST."""
+    """Raise a ValueError that says what is wrong for NEST."""
     if not isinstance(net, NetworkParams):
         raise ValueError(f"net is a {type(net).__name__}: must be a NetworkParams")
+    for name in NUMBER_FIELDS:
+        if isinstance(getattr(net, name), Tracer):
+            raise ValueError(f"{name} is traced by JAX: NEST needs known numbers")
     net.check()
     for name, field in NUMBER_FIELDS.items():
         shape = np.shape(getattr(net, name))
@@ -153,7 +158,7 @@ def _check(net: object) -> None:
         size, n_clusters = float(getattr(net, name)), float(net.n_clusters)
         if size % n_clusters or size % 1 or n_clusters % 1:
             messages.append(
-                f"{name}={size:g}: must be a whole multiple of n_clusters={n_clusters:g}"
+                f"{name}={size:.17g}: must be a whole multiple of n_clusters={n_clusters:.17g}"
             )
     if net.neuron_type not in MODELS:
         messages.append(f"neuron_type={net.neuron_type!r}: must be one of {', '.join(MODELS)}")
@@ -163,6 +168,26 @@ def _check(net: object) -> None:
             f"{synapse_of_neuron(net.neuron_type)!r} synapses; change one of the two"
         )
     raise_if_any(messages, "Correct the values named.")
+
+
+def _check_reference(net: NetworkParams) -> None:
+    """Raise a ValueError for a network that NEST's example cannot have."""
+    if net.kappa not in (0, 1):
+        raise ValueError(f"kappa={net.kappa}: must be 0 or 1 with reference=True")
+    if net.neuron_type != "iaf_psc_exp" or net.connection_rule == "pairwise_poisson":
+        raise ValueError(
+            f"neuron_type={net.neuron_type!r}, connection_rule={net.connection_rule!r}: NEST's "
+            "example has neither other models than iaf_psc_exp nor pairwise_poisson; leave out "
+            "reference=True"
+        )
+    if net.kappa == 0 and net.n_clusters > 1:
+        if net.rep < 1:
+            raise ValueError(f"rep={net.rep}: must be >= 1 with reference=True")
+        others = 1 + (float(net.rep) - 1) ** float(net.rj)
+        if others > net.n_clusters:
+            raise ValueError(
+                f"1 + (rep - 1)^rj={others:g}: must be at most n_clusters={net.n_clusters:g}"
+            )
 
 
 def _factors_of_the_example(net: NetworkParams) -> ClusterFactors:
@@ -200,7 +225,13 @@ def _neuron_arguments(
 
 
 def _connection_arguments(
-    net: NetworkParams, i: int, j: int, within: bool, factors: ClusterFactors, weight: float
+    net: NetworkParams,
+    i: int,
+    j: int,
+    within: bool,
+    factors: ClusterFactors,
+    weight: float,
+    reference: bool,
 ) -> ConnectionArguments:
     """Return the connections to the population i from the population j."""
     target, source = POPULATIONS[i], POPULATIONS[j]
@@ -220,7 +251,10 @@ def _connection_arguments(
             probability /= repeats
         if net.connection_rule == "fixed_indegree":
             n_sources = float(getattr(net, f"N_{source}"))
-            conn_spec["indegree"] = int(probability * n_sources / float(net.n_clusters))
+            indegree = probability * n_sources / float(net.n_clusters)
+            # 0.29 x 100 is below 29 by rounding
+            conn_spec["indegree"] = int(indegree if reference else indegree + 1e-9)
+            _check_indegree(conn_spec, n_sources / float(net.n_clusters), within and i == j)
         else:
             conn_spec["p"] = probability
     syn_spec = {
@@ -229,3 +263,15 @@ def _connection_arguments(
         "delay": float(net.delay),
     }
     return ConnectionArguments(target, source, within, conn_spec, syn_spec, repeats)
+
+
+def _check_indegree(conn_spec: dict[str, Any], n_neurons: float, is_recurrent: bool) -> None:
+    """Raise a ValueError for an in-degree for which NEST would search without an end."""
+    n_sources = n_neurons - is_recurrent  # a neuron has no connection to itself
+    indegree = conn_spec["indegree"]
+    is_possible = n_sources > 0 if conn_spec["allow_multapses"] else indegree <= n_sources
+    if indegree > 0 and not is_possible:
+        raise ValueError(
+            f"an in-degree of {indegree} from {n_sources:g} neurons of a cluster: must not be "
+            "larger; lower baseline_conn_prob"
+        )

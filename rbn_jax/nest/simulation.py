@@ -14,12 +14,15 @@ from rbn_jax.nest.arguments import (
     connection_args,
 )
 from rbn_jax.network import NetworkParams
+from rbn_jax.parameters.checks import is_number, to_number_array, to_whole_number
 from rbn_jax.parameters.optional import require
 from rbn_jax.system.progress import Progress
 
 LARGEST_SEED = 2**32 - 1
 # NEST can be interrupted, and progress shown, after each of these intervals [ms]
 _SLICE = 100.0
+# the unit of NEST's times [ms]
+_TIC = 0.001
 
 
 class Stimulus(NamedTuple):
@@ -27,7 +30,8 @@ class Stimulus(NamedTuple):
 
     clusters: numbers of the clusters, from 0
     amplitude: current [pA]
-    start, stop: [ms] after the end of the warm-up
+    start, stop: [ms] after the end of the warm-up, when the generator of the current changes it.
+        The current reaches the neurons 1 ms later: that is NEST's default delay
 
     >>> Stimulus(clusters=[2, 3], amplitude=0.15, start=200.0, stop=350.0).amplitude
     0.15
@@ -43,7 +47,7 @@ class NestNetwork(NamedTuple):
     """A network in NEST's kernel, as NodeCollections.
 
     E, I: a population for each cluster
-    recorder: records the spikes of all neurons
+    recorder: records the spikes of all neurons, whose IDs begin at 1 in its `events`
     """
 
     E: list[Any]
@@ -52,9 +56,12 @@ class NestNetwork(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """How a network is simulated; the names are those of `simulate`."""
+    """How a network is simulated; the names are those of `simulate`.
 
-    simtime: float
+    simtime: None for a network that is only built
+    """
+
+    simtime: float | None
     warmup: float
     seed: int
     threads: int
@@ -75,7 +82,8 @@ def build(
     """Reset NEST's kernel, and build a network in it.
 
     NEST is called in the order of its EI_clustered_network example, so that its random numbers
-    are the same. NEST has one kernel in a process, and does not work in several of its threads.
+    are the same. NEST has one kernel in a process: an earlier network is lost, and only one thread
+    of Python may build networks. NEST's verbosity becomes that of errors.
 
     Args:
         net: one network; with NEST's neuron model `neuron_type`.
@@ -91,8 +99,9 @@ def build(
         ImportError: NEST is missing.
         ValueError: as in `connection_args`; names a bad argument before NEST is touched.
     """
-    run = _Run(np.inf, 0.0, seed, threads, dt, tuple(stimuli))
-    return _build(net, run, V_m, reference)
+    arguments = connection_args(net, reference=reference)
+    run = _check_run(net, None, 0.0, seed, threads, dt, stimuli)
+    return _build(arguments, run, _initial_potentials(net, V_m))
 
 
 def simulate(
@@ -118,41 +127,41 @@ def simulate(
         progress: True for a bar; None for a bar in a terminal, and for lines on stderr elsewhere.
 
     Returns:
-        (2, number of spikes): times [ms] from the end of the warm-up, and numbers of the neurons
-        from 0, those of E first. They are in NEST's order, which is sorted in one thread only.
+        (2, number of spikes): times [ms] from the end of the warm-up to simtime, both included, as
+        NEST's times are the ends of time steps; and numbers of the neurons from 0, NEST's IDs
+        less 1, those of E first. The spikes are in NEST's order, which is not always that of time.
 
     Raises:
-        ImportError: NEST is missing.
+        ImportError: NEST or tqdm is missing.
         ValueError: as in `build`; a time that is no multiple of dt.
     """
-    run = _Run(simtime, warmup, seed, threads, dt, tuple(stimuli))
-    network = _build(net, run, V_m, reference)
-    nest = _import_nest()
-    n_steps = round((warmup + simtime) / dt)
-    n_slice = max(round(_SLICE / dt), 1)
-    bar = Progress(progress, "simulate", "", n_steps, n_steps, unit="time steps", extra="sweep")
+    arguments = connection_args(net, reference=reference)
+    run = _check_run(net, simtime, warmup, seed, threads, dt, stimuli)
+    initial = _initial_potentials(net, V_m)
+    n_steps = round((run.warmup + simtime) / run.dt)
+    n_slice = max(round(_SLICE / run.dt), 1)
+    bar = Progress(
+        progress, "simulate", "building", n_steps, n_steps, unit="time steps", extra="nest"
+    )
     try:
+        network = _build(arguments, run, initial)
+        nest = _import_nest()
         with nest.RunManager():
             for first in range(0, n_steps, n_slice):
                 steps = min(n_slice, n_steps - first)
-                nest.Run(steps * dt)
+                nest.Run(steps * run.dt)
                 bar.add(steps)
                 bar.log()
     finally:
         bar.close()
     events = network.recorder.events
     times = np.asarray(events["times"], float)
-    recorded = times >= warmup
+    recorded = times >= run.warmup
     senders = np.asarray(events["senders"], float)
-    return np.stack([times[recorded] - warmup, senders[recorded] - 1])
+    return np.stack([times[recorded] - run.warmup, senders[recorded] - 1])
 
 
-def _build(
-    net: NetworkParams, run: _Run, V_m: ArrayLike | str | None, reference: bool
-) -> NestNetwork:
-    arguments = connection_args(net, reference=reference)
-    _check_run(net, run)
-    initial = _initial_potentials(net, V_m)
+def _build(arguments: NestArguments, run: _Run, initial: np.ndarray | float | str) -> NestNetwork:
     nest = _import_nest()
     nest.ResetKernel()
     nest.local_num_threads = run.threads
@@ -208,7 +217,14 @@ def _connect(nest: Any, arguments: NestArguments, populations: dict[str, list[An
 
 
 def _import_nest() -> Any:
-    nest = require("nest", "nest")
+    # without the banner that NEST prints on stdout, where results may go
+    was_quiet = os.environ.get("PYNEST_QUIET")
+    os.environ["PYNEST_QUIET"] = "1"
+    try:
+        nest = require("nest", "nest")
+    finally:
+        if was_quiet is None:
+            del os.environ["PYNEST_QUIET"]
     if hasattr(nest, "VerbosityLevel"):
         nest.verbosity = nest.VerbosityLevel.ERROR
     else:  # before NEST 3.9
@@ -216,51 +232,85 @@ def _import_nest() -> Any:
     return nest
 
 
-def _check_run(net: NetworkParams, run: _Run) -> None:
-    """Raise a ValueError that names an argument of a run that NEST would refuse or round."""
-    for name, largest in (("seed", LARGEST_SEED), ("threads", os.cpu_count() or 1)):
-        value = getattr(run, name)
-        is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not is_whole or not 1 <= value <= largest:
-            raise ValueError(f"{name}={value!r}: must be a whole number from 1 to {largest}")
-    if not 0 < run.dt < np.inf:
-        raise ValueError(f"dt={run.dt!r} ms: must be a finite number > 0")
-    times = {"delay": float(net.delay), "warmup": run.warmup}
-    if run.simtime != np.inf:
-        times["simtime"] = run.simtime
+def _check_run(
+    net: NetworkParams,
+    simtime: float | None,
+    warmup: float,
+    seed: int,
+    threads: int,
+    dt: float,
+    stimuli: Iterable[Stimulus],
+) -> _Run:
+    """Return the arguments as Python's numbers.
+
+    Raises:
+        ValueError: names an argument that NEST would refuse or round.
+    """
+    if to_whole_number("seed", seed, 1) > LARGEST_SEED:
+        raise ValueError(f"seed={seed!r}: must be a whole number from 1 to {LARGEST_SEED}")
+    # NEST's times are multiples of a microsecond
+    if not is_number(dt) or not dt > 0 or not _is_multiple(dt, _TIC):
+        raise ValueError(f"dt={dt!r} ms: must be > 0 and a multiple of {_TIC} ms")
+    dt = round(float(dt) / _TIC) * _TIC
+    times = {"delay": float(net.delay), "warmup": warmup}
+    if simtime is not None:
+        times["simtime"] = simtime
     for name, time in times.items():
-        smallest = 0 if name == "warmup" else run.dt
-        if not (smallest <= time < np.inf) or not _is_multiple(time, run.dt):
+        fewest_steps = 0 if name == "warmup" else 1
+        is_possible = is_number(time) and _is_multiple(time, dt)
+        if not is_possible or round(time / dt) < fewest_steps:
             raise ValueError(
-                f"{name}={time!r} ms: must be a multiple of dt={run.dt!r} ms, from {smallest:g} on"
+                f"{name}={time!r} ms: must be >= {fewest_steps * dt:g} and a multiple of "
+                f"dt={dt:g} ms"
             )
-    for stimulus in run.stimuli:
-        _check_stimulus(net, run, stimulus)
+    run = _Run(
+        simtime=None if simtime is None else float(simtime),
+        warmup=float(warmup),
+        seed=int(seed),
+        threads=to_whole_number("threads", threads, 1),
+        dt=dt,
+        stimuli=(),
+    )
+    if isinstance(stimuli, Stimulus):
+        raise ValueError("stimuli is one Stimulus: must be a list of them")
+    checked = []
+    for stimulus in stimuli:
+        checked.append(_check_stimulus(net, run, stimulus))
+    return run._replace(stimuli=tuple(checked))
 
 
-def _check_stimulus(net: NetworkParams, run: _Run, stimulus: Stimulus) -> None:
+def _check_stimulus(net: NetworkParams, run: _Run, stimulus: object) -> Stimulus:
+    if not isinstance(stimulus, Stimulus):
+        raise ValueError(f"stimuli holds {stimulus!r}: must be a nest.Stimulus")
     n_clusters = int(net.n_clusters)
+    if np.ndim(stimulus.clusters) != 1 and isinstance(stimulus.clusters, int | np.ndarray):
+        raise ValueError(f"{stimulus}: clusters must be a list of numbers")
+    clusters = []
     for cluster in stimulus.clusters:
-        if cluster not in range(n_clusters):
+        if not is_number(cluster) or cluster not in range(n_clusters):
             raise ValueError(
                 f"{stimulus}: cluster {cluster!r} must be a whole number from 0 to {n_clusters - 1}"
             )
-    if not np.isfinite(stimulus.amplitude):
-        raise ValueError(f"{stimulus}: amplitude must be a finite number")
-    # NEST changes a current after a time step, not at the first moment
+        clusters.append(int(cluster))
+    for name in ("amplitude", "start", "stop"):
+        if not is_number(getattr(stimulus, name)):
+            raise ValueError(f"{stimulus}: {name} must be a finite number")
+    start, stop = float(stimulus.start), float(stimulus.stop)
+    # a current cannot change before the end of the first time step
     earliest = run.dt - run.warmup
-    if not earliest <= stimulus.start < stimulus.stop <= run.simtime:
-        raise ValueError(
-            f"{stimulus}: must have {earliest:g} <= start < stop <= {run.simtime:g} ms"
-        )
-    for time in (stimulus.start, stimulus.stop):
+    latest = np.inf if run.simtime is None else run.simtime
+    if not earliest <= start < stop <= latest:
+        raise ValueError(f"{stimulus}: must have {earliest:g} <= start < stop <= {latest:g} ms")
+    for time in (start, stop):
         if not _is_multiple(time, run.dt):
             raise ValueError(f"{stimulus}: {time!r} ms is no multiple of dt={run.dt!r} ms")
+    return Stimulus(clusters, float(stimulus.amplitude), start, stop)
 
 
-def _is_multiple(time: float, dt: float) -> bool:
-    n_steps = time / dt
-    return abs(n_steps - round(n_steps)) <= 1e-9 * max(abs(n_steps), 1)
+def _is_multiple(time: float, step: float) -> bool:
+    """Return whether a time is a multiple of a step, to the precision of float32."""
+    n_steps = float(time) / step
+    return abs(n_steps - round(n_steps)) <= 1e-6 * max(abs(n_steps), 1)
 
 
 def _initial_potentials(
@@ -271,7 +321,7 @@ def _initial_potentials(
         if value != "rand":
             raise ValueError(f"V_m={value!r}: must be 'rand', a number, or one for each neuron")
         return value
-    potentials = np.asarray(value, float)
+    potentials = to_number_array("V_m", value).astype(float)
     size = int(net.N_E) + int(net.N_I)
     if potentials.shape not in ((), (size,)):
         raise ValueError(
