@@ -15,7 +15,11 @@ import typer
 
 import rbn_jax
 from rbn_jax.cli.program_cache import keep_compiled_programs
-from rbn_jax.system.interrupts import deferred_interrupts, noticed_interrupts
+from rbn_jax.system.interrupts import (
+    deferred_interrupts,
+    noticed_interrupts,
+    quiet_finalizers,
+)
 
 COMMANDS = {
     "weights": ("weights_command", "Print the 2x2 weights [pA*sqrt(N)] of one network."),
@@ -87,9 +91,12 @@ def run_app(app: Callable[..., int | None], arguments: list[str], program: str) 
         warnings.showwarning = show_warning
         number = signal.SIGINT
         try:
-            with noticed_interrupts() as interrupted, _quiet_finalizers():
+            with noticed_interrupts() as interrupted, quiet_finalizers():
                 try:
                     status = app(arguments or ["--help"], standalone_mode=False, prog_name=program)
+                    # typer may return after a Ctrl-C, and a finalizer may have dropped it
+                    if interrupted():
+                        raise KeyboardInterrupt
                 except StoppedError:
                     raise
                 except Exception:
@@ -130,22 +137,6 @@ def _jax_has_devices() -> bool:
     # whatever it is that JAX raises there
     except Exception:
         return False
-
-
-@contextlib.contextmanager
-def _quiet_finalizers() -> Iterator[None]:
-    """Print nothing of a Ctrl-C that comes in a finalizer: it is noticed, and not lost."""
-    show = sys.unraisablehook
-
-    def show_others(unraisable: "sys.UnraisableHookArgs") -> None:
-        if unraisable.exc_type is not KeyboardInterrupt:
-            show(unraisable)
-
-    sys.unraisablehook = show_others
-    try:
-        yield
-    finally:
-        sys.unraisablehook = show
 
 
 def new_app(help_text: str) -> typer.Typer:

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -74,3 +75,19 @@ def deferred_interrupts() -> Iterator[None]:
         handler.waits = False
     if handler.number:
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def quiet_finalizers() -> Iterator[None]:
+    """Print nothing of a Ctrl-C that comes in a finalizer: it is noticed, and not lost."""
+    show = sys.unraisablehook
+
+    def show_others(unraisable: "sys.UnraisableHookArgs") -> None:
+        if unraisable.exc_type is not KeyboardInterrupt:
+            show(unraisable)
+
+    sys.unraisablehook = show_others
+    try:
+        yield
+    finally:
+        sys.unraisablehook = show
