@@ -78,7 +78,7 @@ BAD_INPUT = [
     ("raster cut.npz", "cut.npz"),
     ("raster pickled.npy", "pickled.npy: is a pickle"),
     ("raster spikes.pkl", "spikes.pkl: is a pickle"),
-    ("raster bad.toml", "bad.toml: must end in"),
+    ("raster bad.toml", "bad.toml: no readable text spike file: line 1"),
     ("raster steps.dat", "resolution"),
     (
         "raster good.npy --set N_E=2 --set N_I=1",

@@ -12,11 +12,13 @@ from rbn_jax.cli.arguments import check_output_file, parse_network, parse_pair
 from rbn_jax.cli.options import Params, Preset, Settings
 from rbn_jax.cli.output import save_figure
 from rbn_jax.spikes import load_spikes
+from rbn_jax.spikes.files import find_format
 
 
 def raster(
     spikes: Annotated[
-        list[Path], Argument(help=".npz, .npy, or NEST's .dat files (one for each thread).")
+        list[Path],
+        Argument(help="NEST's text files (one for each thread), .npz, .npy, or SONATA's .h5."),
     ],
     out: Annotated[Path, Option(help="PNG, PDF or SVG file.")] = Path("raster.png"),
     tlim: Annotated[str | None, Option(help="Time window, start:stop [ms].")] = None,
@@ -27,10 +29,14 @@ def raster(
     ] = None,
     resolution: Annotated[
         float | None,
-        Option(help="Resolution of the simulation [ms], for .dat files with time_in_steps."),
+        Option(help="Resolution of the simulation [ms], for times in steps (time_in_steps)."),
+    ] = None,
+    population: Annotated[
+        str | None, Option(help="Population of a SONATA file that has several.")
     ] = None,
     first_id: Annotated[
-        int | None, Option(help="ID of the first neuron; default: 1 for .dat, 0 for arrays.")
+        int | None,
+        Option(help="ID of the first neuron; default: 1 for text, 0 for arrays and SONATA."),
     ] = None,
     params: Params = None,
     preset: Preset = "nest",
@@ -45,7 +51,7 @@ def raster(
     check_output_file("--out", out)
     time_window = parse_pair("--tlim", tlim, ":") if tlim else None
     net = parse_network(params, preset, settings)
-    recording = load_spikes(spikes, resolution=resolution)
+    recording = load_spikes(spikes, resolution=resolution, population=population)
     if first_id is None:
         first_id = _default_first_id(spikes)
     first_inhibitory = first_id + int(net.N_E)
@@ -75,11 +81,11 @@ def raster(
 
 
 def _default_first_id(paths: list[Path]) -> int:
-    """Return 1 for NEST's .dat files and 0 for arrays."""
-    are_dat = {path.suffix.lower() == ".dat" for path in paths}
-    if len(are_dat) > 1:
+    """Return 1 for NEST's text files, and 0 for arrays and SONATA's files."""
+    are_text = {find_format(path) == "text" for path in paths}
+    if len(are_text) > 1:
         raise ValueError(
-            ".dat files count neurons from 1, arrays from 0: draw one kind at a time, or "
-            "give --first-id"
+            "NEST's text files count neurons from 1, arrays and SONATA from 0: draw one kind at a "
+            "time, or give --first-id"
         )
-    return int(are_dat.pop())
+    return int(are_text.pop())
