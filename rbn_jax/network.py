@@ -604,6 +604,45 @@ def _check_clusters(net: NetworkParams) -> list[str]:
     return messages
 
 
+def population_limits(net: NetworkParams, first_id: int = 0) -> dict[str, tuple[int, int]]:
+    """Return (first ID, last ID + 1) of the neurons of E and of I; those of E come first.
+
+    Raises:
+        ValueError: N_E or N_I is no whole number, as in a batch of networks.
+
+    >>> population_limits(NetworkParams(N_E=8, N_I=2), first_id=1)
+    {'E': (1, 9), 'I': (9, 11)}
+    """
+    n_E, n_I = (_to_count(net, name) for name in ("N_E", "N_I"))
+    return {"E": (first_id, first_id + n_E), "I": (first_id + n_E, first_id + n_E + n_I)}
+
+
+def cluster_sizes(net: NetworkParams) -> dict[str, int]:
+    """Return the number of neurons in one cluster of E and in one of I.
+
+    Raises:
+        ValueError: a number of neurons is no multiple of the number of clusters; one of the three
+            is no whole number, as in a batch of networks.
+
+    >>> cluster_sizes(NetworkParams(N_E=8, N_I=2, n_clusters=2))
+    {'E': 4, 'I': 1}
+    """
+    n_clusters, n_E, n_I = (_to_count(net, name) for name in ("n_clusters", "N_E", "N_I"))
+    if n_E % n_clusters or n_I % n_clusters:
+        raise ValueError(
+            f"N_E={n_E}, N_I={n_I}: must be multiples of n_clusters={n_clusters}; give groups for "
+            "other clusters"
+        )
+    return {"E": n_E // n_clusters, "I": n_I // n_clusters}
+
+
+def _to_count(net: NetworkParams, name: str) -> int:
+    value = getattr(net, name)
+    if not checks.is_number(value) or value % 1 or value < 1:
+        raise ValueError(f"{name}={value!r}: must be a whole number >= 1 of one network")
+    return int(value)
+
+
 def _to_choice(value: object) -> object:
     """Return NumPy's scalars and arrays of no axes as Python's values, bytes as text."""
     if isinstance(value, np.generic | np.ndarray | Array) and np.ndim(value) == 0:

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from rbn_jax.network import NetworkParams
+from rbn_jax.network import NetworkParams, cluster_sizes, population_limits
 from rbn_jax.parameters.checks import is_number, to_whole_number
 from rbn_jax.parameters.optional import require
 from rbn_jax.spikes import as_spiketimes
+from rbn_jax.spikes.recorded import Recording
 
 if TYPE_CHECKING:
     import xarray
@@ -49,7 +49,7 @@ class _Spikes(NamedTuple):
 
 
 def spike_statistics(
-    spikes: ArrayLike | Mapping[str, ArrayLike],
+    spikes: Recording,
     net: NetworkParams | Groups,
     *,
     window: float = 400.0,
@@ -71,8 +71,9 @@ def spike_statistics(
     windows.
 
     Args:
-        spikes: 2xN array, times [ms] in row 0 and neuron IDs in row 1; or the `events` of a NEST
-            spike recorder, for which first_id=1.
+        spikes: 2xN array, times [ms] in row 0 and neuron IDs in row 1; the `events` of a NEST
+            spike recorder, for which first_id=1; or another recording that
+            `spikes.as_spiketimes` takes.
         net: the network, whose neurons have the IDs of E first, cluster by cluster; or a mapping
             of (first ID, last ID + 1) by the names of populations.
         window: width [ms] of the windows for the Fano factor of a neuron. Windows begin at
@@ -106,6 +107,10 @@ def spike_statistics(
           2.5 times the mean of all E neurons and above 8 spikes/s
         - share_of_time (n_active): the share of the time in which that many clusters are active;
           NaN for a recording shorter than cluster_window
+        - rates_active, rates_inactive (n_active, population) [spikes/s]: mean rates of the active
+          clusters, and of the others, while that many are active; NaN if none are
+        - cluster_rate_cv (population): std / mean over time of the rates in windows, as the mean
+          over the clusters that fire
 
     Raises:
         ImportError: xarray is missing.
@@ -124,7 +129,9 @@ def spike_statistics(
             raise ValueError(f"{name}={value!r} ms: must be a finite number > 0")
     if isinstance(net, NetworkParams):
         first_id = to_whole_number("first_id", first_id, 0)
-        limits = _limits_of_network(net, first_id)
+        limits = population_limits(net, first_id)
+        # names numbers that are not those of one network
+        cluster_sizes(net)
     else:
         limits = _check_groups(net)
     times, ids = as_spiketimes(spikes)
@@ -170,25 +177,13 @@ def spike_statistics(
         "neuron": np.concatenate([np.arange(*pair) for pair in limits.values()]),
         "neuron_population": ("neuron", names[population_of_neuron]),
     }
-    if isinstance(net, NetworkParams) and _whole(net, "n_clusters") > 1:
+    if isinstance(net, NetworkParams) and net.n_clusters > 1:
         _add_clusters(variables, coordinates, net, sorted_spikes, start, stop, cluster_window)
     attributes = {"start": start, "stop": stop, "window": window, "bin": bin}
     return xarray.Dataset(variables, coordinates, attributes)
 
 
 _RATE = {"units": "spikes/s"}
-
-
-def _limits_of_network(net: NetworkParams, first_id: int) -> dict[str, tuple[int, int]]:
-    n_E, n_I = _whole(net, "N_E"), _whole(net, "N_I")
-    return {"E": (first_id, first_id + n_E), "I": (first_id + n_E, first_id + n_E + n_I)}
-
-
-def _whole(net: NetworkParams, name: str) -> int:
-    value = getattr(net, name)
-    if not is_number(value) or value % 1 or value < 1:
-        raise ValueError(f"{name}={value!r}: must be a whole number >= 1 of one network")
-    return int(value)
 
 
 def _check_groups(groups: object) -> dict[str, tuple[int, int]]:
@@ -372,13 +367,8 @@ def _add_clusters(
     width: float,
 ) -> None:
     """Add the variables of clusters, and their coordinates."""
-    n_clusters, n_E, n_I = (_whole(net, name) for name in ("n_clusters", "N_E", "N_I"))
-    sizes = np.array([n_E // n_clusters, n_I // n_clusters])
-    if n_E % n_clusters or n_I % n_clusters:
-        raise ValueError(
-            f"N_E={n_E}, N_I={n_I}: must be multiples of n_clusters={n_clusters}; give groups for "
-            "other clusters"
-        )
+    sizes = np.array(list(cluster_sizes(net).values()))
+    n_clusters = int(net.n_clusters)
     n_bins = _n_whole(start, stop, width)
     # E of all clusters, and then I of all of them
     cluster_of_neuron = np.repeat(np.arange(2 * n_clusters), np.repeat(sizes, n_clusters))
@@ -390,7 +380,8 @@ def _add_clusters(
     in_time = 1000 * counts.reshape(*shape, n_bins) / sizes[:, None, None] / width
     mean_rate = in_time[0].mean() if n_bins else 0.0
     threshold = max(_ACTIVE_RATIO * mean_rate, _ACTIVE_RATE)
-    n_active = (in_time[0] > threshold).sum(axis=0)
+    is_active = in_time[0] > threshold
+    n_active = is_active.sum(axis=0)
     variables["cluster_rate"] = (("population", "cluster"), rates, _RATE)
     variables["cluster_rate_in_time"] = (("population", "cluster", "time"), in_time, _RATE)
     variables["active_clusters"] = ("time", n_active)
@@ -398,6 +389,18 @@ def _add_clusters(
     if n_bins:
         share = np.bincount(n_active, minlength=n_clusters + 1) / n_bins
     variables["share_of_time"] = ("n_active", share)
+    for name, selected in {"rates_active": is_active, "rates_inactive": ~is_active}.items():
+        rates_of_state = np.full((n_clusters + 1, 2), np.nan)
+        for number in np.unique(n_active):
+            chosen = selected & (n_active == number)
+            if chosen.any():
+                rates_of_state[number] = in_time[:, chosen].mean(axis=1)
+        variables[name] = (("n_active", "population"), rates_of_state, _RATE)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cv = in_time.std(axis=2) / in_time.mean(axis=2) if n_bins else np.full(shape, np.nan)
+    cluster_populations = np.repeat([0, 1], n_clusters)
+    means = _means_of_finite(cv.ravel(), cluster_populations, 2)
+    variables["cluster_rate_cv"] = ("population", means)
     coordinates["cluster"] = np.arange(n_clusters)
     coordinates["time"] = ("time", start + width * np.arange(n_bins), {"units": "ms"})
     coordinates["n_active"] = np.arange(n_clusters + 1)

@@ -132,6 +132,16 @@ def test_rates_and_numbers_of_active_clusters():
     # of a mean of 2.5 spikes/s: 15 and 10 spikes/s are active, and 5 are not
     assert statistics["active_clusters"].values.tolist() == [0, 2, 0]
     np.testing.assert_allclose(statistics["share_of_time"], [2 / 3, 0, 1 / 3, 0, 0])
+    # while two are active: clusters 2 and 3 of E fire at 15 and 10 spikes/s, all else is silent;
+    # while none is: cluster 3 of E and cluster 1 of I fire, in one of two windows each
+    nan = np.nan
+    active = [[nan, nan], [nan, nan], [12.5, 0], [nan, nan], [nan, nan]]
+    np.testing.assert_allclose(statistics["rates_active"], active)
+    inactive = [[5 / 8, 10 / 8], [nan, nan], [0, 0], [nan, nan], [nan, nan]]
+    np.testing.assert_allclose(statistics["rates_inactive"], inactive)
+    # rates of 0, 15, 0 and of 0, 10, 5; of 10, 0, 0 for I
+    cv = np.mean([np.sqrt(2), np.std([0, 10, 5]) / 5]), np.sqrt(2)
+    np.testing.assert_allclose(statistics["cluster_rate_cv"], cv)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2999), st.integers(0, 9)), max_size=60), st.data())
@@ -162,6 +172,8 @@ def test_recorders_events_and_cut_recordings_are_understood():
     assert np.isnan(short["fano_factor"]).all()
     assert np.isnan(short["share_of_time"]).all()
     assert short["cluster_rate_in_time"].shape == (2, 20, 0)
+    for name in ("rates_active", "rates_inactive", "cluster_rate_cv"):
+        assert np.isnan(short[name]).all()
 
 
 @given(st.integers(0, 30_000), st.sampled_from([0.1, 0.2, 0.3, 0.7, 0.9, 1.1, 2.5, 5.0]))
