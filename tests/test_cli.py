@@ -228,7 +228,12 @@ def test_raster_passes_time_window_and_marker_size(capsys, monkeypatch):
 
     monkeypatch.setattr("rbn_jax.plot.raster_plot", record)
     output_of(capsys, "raster", RECORDED, "--tlim", "100:300", "--markersize", "2")
-    assert [(call["tlim"], call["markersize"]) for call in calls] == [((100.0, 300.0), 2.0)]
+    output_of(capsys, "raster", RECORDED, "--clusters")
+    assert [(call["tlim"], call["markersize"]) for call in calls] == [
+        ((100.0, 300.0), 2.0),
+        (None, 0.5),
+    ]
+    assert [call["colorgroups"] for call in calls] == ["populations", "clusters"]
 
 
 def test_set_overrides_parameters_of_a_toml_file(capsys):

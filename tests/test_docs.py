@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import importlib.metadata
+import json
 import pkgutil
 import re
 import shutil
@@ -62,8 +63,12 @@ def test_every_public_function_has_an_example():
 
 @pytest.mark.parametrize(
     "page",
-    # the code of docs/clusters.md runs in the test of its results
-    [page for page in PAGES if "```python" in read_page(page) and page != "docs/clusters.md"],
+    # the code of these pages runs in the tests of their results
+    [
+        page
+        for page in PAGES
+        if "```python" in read_page(page) and page not in ("docs/clusters.md", "docs/from_nest.md")
+    ],
 )
 def test_the_python_code_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -80,6 +85,25 @@ def test_the_results_on_the_page_of_clusters_are_those_of_its_code(tmp_path, mon
     run_blocks(blocks)
     expected = re.findall(r"^print\(.*\)  # (.*)$", "\n".join(blocks), re.MULTILINE)
     assert capsys.readouterr().out.splitlines() == expected
+
+
+def test_the_results_on_the_page_about_nest_are_those_of_its_code(nest_wheel, tmp_path):
+    """The code runs in a process of its own, as NEST has one kernel in each."""
+    code = "\n".join(python_blocks("docs/from_nest.md"))
+    results = "import json; print('RESULT' + json.dumps([rates.tolist() for rates in (\n"
+    results += "rbn.firing_rates(rbn.NetworkParams.from_mapping(net_dict)),\n"
+    results += "statistics['rate'].values, compared['rate_error'].values)]))\n"
+    command = [sys.executable, "-W", "error", "-c", f"{code}\n{results}"]
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    predicted, measured, errors = json.loads(process.stdout.split("RESULT")[1])
+    page = read_page("docs/from_nest.md")
+    assert f"rates of E and I: {predicted[0]:.2f}, {predicted[1]:.2f} spikes/s" in page
+    assert f"# measured: {measured[0]:.1f}, {measured[1]:.1f} spikes/s" in page
+    assert f"# theory / NEST - 1: {errors[0]:.2f}, {errors[1]:.2f}" in page
+    # the rates that were wanted
+    assert measured == pytest.approx([5.0, 8.0], rel=0.08)
+    assert (tmp_path / "from_nest.png").stat().st_size > 10_000
 
 
 def test_the_tables_of_clusters_are_those_of_the_benchmark():

@@ -281,6 +281,19 @@ def test_runs_that_nest_cannot_make_are_named(changes, message):
         nest.simulate(NetworkParams(), **options)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"t_ref": 0.25}, "t_ref=0.25 ms: must be >= 0 and a multiple of dt=0.1 ms"),
+        ({"t_ref": 0.0, "neuron_type": "iaf_psc_exp_ps"}, "t_ref=0.0 ms: must be >= 0.1 and"),
+        ({"delay": 0.0}, "delay"),
+    ],
+)
+def test_times_of_networks_that_nest_would_round_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        nest.simulate(NetworkParams(**changes), 10.0, seed=1)
+
+
 def test_what_is_wrong_in_the_example_is_repeated_on_request():
     net = NetworkParams(C_m=250.0, clustering="probabilities", rep=3.0, delta_I_xE=0.5)
     right, reference = nest.connection_args(net), nest.connection_args(net, reference=True)

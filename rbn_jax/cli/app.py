@@ -42,6 +42,14 @@ COMMANDS = {
         "clusters_command",
         "Print the states of a clustered network, and where they begin.",
     ),
+    "simulate": (
+        "simulate_command",
+        "Simulate a network in NEST; print the statistics of its spikes.",
+    ),
+    "compare": (
+        "simulate_command",
+        "Print what theory says of a network beside what NEST shows.",
+    ),
 }
 """Module and summary of each command. A module is imported only when its command is
 called, so that `rbn-jax --help` and `--version` do not wait for JAX."""

@@ -2,7 +2,9 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
+from rbn_jax import nest
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.checks import check_names
 from rbn_jax.rates import firing_rates, mean_field
@@ -13,24 +15,33 @@ from rbn_jax.weights import calculate_RBN_weights, synaptic_weights
 WEIGHTS = {"js": calculate_RBN_weights, "weights": synaptic_weights}
 DERIVATIVES = {"jacobian": jacobian, "elasticity": elasticity}
 STATES = {"rates": firing_rates, "mean_field": mean_field}
+SIMULATION = "nest"
+"""The quantity for which each point is a simulation in NEST."""
 
 
 def quantity_function(
-    quantity: str, wrt: tuple[str, ...], theory: str | None
+    quantity: str, wrt: tuple[str, ...], theory: str | None, simulation: dict[str, Any]
 ) -> Callable[..., object]:
     """Return the function of a network that computes a quantity.
 
     Args:
-        quantity: a name in WEIGHTS or STATES, or in DERIVATIVES for those of the matrix js.
+        quantity: a name in WEIGHTS or STATES, in DERIVATIVES for those of the matrix js, or
+            SIMULATION.
         wrt: the parameters of the derivatives.
         theory: of the state; None is "quenched".
+        simulation: arguments of `nest.run`.
 
     Raises:
-        ValueError: an unknown quantity or theory; a theory of another quantity.
+        ValueError: an unknown quantity or theory; a theory, or an argument of a simulation, of
+            another quantity.
     """
-    check_names([quantity], [*WEIGHTS, *DERIVATIVES, *STATES], "quantity")
+    check_names([quantity], [*WEIGHTS, *DERIVATIVES, *STATES, SIMULATION], "quantity")
+    if simulation and quantity != SIMULATION:
+        raise ValueError(f"--{next(iter(simulation))}: is for --quantity {SIMULATION}")
     if theory is not None and quantity not in STATES:
         raise ValueError(f"--theory {theory}: is for --quantity {' or '.join(STATES)}")
+    if quantity == SIMULATION:
+        return functools.partial(nest.run, **simulation)
     if quantity in STATES:
         return state_by_theory(theory or "quenched", STATES[quantity])
     if quantity in WEIGHTS:

@@ -27,6 +27,9 @@ def raster(
         float | None,
         Option(help="Add a panel of population rates with bins of this width [ms]."),
     ] = None,
+    clusters: Annotated[
+        bool, Option("--clusters", help="Give each cluster a colour of its own.")
+    ] = False,
     resolution: Annotated[
         float | None,
         Option(help="Resolution of the simulation [ms], for times in steps (time_in_steps)."),
@@ -44,7 +47,7 @@ def raster(
 ) -> None:
     """Draw spikes, excitatory neurons black, inhibitory red.
 
-    N_E and N_I of the network say which neurons are excitatory.
+    N_E and N_I of the network say which neurons are excitatory, and n_clusters the clusters.
 
     Example: rbn-jax raster spikes.npz --out raster.png --rate-bin 5
     """
@@ -64,13 +67,15 @@ def raster(
             "--set N_E=..., --set N_I=..."
         )
     figure = Figure(figsize=(8.0, 6.0), layout="tight")
-    # colour, first ID, ID after the last, label
-    groups = [
-        ("k", first_id, first_inhibitory, "excitatory"),
-        ("darkred", first_inhibitory, end, "inhibitory"),
-    ]
     plot.raster_plot(
-        recording, time_window, groups, figure.subplots(), markersize, rate_bin=rate_bin
+        recording,
+        time_window,
+        "clusters" if clusters else "populations",
+        figure.subplots(),
+        markersize,
+        net=net,
+        first_id=first_id,
+        rate_bin=rate_bin,
     )
     save_figure(figure, out)
     excitatory = int(np.sum(ids < first_inhibitory))

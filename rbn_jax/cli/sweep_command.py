@@ -4,7 +4,7 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import jax
 import numpy as np
@@ -34,8 +34,15 @@ from rbn_jax.cli.output import (
     to_json_lists,
     write_netcdf,
 )
-from rbn_jax.cli.quantities import DERIVATIVES, STATES, WEIGHTS, quantity_function
+from rbn_jax.cli.quantities import (
+    DERIVATIVES,
+    SIMULATION,
+    STATES,
+    WEIGHTS,
+    quantity_function,
+)
 from rbn_jax.cli.weights_command import compute_weights, print_weights
+from rbn_jax.nest import connection_args
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import to_plain
 from rbn_jax.parameters.entries import axis_coordinates, unit_text
@@ -61,8 +68,9 @@ _DELTA_WEIGHTS_AXES = [
 _RATES_AXES = ["I_th_E=1.05:3:60", "I_th_I=0.5:1.5:60"]
 _QUANTITIES = (
     "js, the weights in pA*sqrt(N); weights, those of single synapses in pA (both in mV of delta "
-    "synapses); jacobian or elasticity of js; rates; or mean_field, the rates with mean, noise and "
-    "spread of the input."
+    "synapses); jacobian or elasticity of js; rates; mean_field, the rates with mean, noise and "
+    "spread of the input; or nest, statistics of spikes that NEST simulates for each point, for "
+    "which seed may be an axis, too."
 )
 _ENTRIES = ["EE", "EI", "IE", "II"]
 
@@ -86,6 +94,13 @@ def sweep(
     wrt: Annotated[
         list[str] | None, Option(help="Parameter of the derivatives; default: the axes.")
     ] = None,
+    simtime: Annotated[
+        float | None, Option(help="Recorded time of a simulation [ms]; default: 5000.")
+    ] = None,
+    warmup: Annotated[
+        float | None, Option(help="Simulated time before it [ms]; default: 1000.")
+    ] = None,
+    seed: Annotated[int | None, Option(help="Seed of the simulations; default: 1.")] = None,
     reduce: Annotated[list[str] | None, Option(help=REDUCTIONS)] = None,
     over: Annotated[
         list[str] | None, Option(help="Dimension to reduce over; default: all.")
@@ -124,8 +139,8 @@ def sweep(
 
     Without --axis, weights are swept over the membrane time constants and over the synaptic
     ones, those of delta synapses over the connection probabilities and the ratios of
-    inhibition, rates over the background currents. With --store, a sweep of any size runs block by
-    block, and the same command resumes it.
+    inhibition, rates over the background currents; simulations need an --axis. With --store, a
+    sweep of any size runs block by block, and the same command resumes it.
 
     Example: rbn-jax sweep --axis tau_syn_ex=0.5:20:400:log --axis gei=1:2:300 --out sweep
     """
@@ -136,11 +151,18 @@ def sweep(
     default_axes = _DELTA_WEIGHTS_AXES if net.synapse == "delta" else _WEIGHTS_AXES
     if quantity in STATES:
         default_axes = _RATES_AXES
+    if quantity == SIMULATION and not axis:
+        raise ValueError(f"--quantity {SIMULATION}: give --axis, as each point is a simulation")
     axes = parse_axes(axis or default_axes, sample)
+    given = {"simtime": simtime, "warmup": warmup, "seed": seed}
+    simulation = {name: value for name, value in given.items() if value is not None}
+    swept_params: object = net
+    if quantity == SIMULATION and any("seed" in names for names in map(_names_of_axis, axes)):
+        swept_params, axes = _with_seed(net, axes, simulation)
     if wrt and quantity not in DERIVATIVES:
         raise ValueError(f"--wrt {wrt[0]}: is for --quantity jacobian or elasticity")
-    swept = read_axes(net, axes)
-    fn = quantity_function(quantity, tuple(wrt or swept.values), theory)
+    swept = read_axes(swept_params, axes)
+    fn = quantity_function(quantity, tuple(wrt or swept.values), theory, simulation)
     reductions = parse_reductions(reduce, over, fn)
     if store is None:
         out = netcdf_path(out)
@@ -158,15 +180,21 @@ def sweep(
     for option, value in options_of_large_sweeps.items():
         if is_drawn and value is not None:
             raise ValueError(f"{option} is for large sweeps: give --store or --reduce too")
+    is_simulated = quantity == SIMULATION
+    if is_simulated:
+        # names what NEST cannot have before a process starts
+        connection_args(net)
     share = parse_shard(shard)
     before = {} if store is None or overwrite else stored_points(store, share)
     with dask_client(workers, scheduler) as client:
         start = time.perf_counter()
         dataset = run_sweep(
             fn,
-            net,
+            swept_params,
             axes,
-            dtype=dtype,
+            # the numbers of a simulation are float64 anyway
+            dtype=None if is_simulated and dtype == "float64" else dtype,
+            host=is_simulated,
             store=store,
             reduce=reductions,
             block_size=block_size,
@@ -211,6 +239,27 @@ def sweep(
         _print_rates(dataset, speed, files, as_json)
         return
     _print_weights(quantity, net, elasticities, swept.values, speed, files, as_json)
+
+
+def _names_of_axis(key: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (key,) if isinstance(key, str) else key
+
+
+def _with_seed(
+    net: NetworkParams, axes: dict[Any, Any], simulation: dict[str, Any]
+) -> tuple[dict[str, Any], dict[Any, Any]]:
+    """Return a network and a seed as one mapping, and the axes by the names that they have there.
+
+    Raises:
+        ValueError: there is a seed for all simulations, too.
+    """
+    if "seed" in simulation:
+        raise ValueError(f"--seed {simulation['seed']}: seed is an axis already")
+    named_axes = {}
+    for key, values in axes.items():
+        names = tuple(n if n == "seed" else f"net.{n}" for n in _names_of_axis(key))
+        named_axes[names[0] if isinstance(key, str) else names] = values
+    return {"net": net, "seed": 1}, named_axes
 
 
 def _write_with_figure(

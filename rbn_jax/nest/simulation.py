@@ -252,11 +252,13 @@ def _check_run(
     if not is_number(dt) or not dt > 0 or not _is_multiple(dt, _TIC):
         raise ValueError(f"dt={dt!r} ms: must be > 0 and a multiple of {_TIC} ms")
     dt = round(float(dt) / _TIC) * _TIC
-    times = {"delay": float(net.delay), "warmup": warmup}
+    # NEST rounds t_ref up to whole steps; its precise models must have one
+    times = {"delay": float(net.delay), "t_ref": float(net.t_ref), "warmup": warmup}
+    may_be_zero = ["warmup"] if net.neuron_type.endswith("_ps") else ["warmup", "t_ref"]
     if simtime is not None:
         times["simtime"] = simtime
     for name, time in times.items():
-        fewest_steps = 0 if name == "warmup" else 1
+        fewest_steps = 0 if name in may_be_zero else 1
         is_possible = is_number(time) and _is_multiple(time, dt)
         if not is_possible or round(time / dt) < fewest_steps:
             raise ValueError(

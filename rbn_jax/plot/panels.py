@@ -1,8 +1,8 @@
 """Panels of figures: new ones, scales and ticks of their axes, shared labels, legends."""
 
 import math
-from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -10,8 +10,11 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backend_bases import RendererBase
+from matplotlib.gridspec import SubplotSpec
 from matplotlib.legend import Legend
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.transforms import Bbox, ScaledTranslation
 
 from rbn_jax.parameters.entries import axis_coordinates
 from rbn_jax.plot.datasets import axis_values, is_log_spaced
@@ -31,6 +34,11 @@ _LINE_HEIGHT, _LABEL_SPACING = 1.25, 0.5
 _SMALLEST_LEGEND = 0.6
 # of a legend right of axes, as a share of theirs
 _LEGEND_WIDTH = 0.4
+# heights of axes and of the panel below them, as shares of the space of both
+_UPPER_HEIGHT, _LOWER_HEIGHT = 0.68, 0.23
+
+_Locator: TypeAlias = Callable[..., Bbox]
+"""Matplotlib calls it with axes and a renderer whenever it needs the position of the axes."""
 
 
 def figure_size(default: tuple[float, float]) -> tuple[float, float]:
@@ -120,18 +128,23 @@ def hide_inner_labels(panels: Sequence[Axes]) -> None:
 
 
 def outside_legend(
-    ax: Axes, scale: float, handles: Sequence[Artist] | None = None, above: bool = False
+    ax: Axes,
+    scale: float,
+    handles: Sequence[Artist] | None = None,
+    above: bool = False,
+    right_margin: float = 0.0,
 ) -> None:
     """Draw a legend right of the axes, or above them.
 
-    A layout engine (constrained, compressed, tight) makes room for it. In a figure without one,
-    the axes become narrower or lower by the legend.
+    A layout engine (constrained, compressed, tight) makes room for it beside axes in a grid.
+    Other axes, and those in a figure without an engine, become narrower or lower by the legend.
 
     Args:
         ax: the axes.
         scale: factor on the size of the text.
         handles: the artists to name; None: those of the axes that have a label.
         above: above the axes, unless they have a title or the legend is too wide.
+        right_margin: width of what is written right of the axes [points].
     """
     if handles is None:
         handles = ax.get_legend_handles_labels()[0]
@@ -153,7 +166,9 @@ def outside_legend(
         shrinkage = min(1.0, max(_SMALLEST_LEGEND, shrinkage))
         size *= shrinkage
         options["ncols"] = math.ceil(shrinkage * column_height / height - 1e-9)
+        shift = ScaledTranslation(right_margin / 72, 0.0, ax.figure.dpi_scale_trans)
         options |= {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+        options["bbox_transform"] = ax.transAxes + shift
     options |= {
         "fontsize": size,
         "frameon": False,
@@ -164,17 +179,111 @@ def outside_legend(
         "labelspacing": _LABEL_SPACING,
     }
     legend = ax.legend(handles=handles, **options)
-    if ax.figure.get_layout_engine() is None:
+    # no layout engine moves axes outside of a grid
+    if ax.figure.get_layout_engine() is None or ax.get_subplotspec() is None:
         _make_room(ax, legend)
 
 
 def _make_room(ax: Axes, legend: Legend) -> None:
     """Make axes smaller, so that they and their legend take the space that the axes had."""
     legend_box = legend.get_window_extent().transformed(ax.figure.transSubfigure.inverted())  # pyright: ignore[reportAttributeAccessIssue]
-    box = ax.get_position()
+    # the space of the axes, which may fill a part of it only
+    box = ax.get_position(original=True)
     # at least a tenth of the axes remains
     width = np.clip(box.width - (legend_box.x1 - box.x1), 0.1 * box.width, box.width)
     height = np.clip(box.height - (legend_box.y1 - box.y1), 0.1 * box.height, box.height)
     ax.set_position((box.x0, box.y0, float(width), float(height)))
     # as they were before: set_position leaves the axes out of layouts and of tight bounding boxes
     ax.set_in_layout(True)
+
+
+def panel_below(ax: Axes) -> Axes | None:
+    """Return the panel that `add_panel_below` has added below axes."""
+    locator = ax.get_axes_locator()
+    if not isinstance(locator, _UpperPart):
+        return None
+    # `panel.remove()` leaves no figure
+    return None if locator.panel.figure is None else locator.panel
+
+
+def add_panel_below(ax: Axes) -> Axes:
+    """Return new axes with the same abscissa in the lower part of the space of axes.
+
+    The axes keep the upper part. Both stay in the cell of the grid that the axes were in, so that
+    a layout engine or a colorbar moves them as one. The panel is the last of `ax.figure.axes`;
+    that of inset axes is the last of the `child_axes` of their parent.
+    """
+    figure = ax.figure
+    locator = ax.get_axes_locator()
+    # the panel was removed, and the new one takes its place
+    outer = locator.outer if isinstance(locator, _UpperPart) else locator
+    spec = ax.get_subplotspec()
+    parents = figure.findobj(lambda artist: ax in getattr(artist, "child_axes", ()))
+    if parents:
+        panel = Axes(figure, ax.get_position(), sharex=ax, zorder=ax.get_zorder())
+        parents[0].add_child_axes(panel)  # pyright: ignore[reportAttributeAccessIssue]
+    elif spec is None:
+        panel = figure.add_axes(ax.get_position(original=True).bounds, sharex=ax)
+    else:
+        panel = figure.add_subplot(spec, sharex=ax)
+    ax.tick_params(labelbottom=False)
+    upper_part = _UpperPart(ax, panel, outer)
+    lower_part = _LowerPart(upper_part)
+    ax.set_axes_locator(upper_part)
+    panel.set_axes_locator(lower_part)
+    # Matplotlib asks the locators when it draws, but sizes of text depend on the present size
+    ax.apply_aspect(upper_part(ax, None))
+    panel.apply_aspect(lower_part(panel, None))
+    return panel
+
+
+class _UpperPart:
+    """The locator of axes that have a panel below.
+
+    outer: the locator that the axes had, as inset axes and those of a divider do.
+    """
+
+    def __init__(self, ax: Axes, panel: Axes, outer: _Locator | None) -> None:
+        self.ax = ax
+        self.panel = panel
+        self.outer = outer
+
+    def space(self, renderer: RendererBase | None) -> Bbox:
+        """Return the space of both."""
+        if self.outer is None:
+            return self.ax.get_position(original=True)
+        return self.outer(self.ax, renderer)
+
+    def __call__(self, ax: object, renderer: RendererBase | None) -> Bbox:
+        space = self.space(renderer)
+        height = _UPPER_HEIGHT * space.height
+        return Bbox.from_bounds(space.x0, space.y1 - height, space.width, height)
+
+    def get_subplotspec(self) -> SubplotSpec | None:
+        """Return the cell of both axes, which the tight layout asks of locators."""
+        source = self.ax if self.outer is None else self.outer
+        find = getattr(source, "get_subplotspec", self.ax.get_subplotspec)
+        return find()
+
+
+class _LowerPart:
+    """The locator of the panel below."""
+
+    def __init__(self, upper_part: _UpperPart) -> None:
+        self.upper_part = upper_part
+
+    def __call__(self, panel: object, renderer: RendererBase | None) -> Bbox:
+        space = self.upper_part.space(renderer)
+        upper = self.upper_part.ax
+        # While Matplotlib saves with bbox_inches="tight", it replaces the locator of the axes.
+        locator: _Locator = upper.get_axes_locator() or self.upper_part
+        upper.apply_aspect(locator(upper, renderer))
+        # axes with an aspect fill only a part of theirs; the panel is as wide as they are
+        box = upper.get_position()
+        gap = (1 - _UPPER_HEIGHT - _LOWER_HEIGHT) * space.height
+        height = _LOWER_HEIGHT * space.height
+        return Bbox.from_bounds(box.x0, box.y0 - gap - height, box.width, height)
+
+    def get_subplotspec(self) -> SubplotSpec | None:
+        """Return the cell of both axes."""
+        return self.upper_part.get_subplotspec()

@@ -5,9 +5,11 @@ import math
 from typing import Any, Literal
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.artist import Artist, ArtistInspector
 from matplotlib.axes import Axes
 from matplotlib.cbook import normalize_kwargs
+from matplotlib.colors import hsv_to_rgb, to_rgb
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 from matplotlib.textpath import TextPath
@@ -40,6 +42,16 @@ _SMALLEST_LABEL = 3.5
 # a label may be this many times as long as its axis
 _LABEL_LENGTH = 1.1
 
+# of sRGB, approximately
+_GAMMA = 2.2
+_LUMINANCE_OF_RGB = np.array([0.2126, 0.7152, 0.0722])
+_GREY_LUMINANCE = 0.5**_GAMMA
+# of even and of odd colours
+_LUMINANCES_ON_LIGHT = (0.07, 0.22)
+_LUMINANCES_ON_DARK = (0.65, 0.32)
+_GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+_FIRST_HUE = 0.6
+
 # properties of artists that are data, not style
 _DATA_PROPERTIES = {"array", "data", "extent", "figure", "offsets", "xdata", "ydata"}
 _MAP_PROPERTIES = ("cmap", "norm", "vmin", "vmax")
@@ -63,6 +75,44 @@ def line_style(index: int) -> dict[str, Any]:
 def text_color() -> str:
     """Return the colour of text, which follows dark styles."""
     return mpl.rcParams["text.color"]
+
+
+def is_dark() -> bool:
+    """Return whether text is lighter than 50 % grey, as in styles with a dark background."""
+    return _luminance(_to_linear(np.array(to_rgb(text_color())))) > _GREY_LUMINANCE
+
+
+def distinct_colors(number: int) -> list[tuple[float, float, float]]:
+    """Return different colours, of which neighbours differ much in hue and in luminance.
+
+    The hues are k times the golden ratio, which divides the circle evenly for every number of
+    colours. Every other colour is darker, so that neighbours also differ for colour-blind
+    readers. All are visible on the background, which is dark where text is light.
+    """
+    luminances = _LUMINANCES_ON_DARK if is_dark() else _LUMINANCES_ON_LIGHT
+    colors = []
+    for k in range(number):
+        pure = _to_linear(hsv_to_rgb(((k * _GOLDEN_RATIO + _FIRST_HUE) % 1, 1.0, 1.0)))
+        luminance = luminances[k % 2]
+        excess = _luminance(pure) - luminance
+        if excess > 0:
+            # a mixture with black
+            linear = pure * luminance / _luminance(pure)
+        else:
+            # a mixture with white, whose luminance is 1
+            white = -excess / (1 - _luminance(pure))
+            linear = pure + white * (1 - pure)
+        colors.append(tuple(float(value) for value in linear ** (1 / _GAMMA)))
+    return colors
+
+
+def _to_linear(rgb: np.ndarray) -> np.ndarray:
+    """Return the intensities of red, green and blue, which add up when colours are mixed."""
+    return rgb**_GAMMA
+
+
+def _luminance(linear: np.ndarray) -> float:
+    return float(linear @ _LUMINANCE_OF_RGB)
 
 
 def count_lines(ax: Axes) -> int:
