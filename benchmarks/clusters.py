@@ -5,7 +5,8 @@
 
 "errors" and "speed" print tables and write them to results/clusters.md, where the tables of the
 other one stay. "figure" draws the phase diagram docs/clusters_phase.png. The runs of NEST are
-stored in tests/data/nest_clusters.json; none is simulated here.
+stored in results/nest_clusters.json; a network is simulated only if no run of the same parameters
+and seed is stored there.
 """
 
 import os
@@ -15,7 +16,6 @@ if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 import functools
-import json
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -26,13 +26,44 @@ import jax
 import numpy as np
 
 import rbn_jax as rbn
+from benchmarks.nest_runs import NestRun, read_or_simulate
 from benchmarks.rates import draw_values
 from benchmarks.timing import timed
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "clusters.md"
-NEST_RUNS = ROOT / "tests" / "data" / "nest_clusters.json"
+NEST_RUNS = ROOT / "benchmarks" / "results" / "nest_clusters.json"
 FIGURE = ROOT / "docs" / "clusters_phase.png"
+
+# What each network changes in NEST's example, and the seeds of its runs
+NETWORKS: list[tuple[dict[str, Any], Sequence[int]]] = [
+    ({"rep": 2.0}, [1]),
+    ({"rep": 3.0}, [1]),
+    ({"rep": 3.5}, [1]),
+    ({"rep": 4.0}, [1]),
+    ({"rep": 5.0}, [1]),
+    ({"rep": 6.0}, range(1, 7)),
+    ({"rep": 8.0}, [1]),
+    ({"rep": 10.0}, [1]),
+    ({"rep": 15.0}, [1]),
+    ({"rep": 6.0, "rj": 0.5}, [1]),
+    ({"rep": 3.0, "rj": 0.0}, [1]),
+    (
+        {
+            "rep": 3.0,
+            "N_E": 2400,
+            "N_I": 600,
+            "n_clusters": 6,
+            "rj": 0.75,
+            "tau_syn_ex": 3.0,
+            "tau_syn_in": 2.0,
+        },
+        [1],
+    ),
+    ({"rep": 3.0, "kappa": 0.0}, [1]),
+    ({"rep": 2.75, "rj": 0.75, "tau_syn_ex": 3.0, "tau_syn_in": 2.0}, [1]),
+    ({"rep": 5.0, "I_th_E": 2.0, "I_th_I": 1.2}, range(1, 7)),
+]
 
 # Numbers of active clusters that are compared; 0 is the symmetric state
 LARGEST_ACTIVE = 7
@@ -88,46 +119,30 @@ class NestNetwork(NamedTuple):
 
     name: str
     net: rbn.NetworkParams
-    runs: list[dict[str, Any]]
+    runs: list[NestRun]
     rates: np.ndarray
 
 
 def read_networks() -> list[NestNetwork]:
-    """Return the networks of the stored runs; runs of one network are together."""
-    runs_of_network: dict[str, list[dict[str, Any]]] = {}
-    for run in json.loads(NEST_RUNS.read_text("utf-8"))["runs"]:
-        changes = {"n_clusters": 20, "rep": 6.0} | run["changed"]
-        runs_of_network.setdefault(json.dumps(changes, sort_keys=True), []).append(run)
+    """Return the networks with their runs, which are simulated if they are not stored."""
     networks = []
-    for identity, runs in runs_of_network.items():
-        changes = json.loads(identity)
-        weights = [run["simulated_ms"] for run in runs]
-        pairs = [(run["rate_E"], run["rate_I"]) for run in runs]
-        networks.append(
-            NestNetwork(describe(changes), to_network(changes), runs, np.average(pairs, 0, weights))
-        )
+    for changes, seeds in NETWORKS:
+        net = rbn.NetworkParams(**changes)
+        name = describe(changes)
+        runs = []
+        for seed in seeds:
+            runs.append(read_or_simulate(f"{name}, seed {seed}", net, seed, NEST_RUNS))
+        rates = np.mean([(run["E"], run["I"]) for run in runs], axis=0)
+        networks.append(NestNetwork(name, net, runs, rates))
     return networks
 
 
 def describe(changes: dict[str, Any]) -> str:
-    """Return what a network changes in NEST's example, rep first."""
-    words = [f"rep {changes['rep']:g}"]
-    if changes.get("clustering") == "probabilities":
-        words.append("probabilities")
+    """Return what a network changes in NEST's example."""
+    words = []
     for name, value in changes.items():
-        is_default = (name == "n_clusters" and value == 20) or (name == "rj" and value == 0.82)
-        if name not in ("rep", "clustering") and not is_default:
-            words.append(f"{name} {value:g}")
+        words.append("probabilities" if name == "kappa" else f"{name} {value:g}")
     return ", ".join(words)
-
-
-def to_network(changes: dict[str, Any]) -> rbn.NetworkParams:
-    """Return the network that NEST's network.py makes of these parameters."""
-    net = rbn.NetworkParams().replace(**changes)
-    if changes.get("clustering") == "probabilities":
-        # network.py has 1 + (rep - 1) ** rj in place of 1 + (rep - 1) * rj
-        net = net.replace(rj=(net.rep - 1) ** (net.rj - 1))
-    return net
 
 
 def percent(error: float) -> str:
@@ -173,31 +188,24 @@ def compare_symmetric(networks: Sequence[NestNetwork], beyond: bool) -> Iterator
         yield row
 
 
-def average_activity(runs: Sequence[dict[str, Any]]) -> list[Activity]:
+def average_activity(runs: Sequence[NestRun]) -> list[Activity]:
     """Return for each number of active clusters its share of the time, and the average rates.
 
     A run counts by the time for which it shows this number.
     """
-    total_ms = sum(run["simulated_ms"] for run in runs)
-    times: dict[int, list[float]] = {}
-    rates: dict[int, list[list[float]]] = {}
-    for run in runs:
-        for state in run["active"]:
-            names = ("rate_E_active", "rate_E_inactive", "rate_I_active", "rate_I_inactive")
-            values = [state.get(name) for name in names]
-            n_active = state["active_clusters"]
-            times.setdefault(n_active, []).append(state["share_of_time"] * run["simulated_ms"])
-            rates.setdefault(n_active, []).append([np.nan if v is None else v for v in values])
+    shares = np.array([run["clusters"]["share_of_time"] for run in runs])
+    # (runs, numbers of active clusters, E and I), NaN for None
+    active = np.array([run["clusters"]["rates_active"] for run in runs], float)
+    inactive = np.array([run["clusters"]["rates_inactive"] for run in runs], float)
+    rates = np.stack([active, inactive], axis=-1)
     activities = []
-    for n_active, milliseconds in times.items():
-        values = np.array(rates[n_active])
-        # some runs have no rates of I
-        weights = np.where(np.isfinite(values), np.array(milliseconds)[:, None], 0)
-        total_weights = weights.sum(0)
-        sums = (np.nan_to_num(values) * weights).sum(0)
-        average = np.where(total_weights > 0, sums / np.maximum(total_weights, 1e-9), np.nan)
+    for n_active in np.flatnonzero(shares.sum(0)):
+        seen = shares[:, n_active] > 0
+        # E in active clusters, E in others, and the same of I
+        values = rates[seen, n_active].reshape(-1, 4)
+        average = np.average(values, axis=0, weights=shares[seen, n_active])
         range_e = (values[:, 0].min(), values[:, 0].max())
-        activities.append(Activity(n_active, sum(milliseconds) / total_ms, average, range_e))
+        activities.append(Activity(int(n_active), shares[:, n_active].mean(), average, range_e))
     return activities
 
 
@@ -219,18 +227,15 @@ def compare_active_numbers(networks: Sequence[NestNetwork]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     rows = []
     for network in networks:
-        if "active" not in network.runs[-1]:
-            continue
-        runs = [run for run in network.runs if "active" in run]
-        longest = max(average_activity(runs), key=lambda activity: activity.share)
+        longest = max(average_activity(network.runs), key=lambda activity: activity.share)
         gains = {n: gain for n, (gain, _) in theory_states(network.net).items() if gain < np.inf}
         n_theory = min(gains, key=lambda n: gains[n])
         difference = abs(n_theory - longest.n_active)
         rows.append(
             (
                 -difference,
-                f"| {network.name} | {len(runs)} | {longest.n_active} | {longest.share:.2f} "
-                f"| {n_theory} | {gains[n_theory]:.2f} |",
+                f"| {network.name} | {len(network.runs)} | {longest.n_active} "
+                f"| {longest.share:.2f} | {n_theory} | {gains[n_theory]:.2f} |",
             )
         )
     for _, row in sorted(rows):
@@ -246,11 +251,8 @@ def compare_active_rates(networks: Sequence[NestNetwork]) -> Iterator[str]:
     yield "|---" * 9 + "|"
     rows = []
     for network in networks:
-        runs = [run for run in network.runs if "active" in run]
-        if not runs:
-            continue
         states = theory_states(network.net)
-        for activity in average_activity(runs):
+        for activity in average_activity(network.runs):
             if activity.share < LEAST_SHARE or activity.n_active == 0:
                 continue
             gain, rates = states[activity.n_active]
@@ -304,9 +306,7 @@ def compare_variability(networks: Sequence[NestNetwork]) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     rows = []
     for network in networks:
-        stored = network.runs[0].get("cv_of_cluster_rate_250ms")
-        if stored is None:
-            continue
+        stored = float(np.mean([run["clusters"]["cv"] for run in network.runs]))
         gain = float(rbn.cluster_gain(network.net))
         cv = float(rbn.cluster_rate_cv(network.net, window=250.0))
         error = cv / stored - 1

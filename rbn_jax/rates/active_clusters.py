@@ -395,8 +395,8 @@ def cluster_rate_cv(
 
     Returns:
         The coefficient of variation (...), NaN where the gain is above 0.6: the noise is not small
-        then. In two networks with gains of 0.01 and 0.52 it was 11 % above that of NEST, for
-        windows of 250 ms.
+        then. For windows of 250 ms it was 2 % below to 27 % above that of NEST in four networks
+        with gains up to 0.52, and 53 % above in one with a gain of 0.56.
 
     Raises:
         TypeError: a complex number.
