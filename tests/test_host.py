@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -283,6 +284,27 @@ def test_workers_of_a_cluster_call_the_function(tmp_path):
     )
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
+
+
+def test_processes_end_with_a_parent_that_is_killed():
+    script = """
+        import os, sys, time
+        from rbn_jax.system.processes import Processes
+        if __name__ == "__main__":
+            print(Processes(1).call(os.getpid), flush=True)
+            time.sleep(60)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        child = int(parent.stdout.readline())
+        parent.kill()
+    for _ in range(1000):
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.01)
+    raise AssertionError("the child is alive 10 s after its parent")
 
 
 def test_a_process_that_ended_after_its_call_costs_no_point():

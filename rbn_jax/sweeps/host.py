@@ -21,7 +21,7 @@ from rbn_jax.parameters.optional import require
 from rbn_jax.sweeps.axes import Axes
 from rbn_jax.sweeps.blocks import Blocks, plan_blocks
 from rbn_jax.sweeps.evaluator import Program, SweptFunction, Template, TracedEvaluator
-from rbn_jax.system.processes import ProcessCrashedError, Processes
+from rbn_jax.system.processes import ProcessCrashedError, Processes, shared_processes
 
 Outcome = Template | str
 """fn's variables at a point, or the text of its error."""
@@ -76,16 +76,15 @@ class HostFunction(SweptFunction):
         return Program(hashlib.sha256("\n".join(texts).encode()).hexdigest(), calls_python=False)
 
     def outcome(self, point: int) -> Outcome:
-        """Return what fn gives at a point, in a process; on a worker of a cluster, in this one."""
+        """Return what fn gives at a point, in a process of its own."""
         if point not in self.outcomes:
             values = {}
             for (_, names), part in zip(self.axes.layout, self.blocks.region(point), strict=True):
                 for name in names:
                     values[name] = self.axes.values[name][part].item()
-            processes = vars(self).get("_processes")
+            # on a worker of a cluster there are none from the start
+            processes = vars(self).get("_processes") or shared_processes()
             try:
-                if processes is None:
-                    return _call(self.pickled, values)
                 return processes.call(_call, self.pickled, values)
             except ProcessCrashedError as error:
                 return str(error)

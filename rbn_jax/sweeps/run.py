@@ -130,7 +130,7 @@ def sweep(
             `if __name__ == "__main__":`, as each process imports the script. A store notices
             changes in the source of the function and in the numbers and texts that
             functools.partial gives it, but not in objects, in closures or in what it calls.
-            With a client, the function is called in the workers, in any of their threads.
+            With a client, the processes are those that the workers start.
         client: a `dask.distributed.Client` whose workers evaluate the blocks. A store must
             then lie where all of them can write.
         overwrite: start anew in a store that another sweep has made. Its own files are deleted,

@@ -1,14 +1,17 @@
 """Calls of Python functions in other processes, which may crash without harm to the caller."""
 
 import contextlib
+import functools
+import multiprocessing
+import multiprocessing.util
 import os
 import queue
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -75,8 +78,10 @@ def _is_alive(executor: ProcessPoolExecutor) -> bool:
 
 def _start() -> ProcessPoolExecutor:
     """Start a process by spawn, which copies nothing of this one; wait until it runs."""
-    executor = ProcessPoolExecutor(1, get_context("spawn"), _ignore_interrupts)
-    if not _is_alive(executor):
+    executor = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _prepare_process)
+    with _allowed_to_start_processes():
+        is_alive = _is_alive(executor)
+    if not is_alive:
         raise RuntimeError(
             "no process can be started. A script is imported again by each process: put what it "
             'does under `if __name__ == "__main__":`'
@@ -84,9 +89,48 @@ def _start() -> ProcessPoolExecutor:
     return executor
 
 
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C, which a terminal sends to all processes, to the one that started this one."""
+@functools.cache
+def shared_processes() -> Processes:
+    """Return processes that all callers in this one share, and that end with it."""
+    processes = Processes()
+    # Where this process is one of multiprocessing, it waits for its children before anything else
+    # would close them. It closes queues, which executors need for it, at priority 10.
+    multiprocessing.util.Finalize(None, processes.close, exitpriority=20)
+    return processes
+
+
+_START_LOCK = threading.Lock()
+
+
+@contextlib.contextmanager
+def _allowed_to_start_processes() -> Iterator[None]:
+    """Let a daemon of multiprocessing, as Dask's workers are, start processes.
+
+    Python does not let it, as they could outlive the daemon. Those that `_start` starts cannot.
+    """
+    process = multiprocessing.current_process()
+    with _START_LOCK:
+        is_daemon = process.daemon
+        process.daemon = False
+        try:
+            yield
+        finally:
+            process.daemon = is_daemon
+
+
+def _prepare_process() -> None:
+    """Leave Ctrl-C to the process that started this one, and end with it."""
+    # a terminal sends Ctrl-C to all processes
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent has ended, also if that was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def limit_xla_threads() -> None:
