@@ -37,7 +37,7 @@ class NestRun(TypedDict):
     network, seed, simulated: what was simulated, and for how long [ms]
     E, I: mean rates of the populations [spikes/s]
     fano: Fano factor of the count of E spikes in bins of 5 ms; None if E does not fire
-    clusters: only of networks with clusters
+    clusters: only of networks whose clusters differ from chance, rep above 1
     """
 
     network: str
@@ -65,7 +65,7 @@ def simulate(net: rbn.NetworkParams, seed: int) -> NestRun:
         "I": float(rates.sel(population="I")),
         "fano": fano if np.isfinite(fano) else None,
     }
-    if net.n_clusters > 1:
+    if net.rep > 1:
         measured = compared.sel(source="NEST")
         run["clusters"] = {
             "share_of_time": measured["share_of_time"].values.tolist(),
@@ -99,5 +99,6 @@ def read_or_simulate(name: str, net: rbn.NetworkParams, seed: int, path: Path) -
             return stored
     print(f"NEST: {name}", file=sys.stderr, flush=True)
     runs[name] = simulate(net, seed)
-    path.write_text(json.dumps(runs, indent=1) + "\n", "utf-8")
+    lines = [f"{json.dumps(run)}: {json.dumps(runs[run])}" for run in runs]
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
     return runs[name]

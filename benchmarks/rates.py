@@ -15,13 +15,12 @@ if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 import itertools
-import json
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +33,7 @@ from nnmt_rates import rates_of_network
 
 import rbn_jax as rbn
 from benchmarks.implementations import devices
+from benchmarks.nest_runs import read_or_simulate
 from benchmarks.timing import timed
 from rbn_jax.rates.couplings import make_couplings
 from rbn_jax.rates.equations import find_state
@@ -42,9 +42,6 @@ from rbn_jax.rates.theories import THEORIES, MeanFieldTheory
 RESULTS = Path(__file__).parent / "results"
 STORED_RUNS = RESULTS / "nest_rates.json"
 
-WARMUP_MS = 1000.0
-SIMULATED_MS = 5000.0
-BIN_MS = 5.0
 # The Fano factor of the population count is 3 to 20 in asynchronous networks
 SYNCHRONOUS_FANO = 100
 # Smaller networks are in the table, but not in its median and largest errors
@@ -86,13 +83,17 @@ NETWORKS: dict[str, dict[str, Any]] = {
 # Networks with another seed than 1
 SEEDS = {"default, seed 2": 2}
 
-# Rates of E and I [spikes/s] that networks are calibrated to
-CALIBRATED_RATES = {
-    "calibrated to 5, 8": (5.0, 8.0),
-    "calibrated to 8, 10": (8.0, 10.0),
-    "calibrated to 3, 4": (3.0, 4.0),
-    "calibrated to 3, 3": (3.0, 3.0),
+# Rates of E and I [spikes/s] that networks are calibrated to, and the networks
+CALIBRATED: dict[str, tuple[tuple[float, float], rbn.NetworkParams]] = {
+    "calibrated to 5, 8": ((5.0, 8.0), UNCLUSTERED),
+    "calibrated to 5, 8, C_m 250": ((5.0, 8.0), UNCLUSTERED.replace(C_m=250.0)),
+    "calibrated to 5, 8, cluster gain 0.5": ((5.0, 8.0), rbn.NetworkParams()),
+    "calibrated to 8, 10": ((8.0, 10.0), UNCLUSTERED),
+    "calibrated to 3, 4": ((3.0, 4.0), UNCLUSTERED),
+    "calibrated to 3, 3": ((3.0, 3.0), UNCLUSTERED),
 }
+# The gain that clustered networks are calibrated to, which is a margin to their transition
+CALIBRATED_GAIN = 0.5
 
 # Bounds of the random networks of `speed`, most of which are asynchronous
 SPEED_BOUNDS = {
@@ -127,101 +128,6 @@ FOUND_BOUNDS = {
 }
 
 
-class NestRates(TypedDict):
-    """What a simulation gives; these are also its keys in the file of stored runs.
-
-    E, I: rates of the two populations [spikes/s]
-    fano: Fano factor of the count of E spikes in bins of 5 ms; None if E does not fire
-    """
-
-    E: float
-    I: float  # noqa: E741 - the name of the population
-    fano: float | None
-
-
-def simulate(net: rbn.NetworkParams, seed: int) -> NestRates:
-    """Simulate a network without clusters in NEST."""
-    import nest
-
-    nest.verbosity = nest.VerbosityLevel.ERROR
-    nest.ResetKernel()
-    nest.rng_seed = seed
-    populations = [create_neurons(net, "E"), create_neurons(net, "I")]
-    for (target, source), weight in np.ndenumerate(np.asarray(net.weights(), float)):
-        probability = float(net.baseline_conn_prob[target, source])
-        if net.fixed_indegree:
-            indegree = int(probability * len(populations[source]))
-            rule = {"rule": "fixed_indegree", "indegree": indegree}
-        else:
-            rule = {"rule": "pairwise_bernoulli", "p": probability}
-        rule["allow_autapses"] = False
-        rule["allow_multapses"] = False
-        synapse = {"weight": weight, "delay": float(net.delay)}
-        nest.Connect(populations[source], populations[target], rule, synapse)
-    recorders = []
-    for neurons in populations:
-        recorder = nest.Create("spike_recorder", params={"start": WARMUP_MS})
-        nest.Connect(neurons, recorder)
-        recorders.append(recorder)
-    nest.Simulate(WARMUP_MS + SIMULATED_MS)
-    spike_times = [recorder.events["times"] for recorder in recorders]
-    rates = []
-    for times, neurons in zip(spike_times, populations, strict=True):
-        rates.append(1000 * len(times) / len(neurons) / SIMULATED_MS)
-    bin_edges = np.arange(WARMUP_MS, WARMUP_MS + SIMULATED_MS + 1, BIN_MS)
-    counts, _ = np.histogram(spike_times[0], bin_edges)
-    fano = float(counts.var() / counts.mean()) if counts.any() else None
-    return {"E": rates[0], "I": rates[1], "fano": fano}
-
-
-def create_neurons(net: rbn.NetworkParams, population: str) -> Any:
-    """Create the neurons of the population "E" or "I" in NEST, and return their collection."""
-    import nest
-
-    tau_m = getattr(net, f"tau_{population}")
-    v_th = getattr(net, f"V_th_{population}")
-    rheobase = float(rbn.rheobase_current(tau_m, net.E_L, v_th, net.C_m))
-    current = getattr(net, f"I_th_{population}") * rheobase
-    half_width = getattr(net, f"delta_I_x{population}") / 2
-    if half_width:
-        current = nest.random.uniform(current * (1 - half_width), current * (1 + half_width))
-    neuron_params = {
-        "E_L": net.E_L,
-        "C_m": net.C_m,
-        "tau_m": tau_m,
-        "t_ref": net.t_ref,
-        "V_th": v_th,
-        "V_reset": net.V_r,
-        "I_e": current,
-        "V_m": nest.random.uniform(-20.0, 20.0),
-    }
-    if net.synapse != "delta":
-        neuron_params |= {"tau_syn_ex": net.tau_syn_ex, "tau_syn_in": net.tau_syn_in}
-    size = int(getattr(net, f"N_{population}"))
-    return nest.Create(net.neuron_type, size, params=neuron_params)
-
-
-def read_or_simulate(
-    name: str, net: rbn.NetworkParams, seed: int, path: Path = STORED_RUNS
-) -> NestRates:
-    """Return the stored run of this name in the file, or simulate and store it.
-
-    A run that is stored under the name is used only if its network, seed and duration are equal.
-    """
-    runs = {}
-    if path.exists():
-        runs = json.loads(path.read_text("utf-8"))
-    identity = {"network": repr(net), "seed": seed, "simulated": SIMULATED_MS}
-    stored = runs.get(name, {})
-    is_same_run = all(stored.get(key) == value for key, value in identity.items())
-    if not is_same_run:
-        print(f"NEST: {name}", file=sys.stderr, flush=True)
-        stored = {**identity, **simulate(net, seed)}
-        runs[name] = stored
-        path.write_text(json.dumps(runs, indent=1) + "\n", "utf-8")
-    return {"E": stored["E"], "I": stored["I"], "fano": stored["fano"]}
-
-
 def compare_with_nest(networks: Mapping[str, Mapping[str, Any]] = NETWORKS) -> Iterator[str]:
     """Yield a table of the relative errors of each theory, theory / NEST - 1.
 
@@ -233,7 +139,7 @@ def compare_with_nest(networks: Mapping[str, Mapping[str, Any]] = NETWORKS) -> I
     compared_errors = []
     for name, changes in networks.items():
         net = UNCLUSTERED.replace(**changes)
-        run = read_or_simulate(name, net, SEEDS.get(name, 1))
+        run = read_or_simulate(name, net, SEEDS.get(name, 1), STORED_RUNS)
         nest_rates = np.array([run["E"], run["I"]])
         theory_rates = np.array([rbn.firing_rates(net, theory) for theory in THEORIES.values()])
         errors = theory_rates / nest_rates - 1
@@ -257,13 +163,21 @@ def compare_with_nest(networks: Mapping[str, Mapping[str, Any]] = NETWORKS) -> I
         yield f"| {label} | | | {' | '.join(cells)} |"
 
 
+def calibrate(rates: tuple[float, float], start: rbn.NetworkParams) -> rbn.NetworkParams:
+    """Calibrate the currents of a network and, if it has clusters, rep."""
+    if start.rep == 1:
+        return rbn.calibrate(start, rates, theory="exact")
+    free = ("I_th_E", "I_th_I", "rep")
+    return rbn.calibrate(start, rates, free, "exact", CALIBRATED_GAIN)
+
+
 def simulate_calibrated() -> Iterator[str]:
     """Yield a table of the rates in NEST of networks that were calibrated by "exact"."""
     yield "| network | I_th_E, I_th_I | NEST E, I [spikes/s] | error |"
     yield "|---|---|---|---|"
-    for name, rates in CALIBRATED_RATES.items():
-        net = rbn.calibrate(UNCLUSTERED, rates, theory="exact")
-        run = read_or_simulate(name, net, seed=1)
+    for name, (rates, start) in CALIBRATED.items():
+        net = calibrate(rates, start)
+        run = read_or_simulate(name, net, 1, STORED_RUNS)
         error_e = 100 * (run["E"] / rates[0] - 1)
         error_i = 100 * (run["I"] / rates[1] - 1)
         yield (

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import rbn_jax as rbn
-from benchmarks.rates import RESULTS, SYNCHRONOUS_FANO, UNCLUSTERED, NestRates, read_or_simulate
+from benchmarks.nest_runs import NestRun, read_or_simulate
+from benchmarks.rates import RESULTS, SYNCHRONOUS_FANO, UNCLUSTERED
 
 STORED_RUNS = RESULTS / "nest_synapses.json"
 THEORIES = ("quenched", "white")
@@ -71,7 +72,7 @@ class Comparison(NamedTuple):
     """One network: its run in NEST, and errors (theories, E and I), theory / NEST - 1."""
 
     name: str
-    run: NestRates
+    run: NestRun
     errors: np.ndarray
 
     @property
