@@ -10,7 +10,7 @@ from rbn_jax.network import NetworkParams, cluster_sizes, population_limits
 from rbn_jax.parameters.checks import is_number, to_whole_number
 from rbn_jax.parameters.optional import require
 from rbn_jax.spikes import as_spiketimes
-from rbn_jax.spikes.recorded import Recording
+from rbn_jax.spikes.recorded import Recording, read_time_limits
 
 if TYPE_CHECKING:
     import xarray
@@ -116,6 +116,9 @@ def spike_statistics(
         ImportError: xarray is missing.
         ValueError: spikes, groups or numbers that are not as described; an ID in no group.
 
+    Warns:
+        UserWarning: all spikes lie before or after tlim, as with tlim in seconds.
+
     >>> spikes = [[5.0, 15.0, 25.0, 40.0, 7.0], [0, 0, 0, 0, 2]]
     >>> statistics = spike_statistics(spikes, {"E": (0, 2), "I": (2, 3)}, tlim=(0, 100))
     >>> print(statistics["rate"].values, statistics["n_silent"].values)
@@ -179,7 +182,13 @@ def spike_statistics(
     }
     if isinstance(net, NetworkParams) and net.n_clusters > 1:
         _add_clusters(variables, coordinates, net, sorted_spikes, start, stop, cluster_window)
-    attributes = {"start": start, "stop": stop, "window": window, "bin": bin}
+    attributes = {
+        "start": start,
+        "stop": stop,
+        "window": window,
+        "bin": bin,
+        "cluster_window": cluster_window,
+    }
     return xarray.Dataset(variables, coordinates, attributes)
 
 
@@ -220,10 +229,8 @@ def _time_limits(
         # the last spike lies within the last bin, also if it is on its edge
         n_bins = np.floor(times.max() / bin_width + 2 * _TIME_TOLERANCE) + 1
         return 0.0, float(n_bins * bin_width)
-    is_pair = isinstance(tlim, Sequence | np.ndarray) and len(tlim) == 2
-    if not is_pair or not all(map(is_number, tlim)) or not tlim[0] < tlim[1]:
-        raise ValueError(f"tlim={tlim!r} ms: must be (start, stop), start < stop")
-    return float(tlim[0]), float(tlim[1])
+    # 3: the caller of spike_statistics
+    return read_time_limits(tlim, times, stacklevel=3)
 
 
 def _positions_of_neurons(ids: np.ndarray, limits: dict[str, tuple[int, int]]) -> np.ndarray:

@@ -51,6 +51,8 @@ BAD_INPUT = [
     ("sweep --quantity nest", "--quantity nest: give --axis, as each point is a simulation"),
     ("sweep --simtime 100", "--simtime: is for --quantity nest"),
     ("sweep --quantity nest --axis seed=1:2:2 --seed 4", "--seed 4: seed is an axis already"),
+    ("sweep --quantity nest --axis seed=0:2:3", "--axis seed: seed=0.0: must be a whole number"),
+    ("sweep --quantity nest --axis seed=1:3:4", "seed=1.6666666666666665: must be a whole"),
     ("sweep --quantity nest --axis gei=1:2:2 --theory exact", "--theory exact: is for"),
     ("sweep --quantity nest --axis gei=1:2:2 --set N_E=4010", "N_E=4010: must be a whole"),
 ]
@@ -87,6 +89,10 @@ def test_a_simulation_is_printed_stored_and_drawn():
     report = json.loads(out)
     spikes = load_spikes("s.npz")
     assert report["n_spikes"] == spikes.shape[1] > 100
+    with np.load("s.npz") as archive:
+        origin = json.loads(str(archive["origin"]))
+    assert rbn.NetworkParams.from_mapping(origin["params"]) == NET
+    assert (origin["seed"], origin["simtime"], origin["warmup"]) == (7, 1000, 1000)
     assert report["files"] == ["s.npz", "r.png"]
     statistics = rbn.spike_statistics(spikes, NET, tlim=(0, 1000))
     for name in ("rate", "n_silent", "cv", "cv2", "fano_factor", "synchrony", "share_of_time"):
@@ -140,7 +146,9 @@ def test_a_comparison_is_printed_as_one_table():
 
 
 def test_simulations_are_swept_over_parameters_and_seeds(capsys):
-    options = "--simtime 900 --warmup 100 --axis I_th_E=1.3:1.6:2 --axis seed=1:2:2 --json --quiet"
+    options = (
+        "--simtime 900 --warmup 100 --axis net.I_th_E=1.3:1.6:2 --axis seed=1:2:2 --json --quiet"
+    )
     assert run(["sweep", "--quantity", "nest", *SMALL, *options.split()]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["points_computed"] == 4

@@ -1,7 +1,6 @@
 """Figures: the artists on the axes are compared with the data."""
 
 import io
-from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -9,18 +8,12 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from scipy.optimize import minimize_scalar
 
 import rbn_jax as rbn
 from rbn_jax.plot import plot_elasticity, plot_psp, plot_rates, plot_sweep, raster_plot
-from rbn_jax.plot.markers import Marks
-from rbn_jax.spikes import load_spikes
 
-RECORDING = load_spikes(Path(__file__).parent / "data" / "ei_clustered_spikes.npz")
-GROUPS = [("k", 0, 4000), ("darkred", 4000, 5000)]
 FEW_SPIKES = np.array([[0.0, 3.0, 9.9, 10.0, 24.0, 25.0, 26.0], [0, 0, 1, 4, 5, 4, 0]])
-# neurons 2 and 3 have no spikes
 FEW_GROUPS = [("k", 0, 4, "E"), ("r", 4, 6, "I")]
 NET = rbn.NetworkParams()
 WEIGHTS = rbn.calculate_RBN_weights
@@ -32,33 +25,6 @@ UNIT = r" [pA$\,\sqrt{N}$]"
 TAU_SYN_EX = r"$\tau_{\mathrm{syn,ex}}$ [ms]"
 G_EI = r"$g_{\mathrm{EI}}$"
 
-INVALID_ARGUMENTS = [
-    ("spiketimes", np.ones((3, 4))),
-    ("spiketimes", np.ones(4)),
-    ("spiketimes", [["a"], ["b"]]),
-    ("spiketimes", {"times": [1]}),
-    ("spiketimes", [[1.0, np.nan], [1, 2]]),
-    ("spiketimes", np.full((2, 3), np.inf)),
-    ("tlim", (5, 1)),
-    ("tlim", (3, 3)),
-    ("tlim", (0, np.nan)),
-    ("tlim", (0, 1, 2)),
-    ("markersize", 0),
-    ("markersize", -1),
-    ("markersize", np.nan),
-    ("rate_bin", 0),
-    ("rate_bin", -5),
-    ("rate_bin", 1e-9),
-    ("rate_bin", np.nan),
-    ("rate_bin", np.inf),
-    ("colorgroups", [("k", 0)]),
-    ("colorgroups", [("k", 0, 4, "E", 1)]),
-    ("colorgroups", [("k", 5, 2)]),
-    ("colorgroups", [("k", 0, np.nan)]),
-    ("colorgroups", [("no color", 0, 4)]),
-    ("colorgroups", ["k04"]),
-]
-
 
 def weight_sum(params):
     return WEIGHTS(params).sum()
@@ -68,174 +34,12 @@ def sweep(fn=WEIGHTS, **axes):
     return rbn.sweep(fn, NET, axes)
 
 
-def spikes_of(recording, start, stop):
-    return recording.T[(recording[1] >= start) & (recording[1] < stop)]
-
-
 def line_data(ax):
     return [line.get_xydata().tolist() for line in ax.lines]
 
 
 def texts(labels):
     return [label.get_text() for label in labels]
-
-
-def pixels_of(figure):
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba()).astype(int)
-
-
-def test_a_raster_shows_all_spikes_as_in_nests_reference():
-    ax = raster_plot(RECORDING)
-    (line,) = ax.lines
-    np.testing.assert_array_equal(line.get_xydata(), RECORDING.T)
-    assert (line.get_color(), line.get_markersize(), line.get_linestyle()) == ("black", 0.5, "None")
-    # NEST's reference leaves the neuron with the highest ID out
-    assert ax.get_xlim() == (RECORDING[0].min(), RECORDING[0].max())
-    assert ax.get_ylim() == (0, 4999)
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("Time [ms]", "Neuron ID")
-
-
-def test_each_group_has_its_color_and_exactly_its_spikes():
-    groups = [("k", 10, 4000), ("#123456", 4000, 4999), ((0, 1, 0), 6000, 7000)]
-    ax = raster_plot(RECORDING, tlim=[100, 350.5], colorgroups=groups, markersize=2.0)
-    assert ax.get_xlim() == (100, 350.5)
-    for line, (color, start, stop) in zip(ax.lines, groups, strict=True):
-        np.testing.assert_array_equal(line.get_xydata(), spikes_of(RECORDING, start, stop))
-        assert (line.get_color(), line.get_markersize()) == (color, 2.0)
-
-
-def test_groups_without_a_color_have_those_of_the_color_cycle():
-    ax = raster_plot(FEW_SPIKES, colorgroups=[(None, 0, 2), ("k", 2, 4), (None, 4, 6)])
-    assert [line.get_color() for line in ax.lines] == ["C0", "k", "C2"]
-
-
-def test_labels_make_a_legend_in_the_colors_of_the_groups():
-    legend = raster_plot(FEW_SPIKES, colorgroups=[*FEW_GROUPS, ("b", 0, 1)]).get_legend()
-    assert texts(legend.get_texts()) == ["E", "I"]
-    assert [line.get_color() for line in legend.get_lines()] == ["k", "r"]
-    assert raster_plot(FEW_SPIKES, colorgroups=GROUPS).get_legend() is None
-
-
-@pytest.mark.parametrize("spikes", [np.empty((2, 0)), [[], []], {"times": [], "senders": []}])
-def test_an_empty_recording_is_an_empty_plot(spikes):
-    assert line_data(raster_plot(spikes)) == [[]]
-    assert line_data(raster_plot(spikes, colorgroups=FEW_GROUPS, rate_bin=0.5)) == [[], []]
-
-
-@pytest.mark.parametrize("neuron", [0, 1, 7])
-def test_a_single_spike_is_drawn_inside_the_axes(neuron):
-    ax = raster_plot([[3.5], [neuron]])
-    assert line_data(ax) == [[[3.5, neuron]]]
-    assert ax.get_xlim()[0] < 3.5 < ax.get_xlim()[1]
-
-
-def test_an_array_events_and_a_loaded_file_draw_the_same(tmp_path):
-    np.save(tmp_path / "a.npy", FEW_SPIKES)
-    events = {"times": FEW_SPIKES[0], "senders": FEW_SPIKES[1].astype(int)}
-    loaded = load_spikes(tmp_path / "a.npy")
-    for spikes in (FEW_SPIKES, FEW_SPIKES.tolist(), events, loaded):
-        assert line_data(raster_plot(spikes)) == [FEW_SPIKES.T.tolist()]
-
-
-def test_rates_are_per_neuron_of_the_group_and_the_last_bin_may_be_narrower():
-    ax = raster_plot(FEW_SPIKES, (0, 25), FEW_GROUPS, rate_bin=10)
-    panel = ax.figure.axes[-1]
-    excitatory, inhibitory = (patch.get_data() for patch in panel.patches)
-    np.testing.assert_allclose(excitatory.edges, [0, 10, 20, 25], rtol=1e-12)
-    np.testing.assert_allclose(excitatory.values, [3 / 4 / 0.010, 0, 0], rtol=1e-12)
-    np.testing.assert_allclose(inhibitory.values, [0, 1 / 2 / 0.010, 2 / 2 / 0.005], rtol=1e-12)
-    ax.figure.canvas.draw()
-    assert panel.get_position().y1 <= ax.get_position().y0
-    assert panel.get_xlim() == (0, 25)
-    assert (panel.get_xlabel(), panel.get_ylabel()) == ("Time [ms]", "Rate\n[spikes/s]")
-
-
-@pytest.mark.parametrize("width", [0.7, 5.0, 7.3, 999.9])
-def test_spikes_at_the_edges_of_bins_are_counted_exactly(width):
-    """Times are multiples of 0.1 ms, so the expected counts come from integer arithmetic."""
-    panel = raster_plot(RECORDING, colorgroups=GROUPS, rate_bin=width).figure.axes[-1]
-    bin_steps, last_step = round(10 * width), round(10 * RECORDING[0].max())
-    seconds = np.diff([*range(0, last_step, bin_steps), last_step]) / 10_000
-    for patch, (_, start, stop) in zip(panel.patches, GROUPS, strict=True):
-        steps = np.rint(10 * spikes_of(RECORDING, start, stop)[:, 0]).astype(int)
-        bins = np.minimum(steps // bin_steps, len(seconds) - 1)
-        counts = np.bincount(bins, minlength=len(seconds))
-        expected = counts / seconds / (stop - start)
-        np.testing.assert_allclose(patch.get_data().values, expected, rtol=1e-9)
-
-
-@pytest.mark.parametrize(("count", "rasterized"), [(50_000, False), (50_001, True)])
-def test_markers_are_rasterized_above_fifty_thousand_spikes(count, rasterized):
-    spikes = np.random.default_rng(3).integers(0, 5000, (2, count))
-    line = raster_plot(spikes, colorgroups=GROUPS).lines[1]
-    assert bool(line.get_rasterized()) == rasterized
-    assert isinstance(line, Marks) == rasterized
-
-
-@pytest.mark.parametrize("alpha", [None, 0.3])
-@pytest.mark.parametrize(
-    ("count", "markersize", "dpi", "size"),
-    [(60_000, 0.5, 100, (6.4, 4.8)), (1_000_000, 1.0, 217, (3.0, 2.0)), (300_000, 5.0, 72, (5, 3))],
-)
-def test_marks_have_the_pixels_of_markers_drawn_one_by_one(count, markersize, dpi, size, alpha):
-    """Agg rounds to 1/255 at every marker: up to 5 % where many markers cover little each."""
-    spikes = np.random.default_rng(6).random((2, count)) * [[1e4], [5e3]]
-    spikes[:, ::100] = np.nan
-    images = []
-    for line_class in (Line2D, Marks):
-        ax = plt.subplots(figsize=size, dpi=dpi)[1]
-        for color, half in (("k", spikes[:, ::2]), ("C3", spikes[:, 1::2])):
-            style = {"marker": ".", "markersize": markersize, "linestyle": "None"}
-            ax.add_artist(line_class(*half, color=color, alpha=alpha, **style))
-        ax.set(xlim=(500, 9000), ylim=(1, 5e3), yscale="log")
-        images.append(pixels_of(ax.figure))
-    differences = np.abs(images[0] - images[1])
-    assert differences.max() < 0.06 * 255
-    assert differences.mean() < 0.02 * 255
-    assert (images[0] < 255).any()
-
-
-@pytest.mark.parametrize("file_format", ["png", "pdf"])
-def test_marks_are_not_drawn_one_by_one(monkeypatch, file_format):
-    lines = []
-    draw_line = Line2D.draw
-
-    def record(line, renderer):
-        lines.append(line)
-        draw_line(line, renderer)
-
-    monkeypatch.setattr(Line2D, "draw", record)
-    ax = plt.subplots()[1]
-    style = {"marker": ".", "linestyle": "None", "rasterized": True}
-    marks = ax.add_artist(Marks([0.2, 0.8], [0.5, 0.5], **style))
-    ax.figure.savefig(io.BytesIO(), format=file_format)
-    # the ticks are other lines, and so is the marker of the stamp
-    assert lines
-    assert marks not in lines
-
-
-@pytest.mark.parametrize("case", ["above the axes", "hidden"])
-def test_marks_that_are_not_visible_change_no_pixel(case):
-    ax = plt.subplots()[1]
-    ax.axis("off")
-    marks = Marks([0.5], [2.0 if case == "above the axes" else 0.5], marker=".")
-    ax.add_artist(marks).set_visible(case != "hidden")
-    assert pixels_of(ax.figure).min() == 255
-
-
-def test_a_pdf_of_a_million_spikes_is_small():
-    spikes = np.random.default_rng(4).random((2, 1_000_000)) * [[1e4], [5e3]]
-    file = io.BytesIO()
-    raster_plot(spikes, colorgroups=GROUPS, rate_bin=5).figure.savefig(file, format="pdf")
-    assert len(file.getvalue()) < 2e6
-
-
-@pytest.mark.parametrize(("name", "value"), INVALID_ARGUMENTS)
-def test_an_invalid_argument_is_refused_before_a_figure_is_made(name, value):
-    with pytest.raises(ValueError, match=r"must (be|have)|not finite"):
-        raster_plot(**{"spiketimes": FEW_SPIKES, name: value})
-    assert not plt.get_fignums()
 
 
 @pytest.mark.parametrize(("tau_m", "tau_syn"), [(20.0, 5.0), (10.0, 10.0), (2.0, 300.0)])

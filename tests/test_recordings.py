@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import quantities
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -174,6 +175,18 @@ def test_recorders_events_and_cut_recordings_are_understood():
     assert short["cluster_rate_in_time"].shape == (2, 20, 0)
     for name in ("rates_active", "rates_inactive", "cluster_rate_cv"):
         assert np.isnan(short[name]).all()
+
+
+def test_limits_of_time_have_units_and_a_wrong_unit_is_told():
+    spikes, groups = [[50.0, 150.0], [0, 1]], {"E": (0, 2)}
+    in_seconds = (0.0 * quantities.s, 0.2 * quantities.s)
+    with_unit = rbn.spike_statistics(spikes, groups, tlim=in_seconds)
+    np.testing.assert_allclose(with_unit["rate"], [5.0])
+    with pytest.warns(UserWarning, match=r"tlim=\(0, 0.2\) ms holds no spikes: .* from 50 to 150"):
+        rbn.spike_statistics(spikes, groups, tlim=(0, 0.2))
+    # a silence within the recording is none
+    silent = rbn.spike_statistics(spikes, groups, tlim=(60, 140))
+    np.testing.assert_allclose(silent["rate"], [0.0])
 
 
 @given(st.integers(0, 30_000), st.sampled_from([0.1, 0.2, 0.3, 0.7, 0.9, 1.1, 2.5, 5.0]))

@@ -426,6 +426,9 @@ nest.Simulate(50.0)
 import numpy as np, pickle
 np.savez("memory-steps.npz", **recorders[0].events)
 np.savez("memory-ms.npz", **recorders[1].events)
+from rbn_jax.spikes import as_spiketimes
+np.save("recorder.npy", as_spiketimes(recorders[1]))
+np.save("recorder-steps.npy", as_spiketimes(recorders[0], resolution=0.1))
 pickle.dump([(recorders[0] + recorders[1]).events, recorders[0].events], open("events.pkl", "wb"))
 """
 
@@ -441,6 +444,9 @@ def test_times_of_nest_in_steps_and_in_milliseconds_agree(nest_wheel, tmp_path):
     np.testing.assert_allclose(memory_ms, ms, rtol=0, atol=1e-9)
     memory_steps = load_spikes(tmp_path / "memory-steps.npz", resolution=0.1)
     np.testing.assert_allclose(memory_steps, ms, rtol=0, atol=1e-9)
+    # the recorders themselves
+    for name in ("recorder.npy", "recorder-steps.npy"):
+        np.testing.assert_allclose(load_spikes(tmp_path / name), ms, rtol=0, atol=1e-9)
     # the two kinds of recorders give a tuple of events
     both, events = pickle.loads((tmp_path / "events.pkl").read_bytes())
     assert isinstance(both, tuple)

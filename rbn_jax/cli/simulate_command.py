@@ -59,7 +59,9 @@ def simulate(
             "between two times [ms], as 0,1:2.0:500:700; may be given several times."
         ),
     ] = None,
-    out: Annotated[Path | None, Option(help=".npz file of the spikes.")] = None,
+    out: Annotated[
+        Path | None, Option(help=".npz file of the spikes, with the network as JSON in `origin`.")
+    ] = None,
     raster: Annotated[Path | None, Option(help="PNG, PDF or SVG file of the spikes.")] = None,
     quiet: Quiet = False,
     params: Params = None,
@@ -89,7 +91,9 @@ def simulate(
     files = []
     if out is not None:
         with atomic_file(out) as draft, open(draft, "wb") as file:
-            np.savez_compressed(file, spiketimes=spikes)
+            # text, as the archive must not hold pickled objects
+            origin = {"params": to_plain(net), "seed": seed, "simtime": simtime, "warmup": warmup}
+            np.savez_compressed(file, spiketimes=spikes, origin=json.dumps(origin))
         files.append(str(out))
     if raster is not None:
         _draw_raster(raster, spikes, net, simtime)

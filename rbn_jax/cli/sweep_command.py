@@ -12,6 +12,7 @@ from typer import Option
 
 from rbn_jax.cli.arguments import (
     check_output_file,
+    name_argument,
     netcdf_path,
     parse_axes,
     parse_network,
@@ -45,6 +46,7 @@ from rbn_jax.cli.weights_command import compute_weights, print_weights
 from rbn_jax.nest import connection_args
 from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import to_plain
+from rbn_jax.parameters.checks import to_whole_number
 from rbn_jax.parameters.entries import axis_coordinates, unit_text
 from rbn_jax.parameters.labels import RESULT_DIMENSIONS
 from rbn_jax.rates import REGIMES
@@ -245,19 +247,28 @@ def _names_of_axis(key: str | tuple[str, ...]) -> tuple[str, ...]:
     return (key,) if isinstance(key, str) else key
 
 
+def _name_in_mapping(name: str) -> str:
+    """Return the name of an axis where the network is "net" and the seed is beside it."""
+    return name if name == "seed" or name.startswith("net.") else f"net.{name}"
+
+
 def _with_seed(
     net: NetworkParams, axes: dict[Any, Any], simulation: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[Any, Any]]:
     """Return a network and a seed as one mapping, and the axes by the names that they have there.
 
     Raises:
-        ValueError: there is a seed for all simulations, too.
+        ValueError: there is a seed for all simulations, too; a seed that is no whole number >= 1.
     """
     if "seed" in simulation:
         raise ValueError(f"--seed {simulation['seed']}: seed is an axis already")
     named_axes = {}
     for key, values in axes.items():
-        names = tuple(n if n == "seed" else f"net.{n}" for n in _names_of_axis(key))
+        names = tuple(_name_in_mapping(name) for name in _names_of_axis(key))
+        if "seed" in names:
+            for seed in np.ravel(values):
+                with name_argument("--axis seed"):
+                    to_whole_number("seed", seed.item(), 1)
         named_axes[names[0] if isinstance(key, str) else names] = values
     return {"net": net, "seed": 1}, named_axes
 

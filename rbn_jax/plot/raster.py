@@ -1,7 +1,6 @@
 """Raster plot: one marker for each spike, neurons coloured by group, rates below."""
 
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
 
 import numpy as np
@@ -9,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import is_color_like
 from matplotlib.lines import Line2D
 from matplotlib.typing import ColorType
-from numpy.typing import ArrayLike
 
 from rbn_jax.network import NetworkParams, cluster_sizes, population_limits
 from rbn_jax.parameters.checks import check_names, is_number, to_whole_number
@@ -25,7 +23,7 @@ from rbn_jax.plot.style import (
     text_scale,
     text_width,
 )
-from rbn_jax.spikes import as_spiketimes
+from rbn_jax.spikes.recorded import Recording, as_spiketimes, read_time_limits
 
 GroupName: TypeAlias = Literal["populations", "clusters"]
 """The groups of neurons that a network has."""
@@ -77,7 +75,7 @@ class _Network(NamedTuple):
 
 
 def raster_plot(
-    spiketimes: ArrayLike | Mapping[str, ArrayLike],
+    spiketimes: Recording,
     tlim: Sequence[float] | None = None,
     colorgroups: Sequence[tuple] | GroupName | None = None,
     ax: Axes | None = None,
@@ -98,8 +96,9 @@ def raster_plot(
     Text on axes smaller than 2.4 x 1.7 inches is smaller than in rcParams.
 
     Args:
-        spiketimes: 2xN array, times [ms] in row 0 and neuron IDs in row 1; or the `events`
-            of a NEST spike recorder. An empty recording gives an empty plot.
+        spiketimes: 2xN array, times [ms] in row 0 and neuron IDs in row 1; the `events` of a
+            NEST spike recorder; or another recording that `spikes.as_spiketimes` takes. An empty
+            recording gives an empty plot.
         tlim: limits of the time axis [ms]; None: the first and the last spike.
         colorgroups: the groups, in one of these forms:
 
@@ -216,25 +215,15 @@ def raster_plot(
 
 
 def _time_limits(times: np.ndarray, tlim: Sequence[float] | None) -> tuple[float, float]:
-    """Return the limits of the time axis [ms]; warn if all spikes are before or after them."""
+    """Return the limits of the time axis [ms]."""
     first, last = float(times.min(initial=np.inf)), float(times.max(initial=-np.inf))
     if tlim is None:
         if not times.size:
             return 0.0, 1.0
         # matplotlib warns of equal limits
         return (first, last) if first < last else (first - 0.5, last + 0.5)
-    if len(tlim) != 2 or not all(map(is_number, tlim)) or not tlim[0] < tlim[1]:
-        raise ValueError(f"tlim={tlim!r}: must be (start, stop) with start < stop [ms]")
-    start, stop = float(tlim[0]), float(tlim[1])
-    # a network may be silent for a while, so limits between two spikes are no mistake
-    if times.size and (stop < first or start > last):
-        warnings.warn(
-            f"tlim=({start:g}, {stop:g}) ms holds no spikes: the recording has spikes from "
-            f"{first:g} to {last:g} ms",
-            # the caller of raster_plot
-            stacklevel=3,
-        )
-    return start, stop
+    # 3: the caller of raster_plot
+    return read_time_limits(tlim, times, stacklevel=3)
 
 
 def _to_network(

@@ -1,5 +1,6 @@
 """Recordings in memory, of NEST, pandas, Neo or plain lists, as one 2xN array."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeGuard, cast, runtime_checkable
 
@@ -67,7 +68,8 @@ def as_spiketimes(spikes: Recording, *, resolution: float | None = None) -> np.n
               columns, `times` [ms] and `senders`, or `times` [steps], `offsets` [ms] and
               `senders`. The names of NEST's text files are read as well: `time_ms` and `sender`,
               or `time_step`, `time_offset` and `sender`.
-            - A list or tuple of such events, as several recorders give them.
+            - A list or tuple of such events, as several recorders give them; or the recorders
+              themselves, as NEST's Create returns them.
             - A list of trains, one for each neuron, in ms if they have no unit, as Neo's trains
               do. The ID of a neuron is its position in the list, from 0.
         resolution: of the simulation [ms], for times in steps.
@@ -96,6 +98,9 @@ def as_spiketimes(spikes: Recording, *, resolution: float | None = None) -> np.n
     """
     if resolution is not None:
         check_resolution(resolution)
+    # NEST's recorders: `isinstance` with a protocol would raise NEST's own KeyError
+    if type(spikes).__name__ == "NodeCollection":
+        return as_spiketimes(cast(Any, spikes).events, resolution=resolution)
     if _is_events(spikes):
         recordings = [_read_events(spikes, "", resolution)]
     elif _is_sequence(spikes):
@@ -105,6 +110,42 @@ def as_spiketimes(spikes: Recording, *, resolution: float | None = None) -> np.n
         recordings = [_read_array(spikes)]
     # without a copy of a large recording
     return recordings[0] if len(recordings) == 1 else np.concatenate(recordings, axis=1)
+
+
+def read_time_limits(
+    tlim: Sequence[Any], times: np.ndarray, stacklevel: int
+) -> tuple[float, float]:
+    """Return (start, stop) in ms, which may have units.
+
+    Args:
+        tlim: (start, stop) [ms].
+        times: of the recording [ms].
+        stacklevel: as in `warnings.warn`, counted from the caller of this function.
+
+    Raises:
+        ValueError: not two numbers, or a unit that is not one of time.
+
+    Warns:
+        UserWarning: all spikes lie before or after the limits.
+
+    >>> read_time_limits((0, 500), np.array([3.0]), stacklevel=1)
+    (0.0, 500.0)
+    """
+    is_pair = isinstance(tlim, Sequence | np.ndarray) and len(tlim) == 2
+    limits = [np.asarray(times_in_ms("tlim", value)) for value in tlim] if is_pair else []
+    if not limits or not all(is_number(limit) for limit in limits) or not limits[0] < limits[1]:
+        raise ValueError(f"tlim={tlim!r}: must be (start, stop) with start < stop [ms]")
+    start, stop = float(limits[0]), float(limits[1])
+    # times less an offset, as 1000.3 ms - 1000 ms, may be below a limit by rounding
+    tolerance = 1e-9 * (stop - start)
+    # a network may be silent for a while, so limits between two spikes are no mistake
+    if times.size and (stop < times.min() - tolerance or start > times.max() + tolerance):
+        warnings.warn(
+            f"tlim=({start:g}, {stop:g}) ms holds no spikes: the recording has spikes from "
+            f"{times.min():g} to {times.max():g} ms",
+            stacklevel=stacklevel + 1,
+        )
+    return start, stop
 
 
 def check_resolution(resolution: float) -> None:
