@@ -158,6 +158,10 @@ def test_simulations_are_swept_over_parameters_and_seeds(capsys):
     with xr.open_dataset("sweep.nc") as swept:
         assert swept["rate"].dims == ("net.I_th_E", "seed", "population")
         np.testing.assert_allclose(swept["rate"], rates)
+    # NEST has one kernel in a process, and a worker of Dask has several threads
+    on_dask = ["sweep", "--quantity", "nest", *SMALL, *options.split(), "--workers", "1"]
+    assert run([*on_dask, "--out", "dask.nc"]) == 0
+    np.testing.assert_array_equal(json.loads(capsys.readouterr().out)["rate"], rates)
 
 
 def test_a_kill_loses_the_running_simulations_only(capsys, folder):

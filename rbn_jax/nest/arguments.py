@@ -148,6 +148,12 @@ def _check(net: object) -> None:
     for name in NUMBER_FIELDS:
         if isinstance(getattr(net, name), Tracer):
             raise ValueError(f"{name} is traced by JAX: NEST needs known numbers")
+    # before `check`, which would ask for the synapse of a model that is of no use here
+    if net.neuron_type not in MODELS:
+        raise ValueError(
+            f"neuron_type={net.neuron_type!r}: must be one of {', '.join(MODELS)}; models of other "
+            "neurons, or with conductance-based synapses, have other parameters than a network here"
+        )
     net.check()
     for name, field in NUMBER_FIELDS.items():
         shape = np.shape(getattr(net, name))
@@ -160,9 +166,7 @@ def _check(net: object) -> None:
             messages.append(
                 f"{name}={size:.17g}: must be a whole multiple of n_clusters={n_clusters:.17g}"
             )
-    if net.neuron_type not in MODELS:
-        messages.append(f"neuron_type={net.neuron_type!r}: must be one of {', '.join(MODELS)}")
-    elif net.synapse != synapse_of_neuron(net.neuron_type):
+    if net.synapse != synapse_of_neuron(net.neuron_type):
         messages.append(
             f"synapse={net.synapse!r}: neuron_type={net.neuron_type!r} has "
             f"{synapse_of_neuron(net.neuron_type)!r} synapses; change one of the two"

@@ -1,5 +1,6 @@
 """Prediction beside simulation: what theory says of a network, and what NEST shows."""
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -8,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from rbn_jax.nest.simulation import simulate
 from rbn_jax.network import NetworkParams
+from rbn_jax.parameters.access import to_plain
 from rbn_jax.parameters.optional import require
 from rbn_jax.rates import MeanField, cluster_rate_cv, cluster_states, mean_field
 from rbn_jax.rates.theories import MeanFieldTheory, Theory, find_theory
@@ -68,8 +70,8 @@ def compare(
         - cluster_rate_cv (source): std / mean of the rates of E in single clusters in windows of
           250 ms; by theory NaN at gains above 0.6
 
-        Its attributes are the arguments, the network as a text, and `warnings`, the names in
-        `rbn_jax.rates.REGIMES` that apply.
+        Its attributes are the arguments, `params`, the network as JSON, and `warnings`, the names
+        in `rbn_jax.rates.REGIMES` that apply.
 
     Raises:
         ImportError: NEST or xarray is missing.
@@ -118,7 +120,7 @@ def compare(
         coordinates["n_active"] = measured["n_active"].variable
     regimes = [name for name, applies in symmetric.warnings.items() if bool(applies)]
     attributes = {
-        "network": repr(net),
+        "params": json.dumps(to_plain(net)),
         "theory": model.name,
         "seed": int(seed),
         "simtime": float(simtime),

@@ -302,7 +302,10 @@ def _check_stimulus(net: NetworkParams, run: _Run, stimulus: object) -> Stimulus
     earliest = run.dt - run.warmup
     latest = np.inf if run.simtime is None else run.simtime
     if not earliest <= start < stop <= latest:
-        raise ValueError(f"{stimulus}: must have {earliest:g} <= start < stop <= {latest:g} ms")
+        raise ValueError(
+            f"{stimulus}: must have {earliest:g} <= start < stop <= {latest:g} ms, from the start "
+            "of the warm-up to the end of simtime"
+        )
     for time in (start, stop):
         if not _is_multiple(time, run.dt):
             raise ValueError(f"{stimulus}: {time!r} ms is no multiple of dt={run.dt!r} ms")
