@@ -37,7 +37,7 @@ class NestRun(TypedDict):
     network, seed, simulated: what was simulated, and for how long [ms]
     E, I: mean rates of the populations [spikes/s]
     fano: Fano factor of the count of E spikes in bins of 5 ms; None if E does not fire
-    clusters: only of networks whose clusters differ from chance, rep above 1
+    clusters: only of networks with clusters, n_clusters and rep above 1
     """
 
     network: str
@@ -65,7 +65,7 @@ def simulate(net: rbn.NetworkParams, seed: int) -> NestRun:
         "I": float(rates.sel(population="I")),
         "fano": fano if np.isfinite(fano) else None,
     }
-    if net.rep > 1:
+    if net.rep > 1 and net.n_clusters > 1:
         measured = compared.sel(source="NEST")
         run["clusters"] = {
             "share_of_time": measured["share_of_time"].values.tolist(),

@@ -91,7 +91,8 @@ def spike_statistics(
         - rate [spikes/s], in which silent neurons count, and n_silent, their number
         - cv, cv2, fano_factor: means over the neurons that have a value
         - synchrony: the Fano factor of the count of all spikes of a population in bins; and
-          lock_step, whether it is above 100, which a silent population is not
+          lock_step, whether it is above 100, which a silent population is not, and one of up to
+          100 neurons never
 
         along `neuron`, with the ID as its coordinate:
 
@@ -104,13 +105,14 @@ def spike_statistics(
         - cluster_rate (population, cluster) [spikes/s]
         - cluster_rate_in_time (population, cluster, time): in windows that begin at `time` [ms]
         - active_clusters (time): how many clusters are active, whose E neurons have a rate above
-          2.5 times the mean of all E neurons and above 8 spikes/s
+          2.5 times the mean of all E neurons over time and above 8 spikes/s. So a state counts as
+          one of no active clusters if 40 % of the clusters or more are active all the time
         - share_of_time (n_active): the share of the time in which that many clusters are active;
           NaN for a recording shorter than cluster_window
         - rates_active, rates_inactive (n_active, population) [spikes/s]: mean rates of the active
           clusters, and of the others, while that many are active; NaN if none are
         - cluster_rate_cv (population): std / mean over time of the rates in windows, as the mean
-          over the clusters that fire
+          over the clusters that fire; NaN for less than two windows
 
     Raises:
         ImportError: xarray is missing.
@@ -404,7 +406,9 @@ def _add_clusters(
                 rates_of_state[number] = in_time[:, chosen].mean(axis=1)
         variables[name] = (("n_active", "population"), rates_of_state, _RATE)
     with np.errstate(divide="ignore", invalid="ignore"):
-        cv = in_time.std(axis=2) / in_time.mean(axis=2) if n_bins else np.full(shape, np.nan)
+        cv = np.full(shape, np.nan)
+        if n_bins >= 2:
+            cv = in_time.std(axis=2) / in_time.mean(axis=2)
     cluster_populations = np.repeat([0, 1], n_clusters)
     means = _means_of_finite(cv.ravel(), cluster_populations, 2)
     variables["cluster_rate_cv"] = ("population", means)

@@ -232,7 +232,7 @@ BAD_NETWORKS = [
     ({"synapse": "alpha"}, "neuron_type='iaf_psc_exp' has 'exp' synapses"),
     (
         {"connection_rule": "fixed_indegree", "baseline_conn_prob": np.ones((2, 2))},
-        "an in-degree of 200 from 199 neurons",
+        "EE within clusters: an in-degree of 200, but a cluster has 199 neurons",
     ),
     ({"gei": [1.0, 1.2]}, r"gei has the shape \(2,\): must be one network"),
     ({"tau_E": -1.0}, "tau_E=-1 ms"),
@@ -270,6 +270,9 @@ BAD_RUNS = [
     ({"stimuli": [nest.Stimulus([20], 1.0, 0.0, 5.0)]}, "cluster 20 must be .* from 0 to 19"),
     ({"stimuli": [nest.Stimulus([0], 1.0, 0.0, 50.0)]}, "start < stop <= 10 ms"),
     ({"stimuli": [nest.Stimulus([0], 1.0, 6.0, 5.0)]}, "start < stop"),
+    ({"stimuli": [nest.Stimulus([1, 1], 1.0, 0.0, 5.0)]}, "cluster 1 is there twice"),
+    ({"stimuli": [nest.Stimulus(np.int64(1), 1.0, 0.0, 5.0)]}, "clusters must be a list"),
+    ({"simtime": 50000.05}, "simtime=50000.05 ms"),
     ({"stimuli": [nest.Stimulus([0], np.inf, 0.0, 5.0)]}, "amplitude must be a finite number"),
 ]
 

@@ -175,6 +175,8 @@ def test_recorders_events_and_cut_recordings_are_understood():
     assert short["cluster_rate_in_time"].shape == (2, 20, 0)
     for name in ("rates_active", "rates_inactive", "cluster_rate_cv"):
         assert np.isnan(short[name]).all()
+    one_window = rbn.spike_statistics([[5.0], [0]], rbn.NetworkParams(), tlim=(0, 150))
+    assert np.isnan(one_window["cluster_rate_cv"]).all()
 
 
 def test_limits_of_time_have_units_and_a_wrong_unit_is_told():

@@ -87,14 +87,22 @@ def simulate(
         stimuli=stimuli,
         progress=False if quiet else None,
     )
-    statistics = spike_statistics(spikes, net, tlim=(0.0, simtime))
     files = []
     if out is not None:
         with atomic_file(out) as draft, open(draft, "wb") as file:
             # text, as the archive must not hold pickled objects
-            origin = {"params": to_plain(net), "seed": seed, "simtime": simtime, "warmup": warmup}
+            origin = {
+                "params": to_plain(net),
+                "simtime": simtime,
+                "warmup": warmup,
+                "seed": seed,
+                "threads": threads,
+                "dt": dt,
+                "stimulus": stimulus or [],
+            }
             np.savez_compressed(file, spiketimes=spikes, origin=json.dumps(origin))
         files.append(str(out))
+    statistics = spike_statistics(spikes, net, tlim=(0.0, simtime))
     if raster is not None:
         _draw_raster(raster, spikes, net, simtime)
         files.append(str(raster))

@@ -19,7 +19,6 @@ POPULATIONS = ("E", "I")
 MODELS = (
     "iaf_psc_exp",
     "iaf_psc_exp_ps",
-    "iaf_psc_exp_ps_lossless",
     "iaf_psc_alpha",
     "iaf_psc_alpha_ps",
     "iaf_psc_delta",
@@ -76,7 +75,7 @@ class NestArguments(NamedTuple):
     """All arguments for a network, in the order in which NEST's example uses them.
 
     n_clusters: number of clusters, each of which has a population E and a population I
-    neurons: of a cluster, by population
+    neurons: of one cluster, by population
     connections: EE, EI, IE and II (target, source), first within a cluster and then between
 
     >>> [c.target + c.source for c in connection_args(NetworkParams()).connections][::2]
@@ -258,7 +257,9 @@ def _connection_arguments(
             indegree = probability * n_sources / float(net.n_clusters)
             # 0.29 x 100 is below 29 by rounding
             conn_spec["indegree"] = int(indegree if reference else indegree + 1e-9)
-            _check_indegree(conn_spec, n_sources / float(net.n_clusters), within and i == j)
+            where = f"{target}{source} {place} clusters"
+            n_neurons = n_sources / float(net.n_clusters)
+            _check_indegree(where, conn_spec, n_neurons, within and i == j)
         else:
             conn_spec["p"] = probability
     syn_spec = {
@@ -269,13 +270,15 @@ def _connection_arguments(
     return ConnectionArguments(target, source, within, conn_spec, syn_spec, repeats)
 
 
-def _check_indegree(conn_spec: dict[str, Any], n_neurons: float, is_recurrent: bool) -> None:
+def _check_indegree(
+    where: str, conn_spec: dict[str, Any], n_neurons: float, is_recurrent: bool
+) -> None:
     """Raise a ValueError for an in-degree for which NEST would search without an end."""
     n_sources = n_neurons - is_recurrent  # a neuron has no connection to itself
     indegree = conn_spec["indegree"]
     is_possible = n_sources > 0 if conn_spec["allow_multapses"] else indegree <= n_sources
     if indegree > 0 and not is_possible:
         raise ValueError(
-            f"an in-degree of {indegree} from {n_sources:g} neurons of a cluster: must not be "
-            "larger; lower baseline_conn_prob"
+            f"{where}: an in-degree of {indegree}, but a cluster has {n_sources:g} neurons to "
+            "connect from; lower baseline_conn_prob"
         )

@@ -60,18 +60,18 @@ def compare(
 
         and for a network with clusters:
 
-        - active_clusters (source): the number of active clusters in NEST for the longest time,
-          and in the state of least gain
-        - gain (n_active): of the state with that many active clusters, NaN if none was found. It
-          is stable below 1
+        - active_clusters (source): by theory the number of active clusters in the state of least
+          gain, of 0 to 7; in NEST the number that it shows for the longest time
+        - gain (n_active): of the state with that many active clusters, NaN if none was found, and
+          for more than 7. It is stable below 1
         - share_of_time (n_active): in which NEST shows that many active clusters
         - rates_active, rates_inactive (source, n_active, population) [spikes/s]: mean rates of
           active clusters, and of the others
         - cluster_rate_cv (source): std / mean of the rates of E in single clusters in windows of
           250 ms; by theory NaN at gains above 0.6
 
-        Its attributes are the arguments, `params`, the network as JSON, and `warnings`, the names
-        in `rbn_jax.rates.REGIMES` that apply.
+        Its attributes are the arguments without V_m, `params`, the network as JSON, and
+        `warnings`, the names in `rbn_jax.rates.REGIMES` that apply.
 
     Raises:
         ImportError: NEST or xarray is missing.

@@ -225,6 +225,8 @@ def _import_nest() -> Any:
     finally:
         if was_quiet is None:
             del os.environ["PYNEST_QUIET"]
+        else:
+            os.environ["PYNEST_QUIET"] = was_quiet
     if hasattr(nest, "VerbosityLevel"):
         nest.verbosity = nest.VerbosityLevel.ERROR
     else:  # before NEST 3.9
@@ -251,7 +253,8 @@ def _check_run(
     # NEST's times are multiples of a microsecond
     if not is_number(dt) or not dt > 0 or not _is_multiple(dt, _TIC):
         raise ValueError(f"dt={dt!r} ms: must be > 0 and a multiple of {_TIC} ms")
-    dt = round(float(dt) / _TIC) * _TIC
+    # the nearest number to whole microseconds: 0.7 and not 0.7000000000000001
+    dt = round(float(dt), 3)
     # NEST rounds t_ref up to whole steps; its precise models must have one
     times = {"delay": float(net.delay), "t_ref": float(net.t_ref), "warmup": warmup}
     may_be_zero = ["warmup"] if net.neuron_type.endswith("_ps") else ["warmup", "t_ref"]
@@ -285,7 +288,7 @@ def _check_stimulus(net: NetworkParams, run: _Run, stimulus: object) -> Stimulus
     if not isinstance(stimulus, Stimulus):
         raise ValueError(f"stimuli holds {stimulus!r}: must be a nest.Stimulus")
     n_clusters = int(net.n_clusters)
-    if np.ndim(stimulus.clusters) != 1 and isinstance(stimulus.clusters, int | np.ndarray):
+    if np.ndim(stimulus.clusters) != 1:
         raise ValueError(f"{stimulus}: clusters must be a list of numbers")
     clusters = []
     for cluster in stimulus.clusters:
@@ -293,6 +296,8 @@ def _check_stimulus(net: NetworkParams, run: _Run, stimulus: object) -> Stimulus
             raise ValueError(
                 f"{stimulus}: cluster {cluster!r} must be a whole number from 0 to {n_clusters - 1}"
             )
+        if int(cluster) in clusters:
+            raise ValueError(f"{stimulus}: cluster {cluster} is there twice")
         clusters.append(int(cluster))
     for name in ("amplitude", "start", "stop"):
         if not is_number(getattr(stimulus, name)):
@@ -301,7 +306,9 @@ def _check_stimulus(net: NetworkParams, run: _Run, stimulus: object) -> Stimulus
     # a current cannot change before the end of the first time step
     earliest = run.dt - run.warmup
     latest = np.inf if run.simtime is None else run.simtime
-    if not earliest <= start < stop <= latest:
+    # limits that are differences, as 0.1 - 0.3, are rounded
+    rounding = 1e-6 * run.dt
+    if not earliest - rounding <= start < stop <= latest + rounding:
         raise ValueError(
             f"{stimulus}: must have {earliest:g} <= start < stop <= {latest:g} ms, from the start "
             "of the warm-up to the end of simtime"
@@ -315,7 +322,9 @@ def _check_stimulus(net: NetworkParams, run: _Run, stimulus: object) -> Stimulus
 def _is_multiple(time: float, step: float) -> bool:
     """Return whether a time is a multiple of a step, to the precision of float32."""
     n_steps = float(time) / step
-    return abs(n_steps - round(n_steps)) <= 1e-6 * max(abs(n_steps), 1)
+    # less than half a step, however many steps there are
+    tolerance = min(1e-6 * max(abs(n_steps), 1), 0.05)
+    return abs(n_steps - round(n_steps)) <= tolerance
 
 
 def _initial_potentials(

@@ -108,7 +108,8 @@ def raster_plot(
             - "populations": E of `net` in the colour of text, I in red, with labels
             - "clusters": each cluster of `net` in a colour of its own, which E and I of one
               cluster share. "E" and "I" are written right of the axes.
-            - None: all neurons in the colour of text, rcParams["text.color"]
+            - None: all neurons in the colour of text, rcParams["text.color"]. They are one group,
+              from ID 0 to the highest one that has a spike.
 
             Labels make a legend above the axes, or right of them if they have a title or the
             legend is wider.

@@ -60,7 +60,7 @@ class Processes:
             self._free.put(executor)
 
     def close(self) -> None:
-        """End the processes that are free."""
+        """End the processes, each when its call is done."""
         for _ in range(self.count):
             executor = self._free.get()
             if executor is not None:
@@ -80,12 +80,15 @@ def _start() -> ProcessPoolExecutor:
     """Start a process by spawn, which copies nothing of this one; wait until it runs."""
     executor = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _prepare_process)
     with _allowed_to_start_processes():
-        is_alive = _is_alive(executor)
-    if not is_alive:
+        # the first call starts the process
+        first_call = executor.submit(os.getpid)
+    try:
+        first_call.result()
+    except BrokenProcessPool:
         raise RuntimeError(
             "no process can be started. A script is imported again by each process: put what it "
             'does under `if __name__ == "__main__":`'
-        )
+        ) from None
     return executor
 
 
@@ -93,8 +96,8 @@ def _start() -> ProcessPoolExecutor:
 def shared_processes() -> Processes:
     """Return processes that all callers in this one share, and that end with it."""
     processes = Processes()
-    # Where this process is one of multiprocessing, it waits for its children before anything else
-    # would close them. It closes queues, which executors need for it, at priority 10.
+    # A process of multiprocessing waits for its children at its exit, so they must be told to end
+    # before. Executors tell it by queues, which are closed at priority 10.
     multiprocessing.util.Finalize(None, processes.close, exitpriority=20)
     return processes
 
