@@ -29,6 +29,7 @@ import rbn_jax as rbn
 from benchmarks.nest_runs import NestRun, read_or_simulate
 from benchmarks.rates import draw_values
 from benchmarks.timing import timed
+from rbn_jax.nest.comparison import LARGEST_ACTIVE
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "clusters.md"
@@ -65,8 +66,6 @@ NETWORKS: list[tuple[dict[str, Any], Sequence[int]]] = [
     ({"rep": 5.0, "I_th_E": 2.0, "I_th_I": 1.2}, range(1, 7)),
 ]
 
-# Numbers of active clusters that are compared; 0 is the symmetric state
-LARGEST_ACTIVE = 7
 # States of active clusters that NEST shows for a smaller part of the time are left out
 LEAST_SHARE = 0.05
 # The least gain at which a state is not stable

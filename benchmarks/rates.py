@@ -38,12 +38,11 @@ from benchmarks.timing import timed
 from rbn_jax.rates.couplings import make_couplings
 from rbn_jax.rates.equations import find_state
 from rbn_jax.rates.theories import THEORIES, MeanFieldTheory
+from rbn_jax.recordings import LOCK_STEP_FANO_FACTOR
 
 RESULTS = Path(__file__).parent / "results"
 STORED_RUNS = RESULTS / "nest_rates.json"
 
-# The Fano factor of the population count is 3 to 20 in asynchronous networks
-SYNCHRONOUS_FANO = 100
 # Smaller networks are in the table, but not in its median and largest errors
 SMALLEST_COMPARED_SIZE = 5000
 
@@ -146,7 +145,7 @@ def compare_with_nest(networks: Mapping[str, Mapping[str, Any]] = NETWORKS) -> I
         fano = run["fano"]
         if fano is None:
             raise ValueError(f"{name}: E is silent in NEST, and has no relative error")
-        is_synchronous = fano >= SYNCHRONOUS_FANO
+        is_synchronous = fano > LOCK_STEP_FANO_FACTOR
         if not is_synchronous and net.N_E + net.N_I >= SMALLEST_COMPARED_SIZE:
             compared_errors.append(errors)
         cells = []

@@ -13,7 +13,8 @@ import numpy as np
 
 import rbn_jax as rbn
 from benchmarks.nest_runs import NestRun, read_or_simulate
-from benchmarks.rates import RESULTS, SYNCHRONOUS_FANO, UNCLUSTERED
+from benchmarks.rates import RESULTS, UNCLUSTERED
+from rbn_jax.recordings import LOCK_STEP_FANO_FACTOR
 
 STORED_RUNS = RESULTS / "nest_synapses.json"
 THEORIES = ("quenched", "white")
@@ -79,7 +80,7 @@ class Comparison(NamedTuple):
     def is_synchronous(self) -> bool:
         """Whether all neurons fire together, which no theory of these describes."""
         fano = self.run["fano"]
-        return fano is None or fano >= SYNCHRONOUS_FANO
+        return fano is None or fano > LOCK_STEP_FANO_FACTOR
 
 
 def compare(name: str) -> Comparison:

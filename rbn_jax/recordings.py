@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 Groups: TypeAlias = Mapping[str, Sequence[int]]
 """(first, last + 1) of the neurons of each population, by its name."""
 
+FANO_WINDOW = 400.0
+"""Width [ms] of the windows for Fano factors of neurons, as in Rostami et al. (2024)."""
+
+SYNCHRONY_BIN = 5.0
+"""Width [ms] of the bins for the synchrony of populations."""
+
 LOCK_STEP_FANO_FACTOR = 100.0
 """The Fano factor of counts of a population above which it fires in lock-step."""
 
@@ -52,8 +58,8 @@ def spike_statistics(
     spikes: Recording,
     net: NetworkParams | Groups,
     *,
-    window: float = 400.0,
-    bin: float = 5.0,  # noqa: A002 - as in the literature
+    window: float = FANO_WINDOW,
+    bin: float = SYNCHRONY_BIN,  # noqa: A002 - Python's function bin is not used here
     cluster_window: float = 100.0,
     tlim: Sequence[float] | None = None,
     first_id: int = 0,

@@ -53,6 +53,8 @@ BAD_INPUT = [
     ("sweep --quantity nest", "--quantity nest: give --axis, as each point is a simulation"),
     ("sweep --simtime 100", "--simtime: is for --quantity nest"),
     ("sweep --quantity nest --axis seed=1:2:2 --seed 4", "--seed 4: seed is an axis already"),
+    ("sweep --seed 4", "--seed 4: is for --quantity nest"),
+    ("sweep --quantity nest --axis gei=1:2:2 --seed 0", "--seed=0: must be a whole number >= 1"),
     ("sweep --quantity nest --axis seed=0:2:3", "--axis seed: seed=0.0: must be a whole number"),
     ("sweep --quantity nest --axis seed=1:3:4", "seed=1.6666666666666665: must be a whole"),
     ("sweep --quantity nest --axis gei=1:2:2 --theory exact", "--theory exact: is for"),

@@ -19,7 +19,7 @@ from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import to_plain
 from rbn_jax.rates import REGIMES
 from rbn_jax.rates.theories import THEORIES
-from rbn_jax.recordings import spike_statistics
+from rbn_jax.recordings import FANO_WINDOW, SYNCHRONY_BIN, spike_statistics
 from rbn_jax.system.files import atomic_file
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ _STATISTICS = {
     "n_silent": "silent neurons",
     "cv": "CV of intervals",
     "cv2": "CV2 of intervals",
-    "fano_factor": "Fano factor of neurons in 400 ms",
-    "synchrony": "Fano factor of the population in 5 ms",
+    "fano_factor": f"Fano factor of neurons in {FANO_WINDOW:g} ms",
+    "synchrony": f"Fano factor of the population in {SYNCHRONY_BIN:g} ms",
 }
 """Label of each statistic of a population that is printed."""
 
@@ -87,19 +87,20 @@ def simulate(
         stimuli=stimuli,
         progress=False if quiet else None,
     )
+    # all that is needed to repeat the simulation
+    origin = {
+        "params": to_plain(net),
+        "simtime": simtime,
+        "warmup": warmup,
+        "seed": seed,
+        "threads": threads,
+        "dt": dt,
+        "stimulus": stimulus or [],
+    }
     files = []
     if out is not None:
         with atomic_file(out) as draft, open(draft, "wb") as file:
             # text, as the archive must not hold pickled objects
-            origin = {
-                "params": to_plain(net),
-                "simtime": simtime,
-                "warmup": warmup,
-                "seed": seed,
-                "threads": threads,
-                "dt": dt,
-                "stimulus": stimulus or [],
-            }
             np.savez_compressed(file, spiketimes=spikes, origin=json.dumps(origin))
         files.append(str(out))
     statistics = spike_statistics(spikes, net, tlim=(0.0, simtime))
@@ -111,15 +112,7 @@ def simulate(
         numbers["lock_step"] = statistics["lock_step"].values.tolist()
         if net.n_clusters > 1:
             numbers["share_of_time"] = to_json_lists(statistics["share_of_time"].values)
-        report = {
-            "n_spikes": spikes.shape[1],
-            **numbers,
-            "simtime": simtime,
-            "warmup": warmup,
-            "seed": seed,
-            "files": files,
-            "params": to_plain(net),
-        }
+        report = {"n_spikes": spikes.shape[1], **numbers, "files": files, **origin}
         print(json.dumps(report))
         return
     print(f"{net}\n{spikes.shape[1]} spikes in {simtime:g} ms after {warmup:g} ms, seed {seed}\n")

@@ -156,11 +156,16 @@ def sweep(
     if quantity == SIMULATION and not axis:
         raise ValueError(f"--quantity {SIMULATION}: give --axis, as each point is a simulation")
     axes = parse_axes(axis or default_axes, sample)
-    given = {"simtime": simtime, "warmup": warmup, "seed": seed}
+    given = {"simtime": simtime, "warmup": warmup}
     simulation = {name: value for name, value in given.items() if value is not None}
+    if seed is not None and quantity != SIMULATION:
+        raise ValueError(f"--seed {seed}: is for --quantity {SIMULATION}")
     swept_params: object = net
-    if quantity == SIMULATION and any("seed" in names for names in map(_names_of_axis, axes)):
-        swept_params, axes = _with_seed(net, axes, simulation)
+    is_simulated = quantity == SIMULATION
+    if is_simulated:
+        # names what NEST cannot have before a process starts
+        connection_args(net)
+        swept_params, axes = _with_seed(net, seed, axes)
     if wrt and quantity not in DERIVATIVES:
         raise ValueError(f"--wrt {wrt[0]}: is for --quantity jacobian or elasticity")
     swept = read_axes(swept_params, axes)
@@ -182,10 +187,6 @@ def sweep(
     for option, value in options_of_large_sweeps.items():
         if is_drawn and value is not None:
             raise ValueError(f"{option} is for large sweeps: give --store or --reduce too")
-    is_simulated = quantity == SIMULATION
-    if is_simulated:
-        # names what NEST cannot have before a process starts
-        connection_args(net)
     share = parse_shard(shard)
     before = {} if store is None or overwrite else stored_points(store, share)
     with dask_client(workers, scheduler) as client:
@@ -253,24 +254,28 @@ def _name_in_mapping(name: str) -> str:
 
 
 def _with_seed(
-    net: NetworkParams, axes: dict[Any, Any], simulation: dict[str, Any]
+    net: NetworkParams, seed: int | None, axes: dict[Any, Any]
 ) -> tuple[dict[str, Any], dict[Any, Any]]:
     """Return a network and a seed as one mapping, and the axes by the names that they have there.
 
+    seed: of all simulations; None is 1, unless it is an axis
+
     Raises:
-        ValueError: there is a seed for all simulations, too; a seed that is no whole number >= 1.
+        ValueError: there is a seed for all simulations beside an axis of seeds; a seed that is no
+            whole number >= 1.
     """
-    if "seed" in simulation:
-        raise ValueError(f"--seed {simulation['seed']}: seed is an axis already")
     named_axes = {}
     for key, values in axes.items():
         names = tuple(_name_in_mapping(name) for name in _names_of_axis(key))
         if "seed" in names:
-            for seed in np.ravel(values):
+            if seed is not None:
+                raise ValueError(f"--seed {seed}: seed is an axis already")
+            for number in np.ravel(values):
                 with name_argument("--axis seed"):
-                    to_whole_number("seed", seed.item(), 1)
+                    to_whole_number("seed", number.item(), 1)
         named_axes[names[0] if isinstance(key, str) else names] = values
-    return {"net": net, "seed": 1}, named_axes
+    fixed_seed = to_whole_number("--seed", 1 if seed is None else seed, 1)
+    return {"net": net, "seed": fixed_seed}, named_axes
 
 
 def _write_with_figure(
