@@ -272,14 +272,18 @@ def _positions_of_neurons(ids: np.ndarray, limits: dict[str, tuple[int, int]]) -
 
 
 def _sort_by_neuron(times: np.ndarray, neurons: np.ndarray, n_neurons: int) -> _Spikes:
-    if (np.diff(times) < 0).any():
-        order = np.argsort(times, kind="stable")
-        times, neurons = times[order], neurons[order]
     # NumPy sorts integers of 16 bits in linear time
     keys = neurons.astype(np.uint16) if n_neurons <= 2**16 else neurons
-    order = np.argsort(keys, kind="stable")
+    times = times[np.argsort(keys, kind="stable")]
     counts = np.bincount(neurons, minlength=n_neurons)
-    return _Spikes(times[order], np.repeat(np.arange(n_neurons), counts), counts)
+    neurons = np.repeat(np.arange(n_neurons), counts)
+    # NEST's threads write the spikes of a neuron in order of time; other recordings may not
+    is_early = (np.diff(times) < 0) & (neurons[1:] == neurons[:-1])
+    if is_early.any():
+        ends = np.cumsum(counts)
+        for neuron in np.unique(neurons[1:][is_early]):
+            times[ends[neuron] - counts[neuron] : ends[neuron]].sort()
+    return _Spikes(times, neurons, counts)
 
 
 def _interval_statistics(spikes: _Spikes) -> tuple[np.ndarray, np.ndarray]:
