@@ -13,6 +13,11 @@ from rbn_jax.clusters import ClusterFactors as ClusterFactors
 from rbn_jax.clusters import ClusterMatrices as ClusterMatrices
 from rbn_jax.clusters import cluster_factors as cluster_factors
 from rbn_jax.clusters import cluster_matrices as cluster_matrices
+from rbn_jax.dynamics import Dynamics as Dynamics
+from rbn_jax.dynamics import network_states as network_states
+from rbn_jax.dynamics import population_dynamics as population_dynamics
+from rbn_jax.dynamics import population_spikes as population_spikes
+from rbn_jax.dynamics import volley_rate as volley_rate
 from rbn_jax.fitting import FitResult as FitResult
 from rbn_jax.fitting import FitRows as FitRows
 from rbn_jax.fitting import Free as Free

@@ -27,10 +27,10 @@ SYNCHRONY_BIN = 5.0
 LOCK_STEP_FANO_FACTOR = 100.0
 """The Fano factor of counts of a population above which it fires in lock-step."""
 
-# A cluster is active if the rate of its E neurons is above both: so many times the mean rate of
-# all E neurons, and so many spikes/s.
-_ACTIVE_RATIO = 2.5
-_ACTIVE_RATE = 8.0
+ACTIVE_RATIO = 2.5
+ACTIVE_RATE = 8.0
+"""A cluster is active if the rate of its E neurons is above both: so many times the mean rate of
+all E neurons, and so many spikes/s."""
 
 # Share of a bin by which rounding may move a time: NEST's times are multiples of the resolution,
 # such as 0.1 ms, which are not exact in binary.
@@ -398,7 +398,7 @@ def _add_clusters(
     counts = _counts_in_time(groups, 2 * n_clusters, spikes.times, start, width, n_bins)
     in_time = 1000 * counts.reshape(*shape, n_bins) / sizes[:, None, None] / width
     mean_rate = in_time[0].mean() if n_bins else 0.0
-    threshold = max(_ACTIVE_RATIO * mean_rate, _ACTIVE_RATE)
+    threshold = max(ACTIVE_RATIO * mean_rate, ACTIVE_RATE)
     is_active = in_time[0] > threshold
     n_active = is_active.sum(axis=0)
     variables["cluster_rate"] = (("population", "cluster"), rates, _RATE)

@@ -42,6 +42,10 @@ COMMANDS = {
         "clusters_command",
         "Print the states of a clustered network, and where they begin.",
     ),
+    "dynamics": (
+        "dynamics_command",
+        "Simulate realisations of a network without NEST; print whether they lock.",
+    ),
     "simulate": (
         "simulate_command",
         "Simulate a network in NEST; print the statistics of its spikes.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.entries import ENTRY_DIMENSIONS, choose_entries, name_with_unit
 from rbn_jax.parameters.optional import require
 from rbn_jax.system.files import atomic_file
@@ -25,6 +26,25 @@ def save_figure(figure: "Figure", path: Path) -> None:
     """Save a figure in the format of its suffix."""
     with atomic_file(path) as draft:
         figure.savefig(draft, dpi=150)
+
+
+def save_raster(spikes: np.ndarray, net: NetworkParams, duration: float, path: Path) -> None:
+    """Save a raster plot of a network, with the rates of E and I below."""
+    # only here: without a figure Matplotlib is not needed, and takes a while to load
+    from matplotlib.figure import Figure
+
+    from rbn_jax import plot
+
+    figure = Figure(figsize=(8.0, 6.0), layout="constrained")
+    plot.raster_plot(
+        spikes,
+        (0.0, duration),
+        "clusters" if net.n_clusters > 1 else "populations",
+        figure.subplots(),
+        net=net,
+        rate_bin=5.0 if duration > 5 else None,
+    )
+    save_figure(figure, path)
 
 
 def write_netcdf(dataset: "xarray.Dataset", path: Path) -> None:

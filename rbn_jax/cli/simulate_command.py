@@ -10,12 +10,11 @@ from typer import Option
 
 from rbn_jax.cli.arguments import check_output_file, name_argument, parse_network
 from rbn_jax.cli.options import AsJson, Params, Preset, Quiet, Settings
-from rbn_jax.cli.output import format_table, save_figure, to_json_lists
+from rbn_jax.cli.output import format_table, save_raster, to_json_lists
 from rbn_jax.nest import Stimulus
 from rbn_jax.nest import compare as compare_network
 from rbn_jax.nest import simulate as simulate_network
 from rbn_jax.nest.comparison import CV_WINDOW
-from rbn_jax.network import NetworkParams
 from rbn_jax.parameters.access import to_plain
 from rbn_jax.rates import REGIMES
 from rbn_jax.rates.theories import THEORIES
@@ -105,7 +104,7 @@ def simulate(
         files.append(str(out))
     statistics = spike_statistics(spikes, net, tlim=(0.0, simtime))
     if raster is not None:
-        _draw_raster(raster, spikes, net, simtime)
+        save_raster(spikes, net, simtime, raster)
         files.append(str(raster))
     if as_json:
         numbers = {name: to_json_lists(statistics[name].values) for name in _STATISTICS}
@@ -183,24 +182,6 @@ def _parse_stimulus(text: str) -> Stimulus:
         clusters, *numbers = match.groups()
         amplitude, start, stop = (float(part) for part in numbers)
         return Stimulus([int(part) for part in clusters.split(",")], amplitude, start, stop)
-
-
-def _draw_raster(path: Path, spikes: np.ndarray, net: NetworkParams, simtime: float) -> None:
-    # only here: without a figure Matplotlib is not needed, and takes a while to load
-    from matplotlib.figure import Figure
-
-    from rbn_jax import plot
-
-    figure = Figure(figsize=(8.0, 6.0), layout="constrained")
-    plot.raster_plot(
-        spikes,
-        (0.0, simtime),
-        "clusters" if net.n_clusters > 1 else "populations",
-        figure.subplots(),
-        net=net,
-        rate_bin=5.0 if simtime > 5 else None,
-    )
-    save_figure(figure, path)
 
 
 def _print_statistics(statistics: "xarray.Dataset") -> None:

@@ -1,0 +1,149 @@
+"""What a network did in time: counts of spikes, and statistics of volleys and lock-step."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from rbn_jax.dynamics.sample import Sample
+from rbn_jax.parameters.labels import labelled_field
+from rbn_jax.recordings import ACTIVE_RATE, ACTIVE_RATIO, SYNCHRONY_BIN
+
+VOLLEY_SHARE = 0.4
+"""A volley: more than this share of I fires within SYNCHRONY_BIN ms."""
+LOCKED_SHARES = (1 / 40, 1 / 5)
+"""The Fano factors of E and of I, as shares of their numbers of neurons, above which a network is
+in lock-step: 100 and 200 for 4000 and 1000 neurons. That of volleys in which all fire is nearly
+the number of neurons; that of an asynchronous network does not grow with it."""
+ACTIVE_WINDOW = 100.0
+"""Width [ms] of the windows in which active clusters are counted."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Dynamics:
+    """The activity of a network in time; arrays of a batch have its axes in front.
+
+    Everything but rates, cluster_rates and first_volley is of the time after the warm-up.
+
+    time: (bin,) middles of the bins of rates and cluster_rates [ms]
+    rates: (bin, 2) rates of E and I in bins [spikes/s]
+    cluster_rates: (bin, 2, cluster) rates of the clusters in bins [spikes/s]
+    mean_rates: (2,) mean rates of E and I [spikes/s]
+    counts_E, counts_I: (neuron,) spikes of each neuron of the sample, cluster by cluster
+    fano_factor: (2,) variance of the counts of E and I in windows of 5 ms, divided by their mean;
+        NaN without spikes, and for less than two windows
+    locked: () whether the network is in lock-step: whether a Fano factor is above N_E / 40 or
+        N_I / 5 of the sample
+    n_volleys: () number of volleys: times at which more than 40 % of I have fired within 5 ms,
+        after times at which they had not
+    volleys_per_s: () inverse of the mean interval between volleys [1/s]; 0 for less than two
+    first_volley: () time of the first volley from the start [ms], NaN without one
+    active_clusters: (window,) how many clusters are active in windows of 100 ms, as
+        `spike_statistics` counts them; 0 without clusters
+
+    >>> [field.name for field in dataclasses.fields(Dynamics)][:3]
+    ['time', 'rates', 'cluster_rates']
+    """
+
+    time: Array = labelled_field("ms", "time")
+    rates: Array = labelled_field("spikes/s", "firing rate", "population")
+    cluster_rates: Array = labelled_field("spikes/s", "firing rate of clusters")
+    mean_rates: Array = labelled_field("spikes/s", "mean firing rate", "population")
+    counts_E: Array = labelled_field("", "number of spikes of neurons in E")
+    counts_I: Array = labelled_field("", "number of spikes of neurons in I")
+    fano_factor: Array = labelled_field("", "Fano factor of the population", "population")
+    locked: Array = labelled_field("", "whether in lock-step")
+    n_volleys: Array = labelled_field("", "number of volleys")
+    volleys_per_s: Array = labelled_field("1/s", "volleys per second")
+    first_volley: Array = labelled_field("ms", "time of the first volley")
+    active_clusters: Array = labelled_field("", "number of active clusters")
+
+
+class Records(NamedTuple):
+    """The records, short intervals in which spikes are counted.
+
+    width: of a record [ms]
+    n_bin: records in a bin of the rates
+    n_warmup: records of the warm-up
+    """
+
+    width: float
+    n_bin: int
+    n_warmup: int
+
+
+def describe(counts: Array, neuron_counts: Array, sample: Sample, records: Records) -> Dynamics:
+    """Return the statistics of one network.
+
+    counts: (record, 2, cluster) spikes of E and I in each record
+    neuron_counts: (cluster, neuron) spikes of each neuron after the warm-up
+    """
+    dtype = counts.dtype
+    milliseconds, bin_records, warmup_records = records
+    neurons = jnp.asarray(sample.total, dtype)
+    in_cluster = neurons / sample.n_clusters
+    in_bins = _sum_windows(counts, bin_records)
+    bin_seconds = bin_records * milliseconds / 1000
+    cluster_rates = in_bins / in_cluster[:, None] / bin_seconds
+    late = counts[warmup_records:]
+    late_seconds = len(late) * milliseconds / 1000
+    populations = counts.sum(-1)
+    mean_rates = populations[warmup_records:].sum(0) / neurons / late_seconds
+    n_window = round(SYNCHRONY_BIN / milliseconds)
+    windows = _sum_windows(populations[warmup_records:], n_window)
+    mean = windows.mean(0)
+    fano_factor = jnp.where(mean > 0, windows.var(0) / jnp.where(mean > 0, mean, 1), jnp.nan)
+    if len(windows) < 2:
+        fano_factor = jnp.full(2, jnp.nan, dtype)
+    starts = _volley_starts(populations[:, 1] / neurons[1], n_window)
+    late_starts = starts[warmup_records:]
+    n_volleys = late_starts.sum()
+    numbers = jnp.arange(len(late_starts))
+    last = jnp.max(jnp.where(late_starts, numbers, 0), initial=0)
+    interval = (last - jnp.argmax(late_starts)) * (milliseconds / 1000) if len(numbers) else 0.0
+    volleys = (n_volleys - 1) / jnp.where(n_volleys > 1, interval, 1)
+    first = (jnp.argmax(starts) + 1) * milliseconds
+    counts_E, counts_I = sample.split(neuron_counts)
+    return Dynamics(
+        time=((jnp.arange(len(in_bins)) + 0.5) * (bin_seconds * 1000)).astype(dtype),
+        rates=cluster_rates.mean(-1),
+        cluster_rates=cluster_rates,
+        mean_rates=mean_rates,
+        counts_E=counts_E,
+        counts_I=counts_I,
+        fano_factor=fano_factor,
+        locked=(fano_factor > jnp.array(LOCKED_SHARES, dtype) * neurons).any(),
+        n_volleys=n_volleys,
+        volleys_per_s=jnp.where(n_volleys > 1, volleys, 0).astype(dtype),
+        first_volley=jnp.where(starts.any(), first, jnp.nan).astype(dtype),
+        active_clusters=_count_active(late[:, 0], in_cluster[0], milliseconds),
+    )
+
+
+def _sum_windows(counts: Array, width: int) -> Array:
+    """Return the sums of records (record, ...) in whole windows of so many records."""
+    n_windows = len(counts) // width
+    windows = counts[: n_windows * width].reshape(n_windows, width, *counts.shape[1:])
+    return windows.sum(1)
+
+
+def _volley_starts(shares: Array, width: int) -> Array:
+    """Return at which records more than VOLLEY_SHARE have fired in so many records, as first."""
+    in_window = lax.reduce_window(
+        shares, np.zeros((), shares.dtype), lax.add, (width,), (1,), [(width - 1, 0)]
+    )
+    is_volley = in_window > VOLLEY_SHARE
+    before = jnp.concatenate([jnp.zeros(1, bool), is_volley[:-1]])
+    return is_volley & ~before
+
+
+def _count_active(counts: Array, neurons: Array, milliseconds: float) -> Array:
+    """Return how many clusters are active in windows, from their counts (record, cluster)."""
+    n_window = round(ACTIVE_WINDOW / milliseconds)
+    rates = _sum_windows(counts, n_window) / (neurons * (n_window * milliseconds / 1000))
+    mean = rates.mean() if len(rates) else jnp.zeros((), rates.dtype)
+    return (rates > jnp.maximum(ACTIVE_RATIO * mean, ACTIVE_RATE)).sum(-1)

@@ -1,0 +1,106 @@
+"""Whether a network falls into lock-step, from which start, and what it does then."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rbn_jax.dynamics.simulation import population_dynamics
+from rbn_jax.dynamics.starts import STARTS
+from rbn_jax.network import NUMBER_FIELDS, NetworkParams
+from rbn_jax.parameters.checks import check_names, to_whole_number
+from rbn_jax.parameters.optional import require
+from rbn_jax.rates.stationary import check_network
+
+if TYPE_CHECKING:
+    import xarray
+
+_RATE = {"units": "spikes/s"}
+
+
+def network_states(
+    params: NetworkParams,
+    seeds: int | Iterable[int] = 8,
+    *,
+    starts: Sequence[str] = ("uniform", "rand", "synchronous"),
+    duration: float = 1000.0,
+    dt: float = 0.1,
+    neurons: tuple[int, int] | None = None,
+    warmup: float | None = None,
+) -> "xarray.Dataset":
+    """Return which share of the realisations of a network falls into lock-step, for each start.
+
+    Each realisation is simulated by `population_dynamics`. A network may stay asynchronous from
+    one start and fall into lock-step from another one, and it may leave either state later than
+    `duration`.
+
+    Args:
+        params: one NetworkParams.
+        seeds: how many seeds, which are then 0, 1, ..., or the seeds.
+        starts: as in `population_dynamics`: "uniform", "rand", "synchronous", "asynchronous".
+        duration, dt, neurons, warmup: as in `population_dynamics`.
+
+    Returns:
+        Dataset with these variables along `start` and `seed`:
+
+        - locked: whether the network is in lock-step after the warm-up
+        - rate (population) [spikes/s] and fano_factor (population) of counts in 5 ms
+        - n_volleys; volleys_per_s [1/s], 0 for less than two; first_volley [ms], NaN without one
+
+        and along `start`:
+
+        - locked_share: the share of the seeds that are locked
+        - rate_asynchronous, rate_locked (population) [spikes/s]: means over the seeds that are not
+          locked, and over those that are; NaN if there are none
+
+    Raises:
+        ImportError: xarray is missing.
+        ValueError: as in `population_dynamics`; a batch of networks; no seed or no start.
+
+    >>> net = NetworkParams(N_E=400, N_I=100, n_clusters=1, tau_syn_ex=5.0, tau_syn_in=6.0)
+    >>> states = network_states(net, seeds=2, starts=["synchronous"], duration=300.0)
+    >>> print(states["locked_share"].values, states["rate"].shape)
+    [1.] (1, 2, 2)
+    """
+    xarray = require("xarray", "sweep")
+    net = check_network(params)
+    for name, field in NUMBER_FIELDS.items():
+        if np.ndim(getattr(net, name)) > (field.ndim or 0):
+            raise ValueError(
+                f"{name} has the shape {np.shape(getattr(net, name))}: give one network"
+            )
+    if isinstance(starts, str):
+        starts = (starts,)
+    check_names(starts, STARTS, "start")
+    if isinstance(seeds, Iterable):
+        numbers = np.asarray(list(seeds))
+    else:
+        numbers = np.arange(to_whole_number("seeds", seeds, 1))
+    if not numbers.size or not len(starts):
+        raise ValueError(f"seeds={seeds!r}, starts={starts!r}: must be at least one of each")
+    names = {
+        "locked": ("locked", (), {}),
+        "rate": ("mean_rates", ("population",), _RATE),
+        "fano_factor": ("fano_factor", ("population",), {}),
+        "n_volleys": ("n_volleys", (), {}),
+        "volleys_per_s": ("volleys_per_s", (), {"units": "1/s"}),
+        "first_volley": ("first_volley", (), {"units": "ms"}),
+    }
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for start in starts:
+        dynamics = population_dynamics(
+            net, duration, start=start, seed=numbers, dt=dt, neurons=neurons, warmup=warmup
+        )
+        for name, (field, _, _) in names.items():
+            columns[name].append(np.asarray(getattr(dynamics, field)))
+    variables: dict[str, Any] = {}
+    for name, (_, dims, attributes) in names.items():
+        variables[name] = (("start", "seed", *dims), np.stack(columns[name]), attributes)
+    coordinates = {"start": list(starts), "seed": numbers, "population": ["E", "I"]}
+    attributes = {"duration": duration, "dt": dt}
+    dataset = xarray.Dataset(variables, coordinates, attributes)
+    locked = dataset["locked"]
+    dataset["locked_share"] = locked.mean("seed")
+    dataset["rate_asynchronous"] = dataset["rate"].where(~locked).mean("seed").assign_attrs(_RATE)
+    dataset["rate_locked"] = dataset["rate"].where(locked).mean("seed").assign_attrs(_RATE)
+    return dataset
