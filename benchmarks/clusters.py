@@ -28,6 +28,7 @@ import numpy as np
 import rbn_jax as rbn
 from benchmarks.nest_runs import NestRun, read_or_simulate
 from benchmarks.rates import draw_values
+from benchmarks.sections import write_section
 from benchmarks.timing import timed
 from rbn_jax.nest.comparison import LARGEST_ACTIVE
 
@@ -475,21 +476,6 @@ SECTIONS: dict[str, tuple[str, Callable[[], Iterator[str]]]] = {
 }
 
 
-def write_section(title: str, text: str) -> None:
-    """Write a section of the results, and keep the others."""
-    sections = {}
-    if RESULTS.exists():
-        for section in RESULTS.read_text("utf-8").split("\n## ")[1:]:
-            name, _, content = section.partition("\n")
-            sections[name] = content.strip()
-    sections[title] = text.strip()
-    parts = ["# Clusters"]
-    for known_title, _ in SECTIONS.values():
-        if known_title in sections:
-            parts.append(f"## {known_title}\n\n{sections[known_title]}")
-    RESULTS.write_text("\n\n".join(parts) + "\n", "utf-8")
-
-
 def main() -> None:
     """Make what the command line names: by default the errors and the speed."""
     names = sys.argv[1:] or list(SECTIONS)
@@ -506,7 +492,7 @@ def main() -> None:
         for line in make_lines():
             print(line, flush=True)
             lines.append(line)
-        write_section(title, "\n".join(lines))
+        write_section(RESULTS, "Clusters", SECTIONS, title, "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ class Dynamics:
     n_volleys: () number of volleys: times at which more than 40 % of I have fired within 5 ms,
         after times at which they had not
     volleys_per_s: () inverse of the mean interval between volleys [1/s]; 0 for less than two
-    first_volley: () time of the first volley from the start [ms], NaN without one
+    first_volley: () time of the first volley from the start [ms], infinite without one
     active_clusters: (window,) how many clusters are active in windows of 100 ms, as
         `spike_statistics` counts them; 0 without clusters
 
@@ -101,15 +101,19 @@ def describe(counts: Array, neuron_counts: Array, sample: Sample, records: Recor
         fano_factor = jnp.full(2, jnp.nan, dtype)
     starts = _volley_starts(populations[:, 1] / neurons[1], n_window)
     late_starts = starts[warmup_records:]
-    n_volleys = late_starts.sum()
-    numbers = jnp.arange(len(late_starts))
-    last = jnp.max(jnp.where(late_starts, numbers, 0), initial=0)
-    interval = (last - jnp.argmax(late_starts)) * (milliseconds / 1000) if len(numbers) else 0.0
-    volleys = (n_volleys - 1) / jnp.where(n_volleys > 1, interval, 1)
-    first = (jnp.argmax(starts) + 1) * milliseconds
+    n_volleys = late_starts.astype(dtype).sum()
+    # a window ends at these times
+    times = jnp.arange(1, len(starts) + 1, dtype=dtype) * milliseconds
+    late_times = times[warmup_records:]
+    earliest = jnp.min(jnp.where(late_starts, late_times, jnp.inf))
+    latest = jnp.max(jnp.where(late_starts, late_times, -jnp.inf))
+    seconds_between = (latest - earliest) / 1000
+    has_several = n_volleys > 1
+    per_second = (n_volleys - 1) / jnp.where(has_several, seconds_between, 1)
+    first_volley = jnp.min(jnp.where(starts, times, jnp.inf))
     counts_E, counts_I = sample.split(neuron_counts)
     return Dynamics(
-        time=((jnp.arange(len(in_bins)) + 0.5) * (bin_seconds * 1000)).astype(dtype),
+        time=(jnp.arange(len(in_bins), dtype=dtype) + 0.5) * (bin_seconds * 1000),
         rates=cluster_rates.mean(-1),
         cluster_rates=cluster_rates,
         mean_rates=mean_rates,
@@ -118,8 +122,8 @@ def describe(counts: Array, neuron_counts: Array, sample: Sample, records: Recor
         fano_factor=fano_factor,
         locked=(fano_factor > jnp.array(LOCKED_SHARES, dtype) * neurons).any(),
         n_volleys=n_volleys,
-        volleys_per_s=jnp.where(n_volleys > 1, volleys, 0).astype(dtype),
-        first_volley=jnp.where(starts.any(), first, jnp.nan).astype(dtype),
+        volleys_per_s=jnp.where(has_several, per_second, 0),
+        first_volley=first_volley,
         active_clusters=_count_active(late[:, 0], in_cluster[0], milliseconds),
     )
 
@@ -146,4 +150,5 @@ def _count_active(counts: Array, neurons: Array, milliseconds: float) -> Array:
     n_window = round(ACTIVE_WINDOW / milliseconds)
     rates = _sum_windows(counts, n_window) / (neurons * (n_window * milliseconds / 1000))
     mean = rates.mean() if len(rates) else jnp.zeros((), rates.dtype)
-    return (rates > jnp.maximum(ACTIVE_RATIO * mean, ACTIVE_RATE)).sum(-1)
+    is_active = rates > jnp.maximum(ACTIVE_RATIO * mean, ACTIVE_RATE)
+    return is_active.astype(rates.dtype).sum(-1)

@@ -91,7 +91,7 @@ def make_couplings(params: NetworkParams, sample: Sample) -> Couplings:
     weights = synaptic_weights(params)
     neurons = jnp.stack(as_floats(params.N_E, params.N_I))
     # neurons of the network for each neuron of the sample
-    ratio = neurons / sample.total
+    ratio = neurons / jnp.asarray(sample.total, neurons.dtype)
     weights_within = weights * factors.weight_within
     weights_between = weights * factors.weight_between
     return Couplings(
@@ -120,7 +120,8 @@ def _synapse_numbers(params: NetworkParams) -> tuple[_Numbers, _Numbers]:
     """Return the numbers of synapses within a cluster, and between clusters."""
     factors = cluster_factors(params)
     (probability,) = as_floats(params.baseline_conn_prob)
-    neurons = jnp.stack(as_floats(params.N_E, params.N_I)) / params.n_clusters
+    n_e, n_i, n_clusters = as_floats(params.N_E, params.N_I, params.n_clusters)
+    neurons = jnp.stack([n_e, n_i]) / n_clusters
     numbers = []
     for factor in (factors.probability_within, factors.probability_between):
         mean = probability * factor
@@ -213,7 +214,8 @@ def _fixed_indegrees(uniform: Array, means: Array, sample: Sample) -> Array:
         place = jnp.argsort(jnp.argsort(uniform[:, first:stop], axis=1), axis=1)
         all_have = jnp.floor(mean)
         n_more = jnp.round((mean - all_have) * size)
-        blocks.append(all_have + (place < n_more))
+        has_more = place.astype(n_more.dtype) < n_more
+        blocks.append(all_have + has_more.astype(mean.dtype))
     return jnp.concatenate(blocks, axis=1)
 
 

@@ -9,7 +9,7 @@ from jax import Array
 from jax.core import Tracer
 
 from rbn_jax.network import NetworkParams
-from rbn_jax.parameters.checks import is_number
+from rbn_jax.parameters.checks import is_number, to_whole_number
 
 # A sample of another size than the network has finite-size noise of another strength: its
 # variance is inverse to the size. So much more or less is not warned of.
@@ -70,16 +70,20 @@ class Sample(NamedTuple):
 
     def add_up(self, neurons: Array) -> Array:
         """Return the sums of integers (cluster, neuron) over E and I, (2, cluster)."""
-        sums = (neurons[:, : self.n_E].sum(-1), neurons[:, self.n_E :].sum(-1))
-        return jnp.stack(sums).astype(jnp.int32)
+        parts = (neurons[:, : self.n_E], neurons[:, self.n_E :])
+        # 64 bits, which sums have by default where they are enabled, would change the dtype
+        return jnp.stack([part.sum(-1, dtype=neurons.dtype) for part in parts])
 
 
-def choose_sample(params: NetworkParams, neurons: tuple[int, int] | None) -> Sample:
+def choose_sample(
+    params: NetworkParams, neurons: tuple[int, int] | None, n_clusters: int | None
+) -> Sample:
     """Return the sample of a network or of a batch: by default all neurons of the network.
 
     Args:
         params: networks, all with one number of clusters.
         neurons: numbers of neurons of E and of I in the sample.
+        n_clusters: the number of clusters, where that of the networks is traced.
 
     Raises:
         ValueError: numbers that are no multiples of the number of clusters; networks of
@@ -88,7 +92,13 @@ def choose_sample(params: NetworkParams, neurons: tuple[int, int] | None) -> Sam
     Warns:
         RuntimeWarning: a sample that is much smaller or larger than a network.
     """
-    n_clusters = _one_number(params, "n_clusters", "")
+    if n_clusters is None:
+        n_clusters = _one_number(params, "n_clusters", "; give n_clusters")
+    elif not isinstance(params.n_clusters, Tracer):
+        found = _one_number(params, "n_clusters", "")
+        if found != n_clusters:
+            raise ValueError(f"n_clusters={n_clusters!r}: the networks have {found}")
+    n_clusters = to_whole_number("n_clusters", n_clusters, 1)
     advice = "; give neurons=(N_E, N_I) of the sample"
     if neurons is None:
         sizes = [_one_number(params, name, advice) for name in ("N_E", "N_I")]

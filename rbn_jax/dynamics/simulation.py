@@ -83,6 +83,7 @@ def population_dynamics(
     seed: int | ArrayLike = 0,
     dt: float = 0.1,
     neurons: tuple[int, int] | None = None,
+    n_clusters: int | None = None,
     bin: float = 1.0,  # noqa: A002 - Python's function bin is not used here
     warmup: float | None = None,
 ) -> Dynamics:
@@ -116,17 +117,21 @@ def population_dynamics(
             the next one.
         neurons: numbers of neurons of E and I that are simulated in place of N_E and N_I. Fewer
             have the same mean input and noise, but stronger fluctuations of their mean.
+        n_clusters: the number of clusters, on which shapes depend, where that of the network is
+            traced. A sweep traces all parameters: give it
+            `functools.partial(population_dynamics, neurons=(4000, 1000), n_clusters=20)`.
         bin: width [ms] of the bins of the rates over time, a multiple of dt.
         warmup: time [ms] that statistics leave out, a multiple of `bin`; by default a third of the
             duration.
 
     Returns:
-        A `Dynamics`, whose numbers are NaN for parameters outside their domains, for a delay above
-        10 ms that is traced, and for "asynchronous" where `mean_field` finds no state.
+        A `Dynamics`. Its numbers are NaN for parameters outside their domains and, where these are
+        traced, for a delay above 10 ms and for another n_clusters than said; and for
+        "asynchronous" where `mean_field` finds no state.
 
     Raises:
         ValueError: as in `check`, of values that are not traced; an argument that is not as
-            described; a traced N_E, N_I or n_clusters.
+            described; a traced N_E, N_I or n_clusters without `neurons` and `n_clusters`.
 
     Warns:
         RuntimeWarning: a delay or t_ref that is no multiple of dt; `neurons` that differ from the
@@ -141,7 +146,8 @@ def population_dynamics(
     (300, 2) (800,) False
     """
     net = check_network(params)
-    run = _check_run(net, duration, start, dt, neurons, bin, warmup)
+    sample = choose_sample(net, neurons, n_clusters)
+    run = _check_run(net, sample, duration, start, dt, bin, warmup)
     return _simulate(_to_arrays(net, run, start, seed), run)
 
 
@@ -174,7 +180,9 @@ def population_spikes(
     32.2 0
     """
     net = check_network(params)
-    run = _check_run(net, duration, start, dt, neurons, duration, 0.0)._replace(keeps_spikes=True)
+    sample = choose_sample(net, neurons, None)
+    run = _check_run(net, sample, duration, start, dt, duration, 0.0)
+    run = run._replace(keeps_spikes=True)
     arguments = _to_arrays(net, run, start, seed)
     ndims = [
         np.ndim(getattr(net, name)) - (field.ndim or 0) for name, field in NUMBER_FIELDS.items()
@@ -182,7 +190,6 @@ def population_spikes(
     if any(ndims) or arguments.seed.ndim or arguments.start.ndim > 1:
         raise ValueError("a batch of networks: population_spikes takes one network and one seed")
     packed = np.asarray(_simulate(arguments, run))
-    sample = run.sample
     fires = np.unpackbits(packed, axis=-1, count=sample.n_clusters * sample.size)
     step, place = np.nonzero(fires.reshape(-1, fires.shape[-1]))
     return np.stack([(step + 1) * run.dt, sample.ids[place]])
@@ -216,10 +223,10 @@ def _to_arrays(
 
 def _check_run(
     net: NetworkParams,
+    sample: Sample,
     duration: float,
     start: object,
     dt: float,
-    neurons: tuple[int, int] | None,
     bin_width: float,
     warmup: float | None,
 ) -> _Run:
@@ -256,7 +263,7 @@ def _check_run(
     if isinstance(start, str):
         check_names([start], STARTS, "start")
     return _Run(
-        sample=choose_sample(net, neurons),
+        sample=sample,
         is_asynchronous=isinstance(start, str) and start == "asynchronous",
         dt=float(dt),
         n_records=n_bins * n_bin // record,
@@ -286,6 +293,12 @@ def _check_delay(net: NetworkParams, duration: float, dt: float) -> int:
     Warns:
         RuntimeWarning: a delay or t_ref that is no multiple of dt.
     """
+    if not isinstance(net.delay, Tracer):
+        delays = np.asarray(net.delay, float)
+        if (delays < dt / 2).any() or (delays > duration).any():
+            raise ValueError(
+                f"delay={net.delay!r} ms: must be from dt={dt!r} ms to duration={duration!r} ms"
+            )
     for name, rounding in (("delay", "to the nearest"), ("t_ref", "up to the next")):
         value = getattr(net, name)
         if isinstance(value, Tracer):
@@ -300,12 +313,7 @@ def _check_delay(net: NetworkParams, duration: float, dt: float) -> int:
             )
     if isinstance(net.delay, Tracer):
         return max(round(LONGEST_TRACED_DELAY / dt), 1)
-    delays = np.asarray(net.delay, float)
-    if (delays < dt / 2).any() or (delays > duration).any():
-        raise ValueError(
-            f"delay={net.delay!r} ms: must be from dt={dt!r} ms to duration={duration!r} ms"
-        )
-    return int(_to_steps(delays.max(), dt))
+    return int(_to_steps(np.asarray(net.delay, float).max(), dt))
 
 
 def _to_steps(time: Any, dt: float) -> Any:
@@ -392,6 +400,7 @@ def _simulate_one(arguments: _Arguments, run: _Run) -> Dynamics | Array:
     )
     n_delay = _to_steps(params.delay, dt).astype(jnp.int32)
     is_valid = (n_delay >= 1) & (n_delay <= run.n_slots)
+    is_valid &= params.n_clusters == sample.n_clusters
     for array in jax.tree.leaves((couplings, propagators, state.V, state.currents)):
         is_valid &= jnp.isfinite(array).all()
 
@@ -402,7 +411,8 @@ def _simulate_one(arguments: _Arguments, run: _Run) -> Dynamics | Array:
         arriving_input = spike_input(arriving, couplings, realisation, sample, rule)
         state, fires = advance(state, arriving_input, propagators)
         spikes = lax.dynamic_update_index_in_dim(spikes, fires, number % run.n_slots, 0)
-        loop = _Loop(state, spikes, counts + sample.add_up(fires), neuron_counts + fires)
+        fired = fires.astype(jnp.int32)
+        loop = _Loop(state, spikes, counts + sample.add_up(fired), neuron_counts + fired)
         return loop, jnp.packbits(fires.reshape(-1)) if run.keeps_spikes else None
 
     def run_record(loop: _Loop, number: Array) -> tuple[_Loop, Array]:

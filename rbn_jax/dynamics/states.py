@@ -45,7 +45,8 @@ def network_states(
 
         - locked: whether the network is in lock-step after the warm-up
         - rate (population) [spikes/s] and fano_factor (population) of counts in 5 ms
-        - n_volleys; volleys_per_s [1/s], 0 for less than two; first_volley [ms], NaN without one
+        - n_volleys; volleys_per_s [1/s], 0 for less than two; first_volley [ms], infinite
+          without one
 
         and along `start`:
 

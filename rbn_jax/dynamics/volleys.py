@@ -59,10 +59,12 @@ def volley_rate(params: NetworkParams) -> Array:
     synapse = str(params.synapse)
     (probability,) = as_floats(params.baseline_conn_prob)
     inputs = synaptic_weights(params)[..., 0, :] * probability[..., 0, :]
-    tau_syn = jnp.stack([tau_ex, tau_in])
-    per_weight = charge(synapse, tau_syn) / capacitance(synapse, c_m)
-    # (source, ...) sum of the charges of a volley [mV]
-    charges = jnp.moveaxis(inputs, -1, 0) * jnp.stack([n_e, n_i]) * per_weight
+    tau_syn = (tau_ex, tau_in)
+    # sum of the charges of a volley of each population [mV]
+    charges = []
+    for source, neurons in enumerate((n_e, n_i)):
+        per_weight = charge(synapse, tau_syn[source]) / capacitance(synapse, c_m)
+        charges.append(inputs[..., source] * neurons * per_weight)
     mean = e_l + i_th * (v_th - e_l)
     waited = t_ref - delay
     is_valid = (i_th > 1) & (waited >= 0) & (v_th > v_r) & (t_ref >= 0)
@@ -83,7 +85,7 @@ def volley_rate(params: NetworkParams) -> Array:
                 potential = potential + left * jnp.square(rate) * stages
         return potential - v_th
 
-    longest = tau_m if synapse == "delta" else tau_m + tau_syn.sum(0)
+    longest = tau_m if synapse == "delta" else tau_m + tau_ex + tau_in
     time = _first_root(distance, tau_m, longest)
     return 1000 / (t_ref + nan_unless(is_valid, time))
 

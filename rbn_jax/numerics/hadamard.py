@@ -2,7 +2,7 @@
 
 A Hadamard matrix H has entries of +1 and -1 and orthogonal rows: H H^T = n I for the order n. Those
 made here have the orders 2^k, 12 2^k, 20 2^k, 44 2^k and 60 2^k, so that one of them is at most a
-quarter larger than any number above 8.
+quarter larger than any number above 32.
 """
 
 import numpy as np

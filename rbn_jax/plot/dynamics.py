@@ -8,13 +8,19 @@ from matplotlib.lines import Line2D
 
 from rbn_jax.dynamics import Dynamics
 from rbn_jax.plot.panels import new_axes, outside_legend
-from rbn_jax.plot.style import check_properties, fit_text, text_color, text_scale
+from rbn_jax.plot.style import (
+    check_properties,
+    fit_text,
+    population_colors,
+    text_color,
+    text_scale,
+)
 
 
 def plot_dynamics(
     dynamics: Dynamics, ax: Axes | None = None, *, legend: bool = True, **properties: Any
 ) -> Axes:
-    """Draw the rates of E, in the colour of text, and of I, in red, over time.
+    """Draw the rates of E, in the colour of text, and of I, in a red, over time.
 
     A dotted line is at the first volley, if there is one.
 
@@ -48,8 +54,9 @@ def plot_dynamics(
         ax = new_axes((6.4, 3.2))
     scale = text_scale(ax)
     times = np.asarray(dynamics.time)
-    for i, (population, color) in enumerate((("E", text_color()), ("I", "red"))):
-        style: dict[str, Any] = {"color": color, "lw": 1.0, "label": population}
+    for i, (population, color) in enumerate(population_colors().items()):
+        # E is above I, whose rates fluctuate more
+        style: dict[str, Any] = {"color": color, "lw": 1.0, "label": population, "zorder": 3 - i}
         ax.plot(times, rates[:, i], **(style | properties))
     if np.isfinite(dynamics.first_volley):
         first = float(dynamics.first_volley)

@@ -18,7 +18,7 @@ from rbn_jax.plot.style import (
     distinct_colors,
     fit_text,
     font_size,
-    is_dark,
+    population_colors,
     text_color,
     text_scale,
     text_width,
@@ -271,7 +271,7 @@ def _to_groups(
     network = cast(_Network, network)
     groups = []
     if value == "populations":
-        colors = {"E": text_color(), "I": "lightcoral" if is_dark() else "darkred"}
+        colors = population_colors()
         for population, (first, stop) in network.limits.items():
             label = _POPULATION_LABELS[population]
             groups.append(_Group(colors[population], first, stop, label))

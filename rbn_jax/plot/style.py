@@ -82,6 +82,11 @@ def is_dark() -> bool:
     return _luminance(_to_linear(np.array(to_rgb(text_color())))) > _GREY_LUMINANCE
 
 
+def population_colors() -> dict[str, str]:
+    """Return the colours of E, that of text, and of I, a red."""
+    return {"E": text_color(), "I": "lightcoral" if is_dark() else "darkred"}
+
+
 def distinct_colors(number: int) -> list[tuple[float, float, float]]:
     """Return different colours, of which neighbours differ much in hue and in luminance.
 

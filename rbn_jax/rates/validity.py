@@ -16,10 +16,12 @@ from rbn_jax.rates.populations import Populations
 
 REGIMES = {
     "lock_step": (
-        "all neurons may fire together, which no stationary theory sees: seen in NEST for "
+        "all neurons may fire together, which no stationary theory sees: from a synchronous start "
+        "nearly every network does; from potentials that are spread out it was seen in NEST for "
         "synapses of up to 2 ms, tau_syn_in > tau_syn_ex (of alpha synapses also if they are "
         "equal), tau_E <= tau_I and a delay from 1.5 ms. An alpha synapse counts as the "
-        "exponential one of the same variance, a delta synapse as one of 0 ms"
+        "exponential one of the same variance, a delta synapse as one of 0 ms. network_states "
+        "tells from which start, in which share of realisations"
     ),
     "quiescent": "I_th_E <= 1: NEST falls silent, whatever active state the theory has",
     "low_rate": "a rate below 0.1 spikes/s, lower than any that was compared with NEST",
