@@ -32,6 +32,7 @@ from benchmarks.nest_runs import read_or_simulate
 from benchmarks.sections import write_section
 from benchmarks.timing import timed
 from rbn_jax import nest
+from rbn_jax.recordings import ACTIVE_RATE, ACTIVE_RATIO
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "dynamics.md"
@@ -136,7 +137,7 @@ def compare_rates() -> Iterator[str]:
         yield (
             f"| {name}{', in lock-step in NEST' if is_locked else ''} | {n_locked} of {N_SEEDS} "
             f"| {run['E']:.2f} | {percent(row[0])} | {run['I']:.2f} | {percent(row[1])} "
-            f"| {run['fano']:.1f} | {percent(row[2])} |"
+            f"| {run['fano'] or np.nan:.1f} | {percent(row[2])} |"
         )
     columns = np.abs(np.array(errors)).T
     typical, largest = np.nanmedian(columns, 1), np.nanmax(columns, 1)
@@ -157,7 +158,7 @@ def describe_clusters(dynamics: rbn.Dynamics) -> tuple[np.ndarray, np.ndarray, b
     # rates are in bins of 1 ms, and clusters are active in windows of 100 ms
     late = np.asarray(dynamics.cluster_rates)[round(CLUSTER_WARMUP_MS) :, 0]
     windows = late.reshape(-1, 100, late.shape[-1]).mean(1)
-    active = windows > max(2.5 * windows.mean(), 8.0)
+    active = windows > max(ACTIVE_RATIO * windows.mean(), ACTIVE_RATE)
     numbers = active.sum(1)
     shares, rates = np.zeros(8), np.full(8, np.nan)
     for number in range(8):

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -125,7 +126,7 @@ def test_orders_of_hadamard_matrices_are_at_most_a_quarter_too_large():
 
 
 def realisation_of(net, sample, seed=0, is_split=False):
-    shapes = connections.realisation_shapes(net, sample, is_split)
+    shapes = connections.realisation_shapes(net, sample)
     keys = jax.random.split(jax.random.key(seed), len(shapes) + 1)
     uniform = [jax.random.uniform(key, shape) for key, shape in zip(keys, shapes, strict=False)]
     return connections.make_realisation(uniform, keys[-1], net, sample, is_split)
@@ -388,6 +389,72 @@ def element(dynamics, index):
     return jax.tree.map(lambda array: array[index], dynamics)
 
 
+@pytest.mark.parametrize(
+    ("changes", "start"),
+    [
+        ({}, "asynchronous"),
+        ({"neuron_type": "iaf_psc_alpha"}, "rand"),
+        ({"neuron_type": "iaf_psc_delta"}, "rand"),
+        ({"connection_rule": "fixed_indegree"}, "rand"),
+        ({"clustering": "probabilities", "rep": 3.0}, "rand"),
+    ],
+)
+def test_every_kind_of_network_in_both_precisions(changes, start, dtype):
+    """Under strict promotion of dtypes and ranks."""
+    net = CLUSTERED.replace(I_th_E=2.0, **changes)
+    with jax.numpy_rank_promotion("raise"):
+        dynamics = population_dynamics(net, 60.0, start=start)
+        spikes = population_spikes(net, 60.0, start=start)
+    assert dynamics.mean_rates.dtype == dtype
+    assert (np.asarray(dynamics.mean_rates) > 1).all()
+    late = spikes[0] > 20.05
+    assert late.sum() == float(dynamics.counts_E.sum() + dynamics.counts_I.sum())
+
+
+def test_a_seed_is_one_realisation_whether_kappa_is_traced():
+    one = population_dynamics(CLUSTERED, 60.0)
+    batch = population_dynamics(CLUSTERED.replace(kappa=[1.0, 0.5]), 60.0)
+    leaves_equal(element(batch, 0), one)
+
+
+MESH = """
+import sys
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+import rbn_jax as rbn
+
+net = rbn.NetworkParams(N_E=80, N_I=20, n_clusters=4, rep=2.0, I_th_E=2.0)
+gei = np.linspace(1.0, 1.4, 8, dtype=np.float32)
+
+
+def simulate(gei):
+    return rbn.population_dynamics(net.replace(gei=gei), 30.0).mean_rates
+
+
+expected = np.stack([simulate(value) for value in gei])
+part = PartitionSpec("x")
+for axis_type in (AxisType.Auto, AxisType.Explicit):
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(axis_type,))
+    placed = jax.device_put(gei, NamedSharding(mesh, part))
+    results = [simulate(placed)]
+    with jax.set_mesh(mesh):
+        results.append(jax.jit(jax.shard_map(simulate, in_specs=part, out_specs=part))(placed))
+    for result in results:
+        assert len(result.addressable_shards) == 8
+        assert result.addressable_shards[0].data.shape == (1, 2)
+        # potentials may differ in the last digit, and then a spike in time
+        np.testing.assert_allclose(result, expected, rtol=0.1)
+"""
+
+
+def test_devices_share_a_batch():
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    command = [sys.executable, "-W", "error", "-c", MESH]
+    process = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert process.returncode == 0, process.stderr
+
+
 @pytest.mark.parametrize("net", [SMALL, CLUSTERED])
 def test_batches_are_their_networks(net):
     currents = np.array([[1.5], [2.0]])
@@ -496,6 +563,7 @@ def test_network_states_are_those_of_single_runs():
         ({"start": "random"}, "unknown start 'random'; did you mean rand?"),
         ({"start": np.zeros(7)}, r"start has the shape \(7,\): must be \(..., 100\)"),
         ({"start": np.full(100, np.nan)}, "start: potentials must be finite"),
+        ({"start": ["uniform", "rand"]}, "start=.*network_states takes several starts"),
         ({"seed": -1}, "seed=-1: must be whole numbers from 0"),
         ({"seed": 0.5}, "seed=0.5: must be whole numbers"),
         ({"neurons": (80,)}, r"neurons=\(80,\): must be two whole numbers"),
@@ -542,6 +610,10 @@ def test_other_functions_refuse_batches():
     batch = SMALL.replace(gei=np.array([1.0, 1.2]))
     with pytest.raises(ValueError, match="a batch of networks"):
         population_spikes(batch, 60.0)
+    with pytest.raises(ValueError, match=r"duration=60.05 ms: must be a multiple of dt=0.1"):
+        population_spikes(SMALL, 60.05)
+    with pytest.raises(ValueError, match="must be a number or a list"):
+        rbn.network_states(SMALL, seeds=np.zeros((2, 2)))
     with pytest.raises(ValueError, match="gei has the shape"):
         rbn.network_states(batch)
     with pytest.raises(ValueError, match="seeds=0"):
@@ -554,10 +626,14 @@ def test_other_functions_refuse_batches():
 
 
 def test_invalid_parameters_give_nan_under_a_trace():
-    rates = jax.vmap(lambda tau: population_dynamics(SMALL.replace(tau_E=tau), 30.0).mean_rates)
-    found = np.asarray(rates(np.array([20.0, -1.0])))
-    assert np.isfinite(found[0]).all()
-    assert np.isnan(found[1]).all()
+    for name, good in {"tau_E": 20.0, "t_ref": 2.0}.items():
+
+        def rates(value, name=name):
+            return population_dynamics(SMALL.replace(**{name: value}), 10.0).mean_rates
+
+        found = np.asarray(jax.vmap(rates)(np.array([good, -1.0])))
+        assert np.isfinite(found[0]).all(), name
+        assert np.isnan(found[1]).all(), name
 
 
 # --- volleys ---------------------------------------------------------------------------------
@@ -636,6 +712,10 @@ def test_volley_rate_outside_its_domain_is_nan():
     batch = NetworkParams(I_th_E=np.array([0.9, 1.0, 1.25]))
     np.testing.assert_array_equal(np.isnan(rbn.volley_rate(batch)), [True, True, False])
     assert np.isnan(rbn.volley_rate(NetworkParams(delay=6.0)))
+    assert np.isnan(jax.jit(lambda d: rbn.volley_rate(NetworkParams(delay=d)))(-1.0))
+    with jax.numpy_rank_promotion("raise"):
+        rates = rbn.volley_rate(batch.replace(gei=np.array([[1.0], [1.2]])))
+    assert rates.shape == (2, 3)
     assert np.isnan(jax.grad(lambda x: rbn.volley_rate(NetworkParams(I_th_E=x)))(0.9))
 
 

@@ -79,9 +79,11 @@ def dynamics(
 def _rows(states: "xarray.Dataset") -> dict[str, list[str]]:
     """Return the rows of the table by their labels; the columns are starts."""
     locked = states["locked"]
-    rows: dict[str, list[str]] = {
-        "seeds in lock-step": [f"{int(n)} of {locked.sizes['seed']}" for n in locked.sum("seed")],
-    }
+    n_seeds = locked.sizes["seed"]
+    counts = []
+    for share in states["locked_share"].values:
+        counts.append(f"{round(share * n_seeds)} of {n_seeds}" if np.isfinite(share) else "-")
+    rows: dict[str, list[str]] = {"seeds in lock-step": counts}
     for state, label in (("asynchronous", "asynchronous"), ("locked", "in lock-step")):
         for population in ("E", "I"):
             rates = states[f"rate_{state}"].sel(population=population).values

@@ -15,9 +15,11 @@ from rbn_jax.recordings import ACTIVE_RATE, ACTIVE_RATIO, SYNCHRONY_BIN
 VOLLEY_SHARE = 0.4
 """A volley: more than this share of I fires within SYNCHRONY_BIN ms."""
 LOCKED_SHARES = (1 / 40, 1 / 5)
-"""The Fano factors of E and of I, as shares of their numbers of neurons, above which a network is
-in lock-step: 100 and 200 for 4000 and 1000 neurons. That of volleys in which all fire is nearly
-the number of neurons; that of an asynchronous network does not grow with it."""
+LOCKED_MINIMA = (40.0, 10.0)
+"""The Fano factors of E and of I above which a network is in lock-step: these shares of their
+numbers of neurons, 100 and 200 for 4000 and 1000, and at least these numbers. That of volleys in
+which all fire is nearly the number of neurons. That of an asynchronous network does not grow with
+it; it is below 25 and below 10 in all runs of NEST that were compared."""
 ACTIVE_WINDOW = 100.0
 """Width [ms] of the windows in which active clusters are counted."""
 
@@ -36,10 +38,10 @@ class Dynamics:
     counts_E, counts_I: (neuron,) spikes of each neuron of the sample, cluster by cluster
     fano_factor: (2,) variance of the counts of E and I in windows of 5 ms, divided by their mean;
         NaN without spikes, and for less than two windows
-    locked: () whether the network is in lock-step: whether a Fano factor is above N_E / 40 or
-        N_I / 5 of the sample
-    n_volleys: () number of volleys: times at which more than 40 % of I have fired within 5 ms,
-        after times at which they had not
+    locked: () whether the network is in lock-step: whether the Fano factor of E is above 40 and
+        N_E / 40 of the sample, or that of I above 10 and N_I / 5
+    n_volleys: () number of volleys: times at which I has had more than 0.4 N_I spikes within 5 ms,
+        after times at which it had not. Rates of I near 80 spikes/s reach this without volleys
     volleys_per_s: () inverse of the mean interval between volleys [1/s]; 0 for less than two
     first_volley: () time of the first volley from the start [ms], infinite without one
     active_clusters: (window,) how many clusters are active in windows of 100 ms, as
@@ -64,7 +66,7 @@ class Dynamics:
 
 
 class Records(NamedTuple):
-    """The records, short intervals in which spikes are counted.
+    """How the time is divided into records, short intervals in which spikes are counted.
 
     width: of a record [ms]
     n_bin: records in a bin of the rates
@@ -99,6 +101,9 @@ def describe(counts: Array, neuron_counts: Array, sample: Sample, records: Recor
     fano_factor = jnp.where(mean > 0, windows.var(0) / jnp.where(mean > 0, mean, 1), jnp.nan)
     if len(windows) < 2:
         fano_factor = jnp.full(2, jnp.nan, dtype)
+    least_fano_factor = jnp.maximum(
+        jnp.array(LOCKED_SHARES, dtype) * neurons, jnp.array(LOCKED_MINIMA, dtype)
+    )
     starts = _volley_starts(populations[:, 1] / neurons[1], n_window)
     late_starts = starts[warmup_records:]
     n_volleys = late_starts.astype(dtype).sum()
@@ -120,7 +125,7 @@ def describe(counts: Array, neuron_counts: Array, sample: Sample, records: Recor
         counts_E=counts_E,
         counts_I=counts_I,
         fano_factor=fano_factor,
-        locked=(fano_factor > jnp.array(LOCKED_SHARES, dtype) * neurons).any(),
+        locked=(fano_factor > least_fano_factor).any(),
         n_volleys=n_volleys,
         volleys_per_s=jnp.where(has_several, per_second, 0),
         first_volley=first_volley,
@@ -151,4 +156,7 @@ def _count_active(counts: Array, neurons: Array, milliseconds: float) -> Array:
     rates = _sum_windows(counts, n_window) / (neurons * (n_window * milliseconds / 1000))
     mean = rates.mean() if len(rates) else jnp.zeros((), rates.dtype)
     is_active = rates > jnp.maximum(ACTIVE_RATIO * mean, ACTIVE_RATE)
+    if counts.shape[-1] == 1:
+        # one cluster is no clustering
+        is_active = jnp.zeros_like(is_active)
     return is_active.astype(rates.dtype).sum(-1)

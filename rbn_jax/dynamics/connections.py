@@ -138,7 +138,7 @@ def _synapse_numbers(params: NetworkParams) -> tuple[_Numbers, _Numbers]:
     return numbers[0], numbers[1]
 
 
-def realisation_shapes(params: NetworkParams, sample: Sample, is_split: bool) -> list[tuple]:
+def realisation_shapes(params: NetworkParams, sample: Sample) -> list[tuple]:
     """Return the shapes of the uniform random numbers that `make_realisation` takes."""
     n_clusters, size = sample.n_clusters, sample.size
     shapes: list[tuple] = [
@@ -146,15 +146,9 @@ def realisation_shapes(params: NetworkParams, sample: Sample, is_split: bool) ->
         (n_clusters, n_clusters),
         (2, n_clusters, hadamard.smallest_order(size)),
     ]
-    if n_clusters > 1 and not _has_own_generator(params, is_split):
+    if n_clusters > 1 and params.connection_rule != "pairwise_poisson":
         shapes.append((n_clusters, size, size))
     return shapes
-
-
-def _has_own_generator(params: NetworkParams, is_split: bool) -> bool:
-    """Return whether numbers of synapses are drawn by a generator of their distribution."""
-    is_poisson = params.connection_rule == "pairwise_poisson"
-    return is_poisson or (is_split and params.connection_rule != "fixed_indegree")
 
 
 def make_realisation(
@@ -183,17 +177,18 @@ def make_realisation(
         return matrix.T[population][:, population].astype(jnp.float32)
 
     means = of_neurons(within.mean)
-    if _has_own_generator(params, is_split):
-        shape = (n_clusters, size, size)
-        if params.connection_rule == "pairwise_poisson":
-            blocks = jax.random.poisson(key, means, shape)
-        else:
-            n_parts = of_neurons(within.n_parts)
-            blocks = jax.random.binomial(key, n_parts, means / n_parts, shape)
+    shape = (n_clusters, size, size)
+    if params.connection_rule == "pairwise_poisson":
+        blocks = jax.random.poisson(key, means, shape)
     elif params.connection_rule == "fixed_indegree":
         blocks = _fixed_indegrees(uniform[3], means, sample)
     else:
-        blocks = uniform[3] < means
+        blocks = (uniform[3] < means).astype(jnp.float32)
+        if is_split:
+            n_parts = of_neurons(within.n_parts)
+            sums = jax.random.binomial(key, n_parts, means / n_parts, shape, jnp.float32)
+            # a probability that is not split gives the same synapses whether others may be
+            blocks = jnp.where(n_parts > 1, sums, blocks)
     # NEST's example makes no connections of a neuron to itself. With some, clusters would stay
     # active for longer: these synapses are the strong ones within a cluster.
     blocks = jnp.where(jnp.eye(size, dtype=bool), 0, blocks.astype(jnp.float32))
@@ -203,8 +198,8 @@ def make_realisation(
 def _fixed_indegrees(uniform: Array, means: Array, sample: Sample) -> Array:
     """Return numbers of synapses of which each target has as many from each population.
 
-    They are drawn without replacement, and those of a neuron to itself last; of more synapses than
-    neurons all neurons have the same number, and some of them one more.
+    They are drawn without replacement, and those of a neuron to itself last; with more synapses
+    than source neurons, each source makes the same number of them and some make one more.
     """
     blocks = []
     uniform = jnp.where(jnp.eye(sample.size, dtype=bool), 1, uniform)
@@ -269,7 +264,7 @@ def _transform(
     padded = jnp.pad(sources, ((0, 0), (0, 0), (0, order - sample.size)))
     grid = padded.reshape(2, sample.n_clusters, len(left), len(right))
     transformed = jnp.einsum("ij,sgjk,lk->sgil", left, grid, right)
-    within = jnp.zeros((2, 1, sample.size), dtype)
+    within = jnp.zeros_like(values, shape=(2, 1, sample.size))
     if sample.n_clusters > 1:
         blocks = realisation.blocks.astype(dtype)
         parts = []
@@ -327,8 +322,8 @@ def _spike_transform(
             return grid, has_spikes, transformed, within
 
         shape = (2, sample.n_clusters)
-        transformed = jnp.zeros((*shape, len(left) * len(right)), dtype)
-        within = jnp.zeros((*shape, sample.size), dtype)
+        transformed = jnp.zeros_like(spikes, dtype, shape=(*shape, len(left) * len(right)))
+        within = jnp.zeros_like(spikes, dtype, shape=(*shape, sample.size))
         loop = (grid, grid.any(1), transformed, within)
         return lax.fori_loop(0, spikes.sum(), add_spike, loop)[2:]
 

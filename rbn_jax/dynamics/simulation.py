@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +26,7 @@ from rbn_jax.dynamics.sample import Sample, choose_sample
 from rbn_jax.dynamics.starts import STARTS, draw_potentials, make_start
 from rbn_jax.network import NUMBER_FIELDS, NetworkParams
 from rbn_jax.numerics.arrays import as_floats, broadcast_any_rank, in_single_precision
+from rbn_jax.numerics.sharding import with_auto_axes
 from rbn_jax.parameters.checks import check_names, is_number
 from rbn_jax.parameters.labels import label
 from rbn_jax.rates.stationary import check_network
@@ -36,7 +37,7 @@ LONGEST_TRACED_DELAY = 10.0
 
 
 class _Run(NamedTuple):
-    """What is compiled for.
+    """The static arguments of the compiled program.
 
     is_asynchronous: whether the start is that of this name
     record: time steps in a record, into which spikes are counted
@@ -44,6 +45,7 @@ class _Run(NamedTuple):
     n_slots: time steps for which spikes are kept
     is_split: whether probabilities within clusters may be above 1
     keeps_spikes: whether the result is the spikes, and not their statistics
+    is_in_turn: whether the networks of a batch are simulated one after the other
     """
 
     sample: Sample
@@ -56,6 +58,7 @@ class _Run(NamedTuple):
     n_slots: int
     is_split: bool
     keeps_spikes: bool
+    is_in_turn: bool
 
 
 class _Loop(NamedTuple):
@@ -110,7 +113,8 @@ def population_dynamics(
             20 lognormal(0, 1) mV below V_th, as V_m="rand" of NEST's example; "synchronous": all
             at E_L; "asynchronous": potentials, currents and spikes that are on the way, of neurons
             that had independent input of the mean and noise of `mean_field` for 100 ms; or an array
-            (..., N_E + N_I) of potentials [mV], those of E first. By default V_m of the network.
+            (..., neuron) of potentials [mV] of the sample, those of E first. By default V_m of the
+            network.
         seed: whole numbers from 0 to 2^32 - 1, of the signs, orders, blocks and potentials.
             Networks with the same seed have the same ones.
         dt: time step [ms], which divides 5 ms. `delay` is rounded to whole steps, and t_ref up to
@@ -125,9 +129,10 @@ def population_dynamics(
             duration.
 
     Returns:
-        A `Dynamics`. Its numbers are NaN for parameters outside their domains and, where these are
-        traced, for a delay above 10 ms and for another n_clusters than said; and for
-        "asynchronous" where `mean_field` finds no state.
+        A `Dynamics`. Its numbers are NaN, and `locked` is False, for parameters outside their
+        domains and, where these are traced, for a delay above 10 ms and for another n_clusters than
+        the argument of this name; and for "asynchronous" where `mean_field` finds no state.
+        Whether a neuron fires has no useful derivative: all derivatives are 0.
 
     Raises:
         ValueError: as in `check`, of values that are not traced; an argument that is not as
@@ -148,9 +153,15 @@ def population_dynamics(
     net = check_network(params)
     sample = choose_sample(net, neurons, n_clusters)
     run = _check_run(net, sample, duration, start, dt, bin, warmup)
-    return _simulate(_to_arrays(net, run, start, seed), run)
+    arguments = _to_arrays(net, run, start, seed)
+    # A CPU is fastest with one network at a time, see `connections`; but devices share a batch.
+    is_in_turn = jax.default_backend() == "cpu" and not _is_shared_by_devices(arguments)
+    return _simulate(arguments, run._replace(is_in_turn=is_in_turn))
 
 
+@label()
+@broadcast_any_rank
+@in_single_precision
 def population_spikes(
     params: NetworkParams,
     duration: float = 1000.0,
@@ -181,6 +192,8 @@ def population_spikes(
     """
     net = check_network(params)
     sample = choose_sample(net, neurons, None)
+    if is_number(duration) and is_number(dt) and dt > 0 and _whole_steps(duration, dt) is None:
+        raise ValueError(f"duration={duration!r} ms: must be a multiple of dt={dt!r} ms")
     run = _check_run(net, sample, duration, start, dt, duration, 0.0)
     run = run._replace(keeps_spikes=True)
     arguments = _to_arrays(net, run, start, seed)
@@ -189,10 +202,14 @@ def population_spikes(
     ]
     if any(ndims) or arguments.seed.ndim or arguments.start.ndim > 1:
         raise ValueError("a batch of networks: population_spikes takes one network and one seed")
+    # (record, step, byte); one record at a time, as eight times the memory is needed for its bits
     packed = np.asarray(_simulate(arguments, run))
-    fires = np.unpackbits(packed, axis=-1, count=sample.n_clusters * sample.size)
-    step, place = np.nonzero(fires.reshape(-1, fires.shape[-1]))
-    return np.stack([(step + 1) * run.dt, sample.ids[place]])
+    spikes = []
+    for number, record in enumerate(packed):
+        fires = np.unpackbits(record, axis=-1, count=sample.n_clusters * sample.size)
+        step, place = np.nonzero(fires)
+        spikes.append([(number * run.record + step + 1) * run.dt, sample.ids[place]])
+    return np.concatenate(spikes, axis=1)
 
 
 class _Arguments(NamedTuple):
@@ -210,15 +227,17 @@ def _to_arrays(
     net: NetworkParams, run: _Run, start: ArrayLike | str | None, seed: ArrayLike
 ) -> _Arguments:
     """Return arrays in place of numbers, as JAX would compile again for Python's ones."""
-    dtype = jnp.result_type(float, *jax.tree.leaves(net))
+    # lists are arrays
+    leaves, tree = jax.tree.flatten(net, is_leaf=lambda leaf: isinstance(leaf, list | tuple))
+    dtype = jnp.result_type(float, *map(jnp.asarray, leaves))
     if start is None:
         start = net.V_m if net.V_m == "rand" else np.full(run.sample.total.sum(), net.V_m)
     if isinstance(start, str):
         start_array = jnp.asarray(STARTS.index(start), jnp.int32)
     else:
         start_array = _check_potentials(start, run.sample, dtype)
-    arrays = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), net)
-    return _Arguments(arrays, _check_seed(seed), start_array)
+    network = tree.unflatten([jnp.asarray(leaf, dtype) for leaf in leaves])
+    return _Arguments(network, _check_seed(seed), start_array)
 
 
 def _check_run(
@@ -235,8 +254,7 @@ def _check_run(
     Raises:
         ValueError: an argument that is not as `population_dynamics` describes it.
     """
-    if not any(isinstance(getattr(net, name), Tracer) for name in NUMBER_FIELDS):
-        net.check()
+    net.check()
     times = {"duration": duration, "dt": dt, "bin": bin_width}
     if warmup is not None:
         times["warmup"] = warmup
@@ -262,6 +280,11 @@ def _check_run(
         )
     if isinstance(start, str):
         check_names([start], STARTS, "start")
+    elif not isinstance(start, Tracer | None) and np.asarray(start).dtype.kind not in "iuf":
+        raise ValueError(
+            f"start={start!r}: must be one of {', '.join(STARTS)}, or potentials; network_states "
+            "takes several starts"
+        )
     return _Run(
         sample=sample,
         is_asynchronous=isinstance(start, str) and start == "asynchronous",
@@ -273,6 +296,7 @@ def _check_run(
         n_slots=_check_delay(net, duration, dt),
         is_split=not _is_one(net.kappa),
         keeps_spikes=False,
+        is_in_turn=True,
     )
 
 
@@ -368,7 +392,12 @@ def _simulate(arguments: _Arguments, run: _Run) -> Any:
         net = dataclasses.replace(params, **network)
         return _simulate_one(_Arguments(net, arrays["seed"], arrays["start"]), run)
 
-    return _map_networks(simulate, arrays, core_ndims)
+    return with_auto_axes(
+        lambda arrays: _map_networks(simulate, arrays, core_ndims, run.is_in_turn),
+        arrays,
+        list(arrays.values()),
+        list(core_ndims.values()),
+    )
 
 
 def _simulate_one(arguments: _Arguments, run: _Run) -> Dynamics | Array:
@@ -376,7 +405,7 @@ def _simulate_one(arguments: _Arguments, run: _Run) -> Dynamics | Array:
     sample, dt, rule = run.sample, run.dt, str(params.connection_rule)
     key, key_of_synapses, key_of_start = jax.random.split(jax.random.key(arguments.seed), 3)
     neurons = (sample.n_clusters, sample.size)
-    shapes = [neurons, neurons, *realisation_shapes(params, sample, run.is_split)]
+    shapes = [neurons, neurons, *realisation_shapes(params, sample)]
     for_currents, for_start, *for_realisation = _uniform_numbers(key, shapes)
     realisation = make_realisation(for_realisation, key_of_synapses, params, sample, run.is_split)
     couplings = make_couplings(params, sample)
@@ -388,6 +417,12 @@ def _simulate_one(arguments: _Arguments, run: _Run) -> Dynamics | Array:
         potentials = sample.join(arguments.start) - params.E_L
     else:
         potentials = draw_potentials(for_start, arguments.start, propagators.threshold)
+    n_delay = _to_steps(params.delay, dt).astype(jnp.int32)
+    # In a shard_map the first state of a loop must vary among devices as the later ones do, which
+    # depend on all of these arrays.
+    arrays = jax.tree.leaves((couplings, propagators, n_delay))
+    origin = sum(array.astype(potentials.dtype).sum() for array in arrays)
+    potentials += jnp.zeros_like(origin)
     state, spikes = make_start(
         potentials,
         key_of_start,
@@ -398,9 +433,11 @@ def _simulate_one(arguments: _Arguments, run: _Run) -> Dynamics | Array:
         run.n_slots,
         run.is_asynchronous,
     )
-    n_delay = _to_steps(params.delay, dt).astype(jnp.int32)
     is_valid = (n_delay >= 1) & (n_delay <= run.n_slots)
     is_valid &= params.n_clusters == sample.n_clusters
+    is_valid &= (params.V_r < params.V_th_E) & (params.V_r < params.V_th_I)
+    for name in ("t_ref", "s", "gei", "gie", "gii", "delta_I_xE", "delta_I_xI"):
+        is_valid &= getattr(params, name) >= 0
     for array in jax.tree.leaves((couplings, propagators, state.V, state.currents)):
         is_valid &= jnp.isfinite(array).all()
 
@@ -415,17 +452,19 @@ def _simulate_one(arguments: _Arguments, run: _Run) -> Dynamics | Array:
         loop = _Loop(state, spikes, counts + sample.add_up(fired), neuron_counts + fired)
         return loop, jnp.packbits(fires.reshape(-1)) if run.keeps_spikes else None
 
+    steps = jnp.arange(run.record, dtype=jnp.int32)
+
     def run_record(loop: _Loop, number: Array) -> tuple[_Loop, Array]:
         # counts of neurons begin after the warm-up
         neuron_counts = jnp.where(number == run.warmup_records, 0, loop.neuron_counts)
         loop = loop._replace(counts=jnp.zeros_like(loop.counts), neuron_counts=neuron_counts)
-        loop, fired = lax.scan(step, loop, number * run.record + jnp.arange(run.record))
+        loop, fired = lax.scan(step, loop, number * run.record + steps)
         return loop, loop.counts if fired is None else fired
 
-    counts = jnp.zeros((2, sample.n_clusters), jnp.int32)
-    neuron_counts = jnp.zeros(spikes.shape[1:], jnp.int32)
+    counts = jnp.zeros_like(state.refractory, shape=(2, sample.n_clusters))
+    neuron_counts = jnp.zeros_like(state.refractory)
     loop = _Loop(state, spikes, counts, neuron_counts)
-    loop, recorded = lax.scan(run_record, loop, jnp.arange(run.n_records))
+    loop, recorded = lax.scan(run_record, loop, jnp.arange(run.n_records, dtype=jnp.int32))
     if run.keeps_spikes:
         return recorded
     dtype = couplings.mean.dtype
@@ -460,10 +499,12 @@ def _map_networks(
     simulate: Callable[[dict[str, Array]], Dynamics | Array],
     arguments: dict[str, Array],
     core_ndims: dict[str, int],
+    is_in_turn: bool,
 ) -> Any:
     """Return simulate(arguments) for the batch to which the arguments broadcast.
 
     core_ndims: the number of last axes of each argument that are no axes of the batch
+    is_in_turn: whether to simulate one network after the other
     """
     shapes = []
     for name, array in arguments.items():
@@ -485,8 +526,7 @@ def _map_networks(
     if not mapped:
         one = simulate(shared)
         return jax.tree.map(lambda array: array[(None,) * len(batch_shape)], one)
-    # A CPU takes one network after the other, each in its fastest way; see `connections`.
-    if jax.default_backend() == "cpu" and not _is_shared_by_devices(mapped.values()):
+    if is_in_turn:
         flat = {}
         for name, array in mapped.items():
             flat[name] = array.reshape(-1, *array.shape[len(batch_shape) :])
@@ -498,8 +538,11 @@ def _map_networks(
     return simulate_mapped(mapped)
 
 
-def _is_shared_by_devices(arrays: Iterable[Array]) -> bool:
-    """Return whether a mesh is set, under which a batch may be on several devices."""
-    meshes = [jax.typeof(array).sharding.mesh for array in arrays]
-    meshes.append(jax.sharding.get_abstract_mesh())
+def _is_shared_by_devices(arguments: _Arguments) -> bool:
+    """Return whether arrays are on several devices, or a mesh is set, under which they may be."""
+    meshes = [jax.sharding.get_abstract_mesh()]
+    for array in jax.tree.leaves(arguments):
+        meshes.append(jax.typeof(array).sharding.mesh)
+        if not isinstance(array, Tracer) and len(array.sharding.device_set) > 1:
+            return True
     return not all(mesh.empty for mesh in meshes)

@@ -53,12 +53,12 @@ def make_start(
     currents = (2, N_STAGES[str(params.synapse)], *potentials.shape)
     state = NeuronState(
         V=potentials,
-        currents=jnp.zeros(currents, potentials.dtype),
-        refractory=jnp.zeros(potentials.shape, jnp.int32),
+        currents=jnp.zeros_like(potentials, shape=currents),
+        refractory=jnp.zeros_like(potentials, jnp.int32),
     )
     if is_asynchronous:
         return _relax(key, state, params, sample, propagators, dt, n_slots)
-    return state, jnp.zeros((n_slots, *potentials.shape), bool)
+    return state, jnp.zeros_like(potentials, bool, shape=(n_slots, *potentials.shape))
 
 
 def _relax(
@@ -99,5 +99,5 @@ def _relax(
         # the last step is that before the start
         return state, spikes.at[(i - n_steps) % n_slots].set(fires)
 
-    spikes = jnp.zeros((n_slots, *state.V.shape), bool)
+    spikes = jnp.zeros_like(state.V, bool, shape=(n_slots, *state.V.shape))
     return lax.fori_loop(0, n_steps, step, (state, spikes))

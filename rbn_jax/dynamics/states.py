@@ -50,7 +50,7 @@ def network_states(
 
         and along `start`:
 
-        - locked_share: the share of the seeds that are locked
+        - locked_share: the share of the seeds that are locked, NaN if a simulation has no result
         - rate_asynchronous, rate_locked (population) [spikes/s]: means over the seeds that are not
           locked, and over those that are; NaN if there are none
 
@@ -73,12 +73,13 @@ def network_states(
     if isinstance(starts, str):
         starts = (starts,)
     check_names(starts, STARTS, "start")
-    if isinstance(seeds, Iterable):
-        numbers = np.asarray(list(seeds))
-    else:
-        numbers = np.arange(to_whole_number("seeds", seeds, 1))
-    if not numbers.size or not len(starts):
-        raise ValueError(f"seeds={seeds!r}, starts={starts!r}: must be at least one of each")
+    numbers = np.asarray(seeds if np.ndim(seeds) == 0 else list(seeds))  # pyright: ignore[reportArgumentType]
+    if numbers.ndim == 0:
+        numbers = np.arange(to_whole_number("seeds", numbers.item(), 1))
+    if numbers.ndim > 1 or not numbers.size or not len(starts):
+        raise ValueError(
+            f"seeds={seeds!r}, starts={starts!r}: must be a number or a list, at least one of each"
+        )
     names = {
         "locked": ("locked", (), {}),
         "rate": ("mean_rates", ("population",), _RATE),
@@ -101,7 +102,8 @@ def network_states(
     attributes = {"duration": duration, "dt": dt}
     dataset = xarray.Dataset(variables, coordinates, attributes)
     locked = dataset["locked"]
-    dataset["locked_share"] = locked.mean("seed")
+    has_result = dataset["rate"].notnull().all("population")
+    dataset["locked_share"] = locked.where(has_result).mean("seed", skipna=False)
     dataset["rate_asynchronous"] = dataset["rate"].where(~locked).mean("seed").assign_attrs(_RATE)
     dataset["rate_locked"] = dataset["rate"].where(locked).mean("seed").assign_attrs(_RATE)
     return dataset

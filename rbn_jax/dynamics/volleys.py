@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from rbn_jax.network import NetworkParams
-from rbn_jax.numerics.arrays import as_floats, formula, nan_unless, positive
+from rbn_jax.numerics.arrays import as_floats, broadcast_any_rank, formula, nan_unless, positive
 from rbn_jax.numerics.convolution import response
 from rbn_jax.numerics.synapses import capacitance, charge
 from rbn_jax.parameters.labels import label
@@ -22,6 +22,7 @@ _HALVINGS = 60
 
 @label(units="1/s", long_name="volleys per second in lock-step")
 @formula
+@broadcast_any_rank
 def volley_rate(params: NetworkParams) -> Array:
     """Return how often all neurons fire together in a network in lock-step [1/s].
 
@@ -36,9 +37,10 @@ def volley_rate(params: NetworkParams) -> Array:
     1000 / (t_ref + T) for the first T. This is for exponential synapses. Alpha synapses have
     other currents, and spikes on delta synapses arrive in the refractory period and are lost.
 
-    It says nothing on whether a network falls into lock-step, for which see `network_states`.
-    Neurons of I are taken to fire in the same volleys. Clusters, Poisson and fixed in-degrees make
-    no difference, as all neurons of a population have the same mean input.
+    Currents that earlier volleys left are neglected: they are exp(-(t_ref + T) / tau_b) of those
+    of the last one. Neurons of I are taken to fire in the same volleys. Clusters, Poisson and fixed
+    in-degrees make no difference, as all neurons of a population have the same mean input. Whether
+    a network falls into lock-step is another question, for which see `network_states`.
 
     Args:
         params: a NetworkParams, whose numbers broadcast.
@@ -65,9 +67,14 @@ def volley_rate(params: NetworkParams) -> Array:
     for source, neurons in enumerate((n_e, n_i)):
         per_weight = charge(synapse, tau_syn[source]) / capacitance(synapse, c_m)
         charges.append(inputs[..., source] * neurons * per_weight)
+    # all have one rank, as derivatives are taken outside of this function
+    v_th, v_r, e_l, tau_m, t_ref, delay, i_th, *charges = jnp.broadcast_arrays(
+        v_th, v_r, e_l, tau_m, t_ref, delay, i_th, *charges
+    )
+    tau_syn = tuple(jnp.broadcast_to(tau, tau_m.shape) for tau in tau_syn)
     mean = e_l + i_th * (v_th - e_l)
     waited = t_ref - delay
-    is_valid = (i_th > 1) & (waited >= 0) & (v_th > v_r) & (t_ref >= 0)
+    is_valid = (i_th > 1) & (waited >= 0) & (v_th > v_r) & (delay > 0)
 
     def distance(time: Array) -> Array:
         """Return how far V is above the threshold, so long after the refractory period."""
@@ -85,7 +92,7 @@ def volley_rate(params: NetworkParams) -> Array:
                 potential = potential + left * jnp.square(rate) * stages
         return potential - v_th
 
-    longest = tau_m if synapse == "delta" else tau_m + tau_ex + tau_in
+    longest = tau_m if synapse == "delta" else tau_m + sum(tau_syn)
     time = _first_root(distance, tau_m, longest)
     return 1000 / (t_ref + nan_unless(is_valid, time))
 
