@@ -20,7 +20,7 @@ from scipy.optimize import brentq
 import rbn_jax as rbn
 from rbn_jax import NetworkParams, population_dynamics, population_spikes
 from rbn_jax.dynamics import connections, neurons
-from rbn_jax.dynamics.sample import Sample
+from rbn_jax.dynamics.sampled_neurons import Sample
 from rbn_jax.numerics import hadamard
 
 STATES = json.loads((Path(__file__).parent / "data/nest_states.json").read_text("utf-8"))["runs"]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from rbn_jax.dynamics.sample import Sample
+from rbn_jax.dynamics.sampled_neurons import Sample
 from rbn_jax.parameters.labels import labelled_field
 from rbn_jax.recordings import ACTIVE_RATE, ACTIVE_RATIO, SYNCHRONY_BIN
 

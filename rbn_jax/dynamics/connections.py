@@ -27,7 +27,7 @@ from jax import Array, lax
 from jax.custom_batching import custom_vmap
 
 from rbn_jax.clusters import cluster_factors
-from rbn_jax.dynamics.sample import Sample
+from rbn_jax.dynamics.sampled_neurons import Sample
 from rbn_jax.network import NetworkParams
 from rbn_jax.numerics import hadamard
 from rbn_jax.numerics.arrays import as_floats

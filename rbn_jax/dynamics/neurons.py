@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from rbn_jax.dynamics.sample import Sample
+from rbn_jax.dynamics.sampled_neurons import Sample
 from rbn_jax.network import NetworkParams
 from rbn_jax.numerics.arrays import as_floats, nan_unless, positive
 from rbn_jax.numerics.convolution import response

@@ -22,7 +22,7 @@ from rbn_jax.dynamics.connections import (
     spike_input,
 )
 from rbn_jax.dynamics.neurons import NeuronState, advance, make_propagators
-from rbn_jax.dynamics.sample import Sample, choose_sample
+from rbn_jax.dynamics.sampled_neurons import Sample, choose_sample
 from rbn_jax.dynamics.starts import STARTS, draw_potentials, make_start
 from rbn_jax.network import NUMBER_FIELDS, NetworkParams
 from rbn_jax.numerics.arrays import as_floats, broadcast_any_rank, in_single_precision

@@ -7,7 +7,7 @@ from jax.scipy.special import ndtri
 
 from rbn_jax.dynamics.connections import input_moments
 from rbn_jax.dynamics.neurons import N_STAGES, NeuronState, Propagators, advance
-from rbn_jax.dynamics.sample import Sample
+from rbn_jax.dynamics.sampled_neurons import Sample
 from rbn_jax.network import NetworkParams
 from rbn_jax.rates import mean_field
 

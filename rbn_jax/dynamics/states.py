@@ -61,7 +61,7 @@ def network_states(
     >>> net = NetworkParams(N_E=400, N_I=100, n_clusters=1, tau_syn_ex=5.0, tau_syn_in=6.0)
     >>> states = network_states(net, seeds=2, starts=["synchronous"], duration=300.0)
     >>> print(states["locked_share"].values, states["rate"].shape)
-    [1.] (1, 2, 2)
+    [0.] (1, 2, 2)
     """
     xarray = require("xarray", "sweep")
     net = check_network(params)
