@@ -35,6 +35,10 @@ def cluster_factors(**params):
     return jnp.stack(rbn.cluster_factors(rbn.NetworkParams(**params)))
 
 
+def volley_rate(**params):
+    return rbn.volley_rate(rbn.NetworkParams(**params))
+
+
 CLUSTERED = rbn.NetworkParams(rep=3.0, kappa=0.5)
 
 
@@ -67,6 +71,7 @@ FORMULAS = {
     js: {name: NETWORK[name] for name in ("C_m", *PARAMETER_NAMES)},
     synapses: {name: NETWORK[name] for name in ("C_m", *PARAMETER_NAMES, "s")},
     cluster_factors: {name: getattr(CLUSTERED, name) for name in NUMBER_FIELDS},
+    volley_rate: {name: getattr(CLUSTERED, name) for name in NUMBER_FIELDS},
     rbn.rheobase_current: {"tau_m": 20.0, "e_l": -70.0, "v_th": -50.0, "c_m": 250.0},
     rbn.siegert_rate: NEURON | {"tau_syn": 0.5},
     rates.log_siegert_rate: NEURON | {"tau_syn": 0.5},
@@ -134,7 +139,7 @@ def test_half_precision_gives_what_float32_gives_rounded(formula, half, mode):
 @each_half
 @pytest.mark.parametrize(
     "formula",
-    [formula for formula in FORMULAS if formula is not cluster_factors],
+    [formula for formula in FORMULAS if formula not in (cluster_factors, volley_rate)],
     ids=lambda f: f.__name__,
 )
 def test_dtypes_are_promoted_as_by_jax(formula, half):
