@@ -44,7 +44,7 @@ COMMANDS = {
     ),
     "dynamics": (
         "dynamics_command",
-        "Simulate realisations of a network without NEST; print whether they lock.",
+        "Simulate a network without NEST; print whether it locks.",
     ),
     "simulate": (
         "simulate_command",

@@ -36,7 +36,7 @@ def dynamics(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Simulate realisations of a network without NEST; print whether they lock.
+    """Simulate a network without NEST; print whether it locks.
 
     Statistics leave out the first third of the time.
 
