@@ -28,7 +28,7 @@ import numpy as np
 import rbn_jax as rbn
 from benchmarks.nest_runs import NestRun, read_or_simulate
 from benchmarks.rates import draw_values
-from benchmarks.sections import write_section
+from benchmarks.sections import make_section
 from benchmarks.timing import timed
 from rbn_jax.nest.comparison import LARGEST_ACTIVE
 
@@ -487,12 +487,7 @@ def main() -> None:
         if name == "figure":
             print(*draw_phase_diagram())
             continue
-        title, make_lines = SECTIONS[name]
-        lines = []
-        for line in make_lines():
-            print(line, flush=True)
-            lines.append(line)
-        write_section(RESULTS, "Clusters", SECTIONS, title, "\n".join(lines))
+        make_section(RESULTS, "Clusters", SECTIONS, name)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ import rbn_jax as rbn
 from benchmarks import clusters as cluster_benchmark
 from benchmarks import rates as rate_benchmark
 from benchmarks.nest_runs import read_or_simulate
-from benchmarks.sections import write_section
+from benchmarks.sections import make_section
 from benchmarks.timing import timed
 from rbn_jax import nest
 from rbn_jax.recordings import ACTIVE_RATE, ACTIVE_RATIO
@@ -266,12 +266,7 @@ def main() -> None:
     if unknown := [name for name in names if name not in SECTIONS]:
         sys.exit(f"{', '.join(unknown)}: must be of {', '.join(SECTIONS)}")
     for name in names:
-        title, make_lines = SECTIONS[name]
-        lines = []
-        for line in make_lines():
-            print(line, flush=True)
-            lines.append(line)
-        write_section(RESULTS, "Population dynamics", SECTIONS, title, "\n".join(lines))
+        make_section(RESULTS, "Population dynamics", SECTIONS, name)
 
 
 if __name__ == "__main__":

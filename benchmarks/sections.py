@@ -7,14 +7,19 @@ Sections = Mapping[str, tuple[str, Callable[[], Iterator[str]]]]
 """Title of each section, and what yields its lines, by the name of the part."""
 
 
-def write_section(path: Path, heading: str, sections: Sections, title: str, text: str) -> None:
-    """Write a section of the results, and keep the others."""
+def make_section(path: Path, heading: str, sections: Sections, name: str) -> None:
+    """Print the lines of a section as they are made, and write it beside the others of the file."""
+    title, make_lines = sections[name]
+    lines = []
+    for line in make_lines():
+        print(line, flush=True)
+        lines.append(line)
     texts = {}
     if path.exists():
         for section in path.read_text("utf-8").split("\n## ")[1:]:
             name, _, content = section.partition("\n")
             texts[name] = content.strip()
-    texts[title] = text.strip()
+    texts[title] = "\n".join(lines).strip()
     parts = [f"# {heading}"]
     for known_title, _ in sections.values():
         if known_title in texts:

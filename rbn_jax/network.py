@@ -604,6 +604,14 @@ def _check_clusters(net: NetworkParams) -> list[str]:
     return messages
 
 
+def check_single(net: NetworkParams) -> None:
+    """Raise a ValueError that names a number that is an array of a batch."""
+    for name, field in NUMBER_FIELDS.items():
+        shape = np.shape(getattr(net, name))
+        if len(shape) > (field.ndim or 0):
+            raise ValueError(f"{name} has the shape {shape}: must be one network")
+
+
 def population_limits(net: NetworkParams, first_id: int = 0) -> dict[str, tuple[int, int]]:
     """Return (first ID, last ID + 1) of the neurons of E and of I; those of E come first.
 

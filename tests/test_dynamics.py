@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import jax
@@ -19,7 +18,7 @@ from scipy.optimize import brentq
 
 import rbn_jax as rbn
 from rbn_jax import NetworkParams, population_dynamics, population_spikes
-from rbn_jax.dynamics import connections, neurons
+from rbn_jax.dynamics import activity, connections, neurons
 from rbn_jax.dynamics.sampled_neurons import Sample
 from rbn_jax.numerics import hadamard
 
@@ -364,10 +363,8 @@ def test_volleys_are_counted_once_each():
     for start in (20, 70, 120, 170, 270):
         counts[start : start + 3, 1] = 3
     counts[220, 1] = 4
-    records = rbn.dynamics.activity.Records(1.0, 1, 100)
-    dynamics = rbn.dynamics.activity.describe(
-        jnp.array(counts), jnp.zeros((1, 18)), sample, records
-    )
+    records = activity.Records(1.0, 1, 100)
+    dynamics = activity.describe(jnp.array(counts), jnp.zeros((1, 18)), sample, records)
     assert dynamics.n_volleys == 3
     # two intervals, of 50 and 100 ms
     assert dynamics.volleys_per_s == pytest.approx(1000 / 75)
@@ -608,13 +605,15 @@ def test_times_between_steps_are_rounded_with_a_warning():
 
 def test_other_functions_refuse_batches():
     batch = SMALL.replace(gei=np.array([1.0, 1.2]))
-    with pytest.raises(ValueError, match="a batch of networks"):
+    with pytest.raises(ValueError, match=r"gei has the shape .*: must be one network"):
         population_spikes(batch, 60.0)
+    with pytest.raises(ValueError, match="seed and start: must be those of one network"):
+        population_spikes(SMALL, 60.0, seed=np.arange(2))
     with pytest.raises(ValueError, match=r"duration=60.05 ms: must be a multiple of dt=0.1"):
         population_spikes(SMALL, 60.05)
     with pytest.raises(ValueError, match="must be a number or a list"):
         rbn.network_states(SMALL, seeds=np.zeros((2, 2)))
-    with pytest.raises(ValueError, match="gei has the shape"):
+    with pytest.raises(ValueError, match=r"gei has the shape .*: must be one network"):
         rbn.network_states(batch)
     with pytest.raises(ValueError, match="seeds=0"):
         rbn.network_states(SMALL, seeds=0)
@@ -729,9 +728,3 @@ def test_volley_rate_is_that_of_nest_in_networks_that_all_fire():
     assert len(errors) >= 10
     # 6 % over 23 runs in the study that the formula is from
     assert np.median(errors) < 0.08
-
-
-def test_no_warning_for_a_network_of_nest():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        population_dynamics(SMALL, 30.0)

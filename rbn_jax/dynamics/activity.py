@@ -19,7 +19,7 @@ LOCKED_MINIMA = (40.0, 10.0)
 """The Fano factors of E and of I above which a network is in lock-step: these shares of their
 numbers of neurons, 100 and 200 for 4000 and 1000, and at least these numbers. That of volleys in
 which all fire is nearly the number of neurons. That of an asynchronous network does not grow with
-it; it is below 25 and below 10 in all runs of NEST that were compared."""
+it, and was 4 to 22 for E in the runs of benchmarks/results/nest_rates.json."""
 ACTIVE_WINDOW = 100.0
 """Width [ms] of the windows in which active clusters are counted."""
 
@@ -104,18 +104,7 @@ def describe(counts: Array, neuron_counts: Array, sample: Sample, records: Recor
     least_fano_factor = jnp.maximum(
         jnp.array(LOCKED_SHARES, dtype) * neurons, jnp.array(LOCKED_MINIMA, dtype)
     )
-    starts = _volley_starts(populations[:, 1] / neurons[1], n_window)
-    late_starts = starts[warmup_records:]
-    n_volleys = late_starts.astype(dtype).sum()
-    # a window ends at these times
-    times = jnp.arange(1, len(starts) + 1, dtype=dtype) * milliseconds
-    late_times = times[warmup_records:]
-    earliest = jnp.min(jnp.where(late_starts, late_times, jnp.inf))
-    latest = jnp.max(jnp.where(late_starts, late_times, -jnp.inf))
-    seconds_between = (latest - earliest) / 1000
-    has_several = n_volleys > 1
-    per_second = (n_volleys - 1) / jnp.where(has_several, seconds_between, 1)
-    first_volley = jnp.min(jnp.where(starts, times, jnp.inf))
+    volleys = _describe_volleys(populations[:, 1] / neurons[1], n_window, records)
     counts_E, counts_I = sample.split(neuron_counts)
     return Dynamics(
         time=(jnp.arange(len(in_bins), dtype=dtype) + 0.5) * (bin_seconds * 1000),
@@ -126,9 +115,9 @@ def describe(counts: Array, neuron_counts: Array, sample: Sample, records: Recor
         counts_I=counts_I,
         fano_factor=fano_factor,
         locked=(fano_factor > least_fano_factor).any(),
-        n_volleys=n_volleys,
-        volleys_per_s=jnp.where(has_several, per_second, 0),
-        first_volley=first_volley,
+        n_volleys=volleys.number,
+        volleys_per_s=volleys.per_second,
+        first_volley=volleys.first,
         active_clusters=_count_active(late[:, 0], in_cluster[0], milliseconds),
     )
 
@@ -140,14 +129,38 @@ def _sum_windows(counts: Array, width: int) -> Array:
     return windows.sum(1)
 
 
-def _volley_starts(shares: Array, width: int) -> Array:
-    """Return at which records more than VOLLEY_SHARE have fired in so many records, as first."""
+class _Volleys(NamedTuple):
+    """What `Dynamics` says of volleys."""
+
+    number: Array
+    per_second: Array
+    first: Array
+
+
+def _describe_volleys(shares: Array, width: int, records: Records) -> _Volleys:
+    """Return volleys from the spikes of I per neuron in each record (record,).
+
+    width: records in the window of a volley
+    """
     in_window = lax.reduce_window(
         shares, np.zeros((), shares.dtype), lax.add, (width,), (1,), [(width - 1, 0)]
     )
     is_volley = in_window > VOLLEY_SHARE
     before = jnp.concatenate([jnp.zeros(1, bool), is_volley[:-1]])
-    return is_volley & ~before
+    begins = is_volley & ~before
+    # a window ends at these times [ms]
+    times = jnp.arange(1, len(begins) + 1, dtype=shares.dtype) * records.width
+    late_begins, late_times = begins[records.n_warmup :], times[records.n_warmup :]
+    number = late_begins.astype(shares.dtype).sum()
+    earliest = jnp.min(jnp.where(late_begins, late_times, jnp.inf))
+    latest = jnp.max(jnp.where(late_begins, late_times, -jnp.inf))
+    has_several = number > 1
+    seconds = jnp.where(has_several, (latest - earliest) / 1000, 1)
+    return _Volleys(
+        number=number,
+        per_second=jnp.where(has_several, (number - 1) / seconds, 0),
+        first=jnp.min(jnp.where(begins, times, jnp.inf)),
+    )
 
 
 def _count_active(counts: Array, neurons: Array, milliseconds: float) -> Array:

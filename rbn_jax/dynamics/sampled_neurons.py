@@ -152,5 +152,6 @@ def _warn_of_size(params: NetworkParams, sizes: list[int]) -> None:
                 f"noise differs by a factor of up to {largest_factor:.3g} in its variance, and "
                 "with it whether the network falls into lock-step",
                 RuntimeWarning,
+                # the caller of the public function, which has three decorators
                 stacklevel=7,
             )

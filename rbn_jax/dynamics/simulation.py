@@ -24,8 +24,14 @@ from rbn_jax.dynamics.connections import (
 from rbn_jax.dynamics.neurons import NeuronState, advance, make_propagators
 from rbn_jax.dynamics.sampled_neurons import Sample, choose_sample
 from rbn_jax.dynamics.starts import STARTS, draw_potentials, make_start
-from rbn_jax.network import NUMBER_FIELDS, NetworkParams
+from rbn_jax.network import (
+    NUMBER_FIELDS,
+    SYNAPTIC_TIME_CONSTANTS,
+    NetworkParams,
+    check_single,
+)
 from rbn_jax.numerics.arrays import as_floats, broadcast_any_rank, in_single_precision
+from rbn_jax.numerics.newton import default_is_cpu
 from rbn_jax.numerics.sharding import with_auto_axes
 from rbn_jax.parameters.checks import check_names, is_number
 from rbn_jax.parameters.labels import label
@@ -155,7 +161,7 @@ def population_dynamics(
     run = _check_run(net, sample, duration, start, dt, bin, warmup)
     arguments = _to_arrays(net, run, start, seed)
     # A CPU is fastest with one network at a time, see `connections`; but devices share a batch.
-    is_in_turn = jax.default_backend() == "cpu" and not _is_shared_by_devices(arguments)
+    is_in_turn = default_is_cpu() and not _is_shared_by_devices(arguments)
     return _simulate(arguments, run._replace(is_in_turn=is_in_turn))
 
 
@@ -191,17 +197,15 @@ def population_spikes(
     32.2 0
     """
     net = check_network(params)
+    check_single(net)
     sample = choose_sample(net, neurons, None)
     if is_number(duration) and is_number(dt) and dt > 0 and _whole_steps(duration, dt) is None:
         raise ValueError(f"duration={duration!r} ms: must be a multiple of dt={dt!r} ms")
     run = _check_run(net, sample, duration, start, dt, duration, 0.0)
     run = run._replace(keeps_spikes=True)
     arguments = _to_arrays(net, run, start, seed)
-    ndims = [
-        np.ndim(getattr(net, name)) - (field.ndim or 0) for name, field in NUMBER_FIELDS.items()
-    ]
-    if any(ndims) or arguments.seed.ndim or arguments.start.ndim > 1:
-        raise ValueError("a batch of networks: population_spikes takes one network and one seed")
+    if arguments.seed.ndim or arguments.start.ndim > 1:
+        raise ValueError("seed and start: must be those of one network")
     # (record, step, byte); one record at a time, as eight times the memory is needed for its bits
     packed = np.asarray(_simulate(arguments, run))
     spikes = []
@@ -333,6 +337,7 @@ def _check_delay(net: NetworkParams, duration: float, dt: float) -> int:
                 f"{name}={value!r} ms is no multiple of dt={dt:g} ms: it is rounded {rounding} "
                 "one, as NEST does",
                 RuntimeWarning,
+                # the caller of the public function, which has three decorators
                 stacklevel=7,
             )
     if isinstance(net.delay, Tracer):
@@ -433,11 +438,8 @@ def _simulate_one(arguments: _Arguments, run: _Run) -> Dynamics | Array:
         run.n_slots,
         run.is_asynchronous,
     )
-    is_valid = (n_delay >= 1) & (n_delay <= run.n_slots)
+    is_valid = _are_in_domains(params) & (n_delay >= 1) & (n_delay <= run.n_slots)
     is_valid &= params.n_clusters == sample.n_clusters
-    is_valid &= (params.V_r < params.V_th_E) & (params.V_r < params.V_th_I)
-    for name in ("t_ref", "s", "gei", "gie", "gii", "delta_I_xE", "delta_I_xI"):
-        is_valid &= getattr(params, name) >= 0
     for array in jax.tree.leaves((couplings, propagators, state.V, state.currents)):
         is_valid &= jnp.isfinite(array).all()
 
@@ -478,6 +480,20 @@ def _simulate_one(arguments: _Arguments, run: _Run) -> Dynamics | Array:
         lambda array: array if array.dtype == bool else jnp.where(is_valid, array, jnp.nan),
         dynamics,
     )
+
+
+def _are_in_domains(params: NetworkParams) -> Array:
+    """Return whether the numbers of one network, which may be traced, are in their domains."""
+    inside = jnp.asarray((params.V_r < params.V_th_E) & (params.V_r < params.V_th_I))
+    for name, field in NUMBER_FIELDS.items():
+        # those of delta synapses have no effect, and may be 0
+        if params.synapse == "delta" and name in SYNAPTIC_TIME_CONSTANTS:
+            continue
+        value = jnp.asarray(getattr(params, name))
+        largest = float(jnp.finfo(value.dtype).max)
+        low, high = max(field.domain.minimum, -largest), min(field.domain.maximum, largest)
+        inside &= ((value >= low) & (value <= high)).all()
+    return inside
 
 
 def _uniform_numbers(key: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:

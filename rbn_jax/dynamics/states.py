@@ -7,7 +7,7 @@ import numpy as np
 
 from rbn_jax.dynamics.simulation import population_dynamics
 from rbn_jax.dynamics.starts import STARTS
-from rbn_jax.network import NUMBER_FIELDS, NetworkParams
+from rbn_jax.network import NetworkParams, check_single
 from rbn_jax.parameters.checks import check_names, to_whole_number
 from rbn_jax.parameters.optional import require
 from rbn_jax.rates.stationary import check_network
@@ -58,18 +58,14 @@ def network_states(
         ImportError: xarray is missing.
         ValueError: as in `population_dynamics`; a batch of networks; no seed or no start.
 
-    >>> net = NetworkParams(N_E=400, N_I=100, n_clusters=1, tau_syn_ex=5.0, tau_syn_in=6.0)
+    >>> net = NetworkParams(N_E=800, N_I=200, n_clusters=1, tau_syn_ex=5.0, tau_syn_in=6.0)
     >>> states = network_states(net, seeds=2, starts=["synchronous"], duration=300.0)
     >>> print(states["locked_share"].values, states["rate"].shape)
-    [0.] (1, 2, 2)
+    [1.] (1, 2, 2)
     """
     xarray = require("xarray", "sweep")
     net = check_network(params)
-    for name, field in NUMBER_FIELDS.items():
-        if np.ndim(getattr(net, name)) > (field.ndim or 0):
-            raise ValueError(
-                f"{name} has the shape {np.shape(getattr(net, name))}: give one network"
-            )
+    check_single(net)
     if isinstance(starts, str):
         starts = (starts,)
     check_names(starts, STARTS, "start")

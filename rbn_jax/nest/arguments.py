@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 
 from rbn_jax.clusters import ClusterFactors, cluster_factors
-from rbn_jax.network import NUMBER_FIELDS, NetworkParams, synapse_of_neuron
+from rbn_jax.network import NUMBER_FIELDS, NetworkParams, check_single, synapse_of_neuron
 from rbn_jax.parameters.checks import raise_if_any
 from rbn_jax.weights import calculate_RBN_weights, rheobase_current
 
@@ -154,10 +154,7 @@ def _check(net: object) -> None:
             "neurons, or with conductance-based synapses, have other parameters than a network here"
         )
     net.check()
-    for name, field in NUMBER_FIELDS.items():
-        shape = np.shape(getattr(net, name))
-        if len(shape) > (field.ndim or 0):
-            raise ValueError(f"{name} has the shape {shape}: must be one network")
+    check_single(net)
     messages = []
     for name in ("N_E", "N_I"):
         size, n_clusters = float(getattr(net, name)), float(net.n_clusters)

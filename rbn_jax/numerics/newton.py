@@ -202,7 +202,7 @@ def _partitioned_search(
     def search(packed: Array) -> Array:
         search_with = functools.partial(_search, residual, starts, comparison)
         on_cpu = functools.partial(search_with, _CPU_BATCH_SIZE)
-        if _default_is_cpu():  # saves the time to trace the search for accelerators
+        if default_is_cpu():  # saves the time to trace the search for accelerators
             return on_cpu(packed)
         on_accelerator = functools.partial(search_with, _ACCELERATOR_BATCH_SIZE)
         return lax.platform_dependent(packed, cpu=on_cpu, default=on_accelerator)
@@ -368,7 +368,7 @@ def _stable_where(selected: Array, jacobian: Array) -> Array:
     return lax.cond(selected.any(), is_stable, lambda jacobian: selected & False, jacobian)
 
 
-def _default_is_cpu() -> bool:
+def default_is_cpu() -> bool:
     """Whether JAX computes on a CPU unless told otherwise."""
     device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
     return (getattr(device, "platform", device) or jax.default_backend()) == "cpu"
